@@ -1,0 +1,1 @@
+"""Reproducible studies and benchmarks of the toolkit."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the toolkit's own code, run as `python -m experiments.bench NAME`."""

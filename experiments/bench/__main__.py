@@ -1,0 +1,33 @@
+"""`python -m experiments.bench NAME [--json]`: runs one benchmark; without a name, lists them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+
+# Name to the module that has its `bench()`, which returns rows (dataclasses that print as lines).
+BENCHMARKS = {
+    "spaces": "experiments.bench.spaces",
+}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="which benchmark to run")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    args = parser.parse_args()
+    if args.name is None:
+        print(*BENCHMARKS, sep="\n")
+        return
+    rows = importlib.import_module(BENCHMARKS[args.name]).bench()
+    if args.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    else:
+        print(*rows, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

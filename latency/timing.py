@@ -1,0 +1,306 @@
+"""Timing of calls: samples, their spread, bootstrap intervals, and the comparison of two subjects.
+
+A sample is the mean of enough calls for the clock to resolve; several subjects are timed in rounds of
+alternating order with fresh sessions, so that drift and luck of a session are inside the interval.
+Source: the hierarchical bootstrap of Kalibera and Jones, "Rigorous Benchmarking in Reasonable Time" (ISMM 2013).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+Call = Callable[[], object]
+Verdict = Literal["faster", "slower", "no difference"]
+
+SHORTEST_SAMPLE_S = 50e-6
+LEAST_CLAIM = 0.03  # differences below it are within what a change of code layout or of room temperature makes
+
+_RESOLUTIONS_PER_SAMPLE = 100
+_WINDOW = 3  # samples in a warm-up window
+_MOST_WINDOWS = 20
+_STEADY = 0.02  # relative difference of two windows' medians
+_MOST_DOUBLINGS = 30
+_READINGS = 2000
+_RESAMPLES = 1000
+
+
+class Clock(Protocol):
+    """Two readings in seconds; only differences mean something."""
+
+    def wall(self) -> float:
+        """Time that passes for everyone."""
+
+    def cpu(self) -> float:
+        """CPU time of the calling thread."""
+
+
+class SystemClock:
+    """The finest clocks of the standard library."""
+
+    def wall(self) -> float:
+        """`time.perf_counter`."""
+        return time.perf_counter()
+
+    def cpu(self) -> float:
+        """`time.thread_time`."""
+        return time.thread_time()
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was timed, with every sample.
+
+    Args:
+        samples_s: wall seconds per call, one number a sample (n of them).
+        calls_per_sample: the calls that each sample is the mean of.
+        cpu_samples_s: CPU seconds per call of the calling thread alone (n).
+        groups: samples in each round, in order; they sum to n.
+
+    Raises:
+        ValueError: no samples, lengths that do not fit, or a time that is not finite and positive.
+    """
+
+    samples_s: tuple[float, ...]
+    calls_per_sample: int
+    cpu_samples_s: tuple[float, ...]
+    groups: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.samples_s)
+        if n == 0 or len(self.cpu_samples_s) != n or sum(self.groups) != n or min(self.groups) < 1:
+            got = f"{n} wall samples, {len(self.cpu_samples_s)} CPU samples and groups {self.groups}"
+            raise ValueError(f"a timing needs samples, as many wall as CPU ones, in groups that sum to them: got {got}")
+        if self.calls_per_sample < 1:
+            raise ValueError(f"calls_per_sample must be at least 1, got {self.calls_per_sample}")
+        for t in self.samples_s:
+            if not 0 < t < math.inf:
+                raise ValueError(f"samples_s must be finite and positive, got {t}")
+        for t in self.cpu_samples_s:
+            if not 0 <= t < math.inf:  # 0 where the thread only waits
+                raise ValueError(f"cpu_samples_s must be finite and not negative, got {t}")
+
+    @property
+    def median_s(self) -> float:
+        """The median wall time of one call."""
+        return statistics.median(self.samples_s)
+
+    @property
+    def cpu_median_s(self) -> float:
+        """The median CPU time of one call on the calling thread."""
+        return statistics.median(self.cpu_samples_s)
+
+    @property
+    def spread(self) -> float:
+        """(p90 - p10) / median of the wall samples."""
+        return (self.quantile(0.9) - self.quantile(0.1)) / self.median_s
+
+    def quantile(self, p: float) -> float:
+        """The wall time that a share `p` of the samples stays below, interpolated linearly.
+
+        Raises:
+            ValueError: `p` outside 0 to 1.
+        """
+        if not 0 <= p <= 1:
+            raise ValueError(f"a quantile is asked for with p from 0 to 1, got {p}")
+        return float(np.quantile(self.samples_s, p))
+
+    def ci95_s(self, seed: int = 0) -> tuple[float, float]:
+        """The ends of the bootstrap 95 % interval of the median; groups are drawn first, then samples inside them."""
+        low, high = np.quantile(_bootstrap_medians(self, np.random.default_rng(seed)), (0.025, 0.975))
+        return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How `b` compares with `a`.
+
+    Args:
+        ratio: median of `b` over median of `a`.
+        ci95: the ends of its bootstrap 95 % interval.
+        verdict: what can be said of `b`.
+    """
+
+    ratio: float
+    ci95: tuple[float, float]
+    verdict: Verdict
+
+
+def difference(a: Timing, b: Timing, *, least: float = LEAST_CLAIM, seed: int = 0) -> Comparison:
+    """Whether `b` is faster or slower than `a`.
+
+    A claim needs both: the interval of the ratio excludes 1, and the ratio is beyond 1 + `least` or 1 / (1 + `least`).
+    """
+    rng = np.random.default_rng(seed)
+    ratios = _bootstrap_medians(b, rng) / _bootstrap_medians(a, rng)
+    low, high = (float(end) for end in np.quantile(ratios, (0.025, 0.975)))
+    ratio = b.median_s / a.median_s
+    verdict: Verdict = "no difference"
+    if low > 1 and ratio > 1 + least:
+        verdict = "slower"
+    elif high < 1 and ratio < 1 / (1 + least):
+        verdict = "faster"
+    return Comparison(ratio, (low, high), verdict)
+
+
+def _bootstrap_medians(timing: Timing, rng: np.random.Generator) -> np.ndarray:
+    """Medians of resampled wall times (resamples,): groups with replacement, then samples inside each.
+
+    Groups of unequal size are padded with infinity, which sorting puts behind every sample.
+    """
+    samples, sizes = np.array(timing.samples_s), np.array(timing.groups)
+    starts = np.cumsum(sizes) - sizes
+    groups = rng.integers(len(sizes), size=(_RESAMPLES, len(sizes)))
+    start, size = starts[groups][:, :, None], sizes[groups][:, :, None]
+    inside = (rng.random((*groups.shape, sizes.max())) * size).astype(np.intp)
+    drawn = np.where(np.arange(sizes.max()) < size, samples[start + inside], np.inf)
+    drawn = np.sort(drawn.reshape(_RESAMPLES, -1), axis=1)
+    n, rows = size.sum(axis=(1, 2)), np.arange(_RESAMPLES)
+    medians: np.ndarray = (drawn[rows, (n - 1) // 2] + drawn[rows, n // 2]) / 2
+    return medians
+
+
+def resolution_s(clock: Clock = SYSTEM_CLOCK) -> float:
+    """The smallest step seen between successive wall readings; 0 where no two readings differed."""
+    readings = [clock.wall() for _ in range(_READINGS)]
+    return min((after - before for before, after in itertools.pairwise(readings) if after > before), default=0.0)
+
+
+def measure(
+    call: Call,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    min_samples: int = 10,
+    max_samples: int = 1000,
+    budget_s: float = 1.0,
+    shortest_sample_s: float = SHORTEST_SAMPLE_S,
+) -> Timing:
+    """Times `call`: warms up until steady, then samples until the budget is spent.
+
+    A sample has as many calls as it takes to last `shortest_sample_s` and 100 steps of the clock.  `budget_s`
+    bounds the sampling, and the warm-up as well; `min_samples` are taken in any case.
+
+    Raises:
+        ValueError: limits that contradict each other, or a clock that stands still.
+    """
+    if not 1 <= min_samples <= max_samples:
+        raise ValueError(f"min_samples must be from 1 to max_samples, got {min_samples} and {max_samples}")
+    calls = _prepare(call, None, clock, _shortest_s(clock, shortest_sample_s), budget_s)
+    record, start = _Record(calls), clock.wall()
+    for i in range(max_samples):
+        if i >= min_samples and clock.wall() - start >= budget_s:
+            break
+        record.take(call, clock)
+    record.close_group()
+    return record.timing()
+
+
+def measure_interleaved(
+    openers: Sequence[Callable[[], Call]],
+    *,
+    rounds: int = 10,
+    samples_per_round: int = 10,
+    clock: Clock = SYSTEM_CLOCK,
+    warm_up_s: float = 0.25,
+    shortest_sample_s: float = SHORTEST_SAMPLE_S,
+) -> list[Timing]:
+    """Times several subjects in one process, a timing each, in the order of `openers`.
+
+    Every round opens each subject anew, warms it up for at most about `warm_up_s` and takes a few samples; even
+    rounds go forward through the subjects, odd ones backward.  A round is a group of the timing.
+
+    Args:
+        openers: each opens a fresh session of its subject and returns the call to be timed.
+
+    Raises:
+        ValueError: no round or no sample asked for, or a clock that stands still.
+    """
+    if rounds < 1 or samples_per_round < 1:
+        raise ValueError(f"rounds and samples_per_round must be at least 1, got {rounds} and {samples_per_round}")
+    shortest_s = _shortest_s(clock, shortest_sample_s)
+    records: dict[int, _Record] = {}
+    forward = range(len(openers))
+    for i in range(rounds):
+        for subject in forward if i % 2 == 0 else reversed(forward):
+            call = openers[subject]()
+            known = records[subject].calls if subject in records else None
+            calls = _prepare(call, known, clock, shortest_s, warm_up_s)
+            record = records.setdefault(subject, _Record(calls))
+            for _ in range(samples_per_round):
+                record.take(call, clock)
+            record.close_group()
+            del call  # the session ends before the next one opens
+    return [records[subject].timing() for subject in forward]
+
+
+@dataclass
+class _Record:
+    """Samples of one subject as they come in."""
+
+    calls: int
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
+
+    def take(self, call: Call, clock: Clock) -> None:
+        wall, cpu = _sample(call, self.calls, clock)
+        self.wall_s.append(wall)
+        self.cpu_s.append(cpu)
+
+    def close_group(self) -> None:
+        self.groups.append(len(self.wall_s) - sum(self.groups))
+
+    def timing(self) -> Timing:
+        return Timing(tuple(self.wall_s), self.calls, tuple(self.cpu_s), tuple(self.groups))
+
+
+def _sample(call: Call, calls: int, clock: Clock) -> tuple[float, float]:
+    """Wall and CPU seconds per call; the CPU clock, a system call, is read outside the wall time."""
+    cpu = clock.cpu()
+    start = clock.wall()
+    for _ in itertools.repeat(None, calls):
+        call()
+    end = clock.wall()
+    return (end - start) / calls, (clock.cpu() - cpu) / calls
+
+
+def _shortest_s(clock: Clock, shortest_sample_s: float) -> float:
+    return max(shortest_sample_s, _RESOLUTIONS_PER_SAMPLE * resolution_s(clock))
+
+
+def _prepare(call: Call, calls: int | None, clock: Clock, shortest_s: float, limit_s: float) -> int:
+    """Warms `call` up; the calls per sample: `calls` where known, else found from the warm time of a call."""
+    if calls is not None:
+        _warm_up(call, calls, clock, limit_s)
+        return calls
+    warm_s = _warm_up(call, _cold_calls(call, clock, shortest_s), clock, limit_s)
+    return max(1, math.ceil(shortest_s / warm_s))
+
+
+def _cold_calls(call: Call, clock: Clock, shortest_s: float) -> int:
+    """The first power of two of calls that lasts `shortest_s`."""
+    for doubling in range(_MOST_DOUBLINGS):
+        calls = 2**doubling
+        if _sample(call, calls, clock)[0] * calls >= shortest_s:
+            return calls
+    raise ValueError(f"the clock stands still: 2^{_MOST_DOUBLINGS - 1} calls took less than {shortest_s} s")
+
+
+def _warm_up(call: Call, calls: int, clock: Clock, limit_s: float) -> float:
+    """Samples in windows until two successive medians agree within 2 %; the last median, seconds per call."""
+    start, before, median = clock.wall(), math.inf, math.inf
+    for _ in range(_MOST_WINDOWS):
+        before, median = median, statistics.median(_sample(call, calls, clock)[0] for _ in range(_WINDOW))
+        if abs(median - before) <= _STEADY * median or clock.wall() - start >= limit_s:
+            break
+    return median

@@ -1,0 +1,40 @@
+"""Hardware-aware neural architecture search: every point on the front is a file that was measured."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Public name to the module that owns it.  Loaded on first use, so that `import nas` loads no torch.
+_PUBLIC = {
+    "Architecture": "search_spaces.space",
+    "BatchNorm2d": "search_spaces.elastic",
+    "Choice": "search_spaces.value",
+    "Condition": "search_spaces.value",
+    "Conv2d": "search_spaces.elastic",
+    "Dataset": "supernet.data",
+    "Linear": "search_spaces.elastic",
+    "Network": "search_spaces.network",
+    "OneOf": "search_spaces.elastic",
+    "Resize": "search_spaces.elastic",
+    "Result": "nas.api",
+    "SearchSpace": "search_spaces.space",
+    "Sequence": "search_spaces.elastic",
+    "SqueezeExcite": "search_spaces.elastic",
+    "activation": "search_spaces.elastic",
+    "extract": "search_spaces.network",
+    "find_space": "search_spaces.network",
+    "search": "nas.api",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'nas' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

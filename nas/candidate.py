@@ -1,0 +1,73 @@
+"""From an architecture and its policy to the ONNX file that will be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from torch import nn
+
+from latency.blocks import BlockTracer
+from latency.lowering import nodes_of, to_onnx
+from quant_search.onnx_qdq import activation_ranges, quantize
+from quant_search.policy import policy_of
+from search_spaces.network import Block, extract
+from search_spaces.space import Architecture
+from supernet.calibrate import calibrate_, calibration_images
+from supernet.data import Dataset
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One architecture as a file.
+
+    Args:
+        model: the bytes of the ONNX file.
+        policy: block name to precision.
+    """
+
+    arch: Architecture
+    model: bytes
+    policy: Mapping[str, str]
+    macs: int
+    parameters: int
+
+
+class Builder:
+    """Makes the files of one trained supernet; batch norms and activations are calibrated on training images."""
+
+    def __init__(self, network: nn.Module, tracer: BlockTracer, dataset: Dataset, precisions: Sequence[str]) -> None:
+        self._network, self._tracer, self._dataset = network, tracer, dataset
+        self._precisions = tuple(precisions)
+        self._images = calibration_images(dataset)
+
+    def network(self, arch: Architecture) -> nn.Module:
+        """The plain torch network of `arch` (without its policy), calibrated, in eval mode."""
+        plain = extract(self._network, arch)
+        calibrate_(plain, self._images)
+        return plain
+
+    def build(self, arch: Architecture) -> Candidate:
+        """The file of `arch`; the same weights give the same bytes.
+
+        Raises:
+            ValueError: the network has no ONNX form.
+        """
+        policy = policy_of(arch, self._tracer.blocks, self._precisions)
+        model = to_onnx(self.network(arch), self._dataset.image_shape)
+        model = with_policy(model, self._tracer.blocks, policy, self._images)
+        traced = self._tracer.trace(arch)
+        macs, parameters = (sum(getattr(b.counts, name) for b in traced) for name in ("macs", "parameters"))
+        return Candidate(arch, model.SerializeToString(), policy, macs, parameters)
+
+
+def with_policy(
+    model: onnx.ModelProto, blocks: Sequence[Block], policy: Mapping[str, str], images: np.ndarray
+) -> onnx.ModelProto:
+    """`model` with the blocks that `policy` sets to int8 quantized, activations calibrated on `images` (n, c, h, w)."""
+    members = tuple(m for block in blocks if policy.get(block.name) == "int8" for m in block.members)
+    if not members:
+        return model
+    return quantize(model, nodes_of(model, members), activation_ranges(model, images))

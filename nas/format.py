@@ -1,0 +1,41 @@
+"""Numbers as people read them: SI prefixes only here, base units everywhere else."""
+
+from __future__ import annotations
+
+_TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+def duration(seconds: float) -> str:
+    """0.00123 → `1.23 ms`."""
+    scale, unit = next(((s, u) for s, u in _TIME if abs(seconds) >= s), _TIME[-1])
+    return f"{_digits(seconds / scale)} {unit}"
+
+
+def amount(number: float, unit: str = "") -> str:
+    """12_345_678 → `12.3 M`; with a unit, `12.3 MB`."""
+    scale, prefix = next(((s, p) for s, p in _DECIMAL if abs(number) >= s), (1.0, ""))
+    return f"{_digits(number / scale)} {prefix}{unit}".rstrip()
+
+
+def interval(low_s: float, high_s: float) -> str:
+    """A time interval in the unit of its upper end: `1.21–1.27 ms`."""
+    scale, unit = next(((s, u) for s, u in _TIME if abs(high_s) >= s), _TIME[-1])
+    return f"{_digits(low_s / scale)}–{_digits(high_s / scale)} {unit}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.9731 → `97.3 %`."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def count(number: int) -> str:
+    """A large whole number: exact up to a million, then in powers of ten."""
+    if number < 10**6:
+        return f"{number:,}"
+    exponent = len(str(number)) - 1
+    return f"{number / 10**exponent:.1f}·10^{exponent}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

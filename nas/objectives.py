@@ -1,0 +1,111 @@
+"""Objectives and evaluations: what is optimised, and what was found for one architecture.
+
+Everything optimised is a *cost*: finite, lower is better.  The sense of an objective is applied here, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from search_spaces.space import Architecture
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric to be made small or large."""
+
+    metric: str
+    maximise: bool
+
+    def cost(self, value: float) -> float:
+        """The cost of a value of the metric."""
+        return -value if self.maximise else value
+
+
+def maximize(metric: str) -> Objective:
+    """The objective that `metric` be large."""
+    return Objective(metric, maximise=True)
+
+
+def minimize(metric: str) -> Objective:
+    """The objective that `metric` be small."""
+    return Objective(metric, maximise=False)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A limit on a metric: at most `limit`, or at least it."""
+
+    metric: str
+    limit: float
+    at_least: bool = False
+
+    def excess(self, value: float) -> float:
+        """By how much a value breaks the bound, relative to the limit; 0 where it holds."""
+        beyond = self.limit - value if self.at_least else value - self.limit
+        return max(0.0, beyond / max(abs(self.limit), 1e-12))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known about one architecture.
+
+    Args:
+        metrics: metric name to value, in SI base units.
+        costs: one per objective, lower is better.
+        violation: the summed relative excess over all bounds; 0 where all hold.
+        provenance: `predicted`, `inherited` or `verified`.
+
+    Raises:
+        ValueError: a cost that is not finite.
+    """
+
+    arch: Architecture
+    metrics: Mapping[str, float]
+    costs: tuple[float, ...]
+    violation: float
+    provenance: str
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.costs)):
+            raise ValueError(f"costs must be finite, got {self.costs} for {self.arch}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The objectives of a search and its bounds."""
+
+    objectives: tuple[Objective, ...]
+    bounds: tuple[Bound, ...] = ()
+
+    def evaluation(self, arch: Architecture, metrics: Mapping[str, float], provenance: str) -> Evaluation:
+        """The evaluation of `arch` with these metrics.
+
+        Raises:
+            ValueError: a metric that an objective or bound needs is missing or not finite.
+        """
+        needed = {o.metric for o in self.objectives} | {b.metric for b in self.bounds}
+        for name in sorted(needed):
+            if not math.isfinite(metrics.get(name, math.nan)):
+                raise ValueError(f"metric {name!r} of {arch} is {metrics.get(name)}: expected a finite number")
+        costs = tuple(o.cost(metrics[o.metric]) for o in self.objectives)
+        violation = sum(b.excess(metrics[b.metric]) for b in self.bounds)
+        return Evaluation(arch, dict(metrics), costs, violation, provenance)
+
+    def costs(self, metrics: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Costs (n, m) and violations (n,) of n architectures whose metrics are given as arrays (n,)."""
+        columns = [-metrics[o.metric] if o.maximise else metrics[o.metric] for o in self.objectives]
+        violation = np.zeros(len(columns[0]))
+        for b in self.bounds:
+            beyond = b.limit - metrics[b.metric] if b.at_least else metrics[b.metric] - b.limit
+            violation += np.maximum(0.0, beyond / max(abs(b.limit), 1e-12))
+        return np.column_stack(columns), violation
+
+
+def cost_array(evaluations: Sequence[Evaluation]) -> np.ndarray:
+    """The costs of evaluations as an array (n, m)."""
+    return np.array([e.costs for e in evaluations], dtype=float)

@@ -1,0 +1,337 @@
+"""A run from settings to a verified front, stage by stage; a stage whose result is there is not done again.
+
+space → supernet → inherited accuracies ┐
+      → device profile ─────────────────┴→ search → verify → report
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from latency.blocks import BlockTracer
+from latency.device import parse_device
+from latency.harness import QUICK, measure_models
+from latency.store import MeasurementStore
+from nas.candidate import Builder
+from nas.config import Settings, open_folder
+from nas.journal import Journal
+from nas.loop import run_loop
+from nas.objectives import Evaluation, cost_array
+from nas.pareto import front, relative_hypervolume, shared_box
+from nas.predict import Inherited, MetricModel, MetricPredictor
+from nas.profiling import Profile, Profiler, neutral_model
+from nas.progress import Reporter
+from nas.record import Parts, Searched, Setup, make_record, write_json
+from nas.report import write_report
+from nas.searchers.guided import GuidedSearch
+from nas.searchers.nsga2 import NSGA2
+from nas.searchers.protocol import CostModel, Searcher
+from nas.searchers.random_search import RandomSearch
+from nas.searchers.scaling import UniformScaling
+from nas.spec import SpaceLike, build_network
+from nas.verify import RealEvaluator, Verified, verify_front
+from quant_search.policy import SUFFIX, joint_space, uniform
+from search_spaces.network import find_blocks
+from search_spaces.space import Architecture, SearchSpace
+from supernet.calibrate import inherited_accuracy
+from supernet.data import Dataset
+from supernet.history import History
+from supernet.recipe import Recipe
+from supernet.train import TrainState, train_supernet
+
+T = TypeVar("T")
+TRAINING_SHARE = 0.4  # of the time budget; the rest is profiling, evaluations and verification
+INHERITED = 64  # subnets whose accuracy is taken with the supernet's weights, before any export
+_LEAST_FINALISTS = 16  # the front and what is next to it: verification may reorder them
+RECORD, INHERITED_FILE = "record.json", "inherited.json"
+
+
+def run(
+    settings: Settings,
+    space: SpaceLike,
+    dataset: Dataset,
+    folder: Path,
+    reporter: Reporter,
+    on_space: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Does the run, or what is left of it, and returns its record.
+
+    Args:
+        on_space: told what the space is, before the long stages.
+
+    Raises:
+        ValueError: settings that cannot be met, checked before anything is written.
+        LookupError: no architecture keeps to the bounds.
+        OSError: the folder cannot be written.
+    """
+    device = parse_device(settings.device)
+    network, architectures = build_network(
+        space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
+    )
+    joint = joint_space(architectures, find_blocks(network), settings.precisions)
+    open_folder(folder, settings)
+    if (folder / RECORD).exists():
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        on_space(record["space"])
+        return record
+    with MeasurementStore() as store:
+        tracer = BlockTracer(network, dataset.image_shape)
+        return _stages(
+            Setup(settings, dataset, network, architectures, joint, tracer, device, folder, store, reporter), on_space
+        )
+
+
+def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    started_s = time.perf_counter()
+    space = describe_space(setup)
+    on_space(space)
+    profile, profile_s = _timed(lambda: _profile(setup))
+    history, training_s = _timed(lambda: _train(setup))
+    inherited = _inherit(setup)
+    searched = _search(setup, profile, inherited)
+    verified = _verify(setup, searched)
+    seconds = {"profile": profile_s, "train": training_s, "all": time.perf_counter() - started_s}
+    parts = Parts(space, profile, history, inherited, searched, verified, seconds)
+    record = make_record(setup, parts)
+    with setup.reporter.stage("report", 1):
+        write_report(record, setup.folder)
+        write_json(setup.folder / RECORD, record)
+    return record
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    started_s = time.perf_counter()
+    return work(), time.perf_counter() - started_s
+
+
+# -- stages ------------------------------------------------------------------------------------------
+
+
+def describe_space(setup: Setup) -> dict[str, Any]:
+    """The space in numbers: how many architectures, and what its smallest, middle and largest cost in fp32."""
+    rows = []
+    archs = {
+        "smallest": setup.space.smallest(),
+        "middle": setup.space.scaled(0.5),
+        "largest": setup.space.largest(),
+    }
+    with setup.reporter.stage("space", len(archs)) as stage:
+        for what, arch in archs.items():
+            rows.append({"what": what, **_costs(setup, uniform(arch, "fp32"))})
+            stage.advance()
+    return {
+        "name": setup.architectures.name,
+        "architectures": setup.architectures.size,
+        "policies_included": setup.space.size,
+        "choices": len(setup.space),
+        "rows": rows,
+    }
+
+
+def _costs(setup: Setup, arch: Architecture) -> dict[str, float]:
+    shape = setup.dataset.image_shape
+    model = neutral_model(setup.network, setup.tracer, arch, ("fp32",), shape).SerializeToString()
+    measured = measure_models([model], setup.device, QUICK, setup.store)[0]
+    blocks = setup.tracer.trace(arch)
+    return {
+        "macs": sum(b.counts.macs for b in blocks),
+        "parameters": sum(b.counts.parameters for b in blocks),
+        "size_bytes": len(model),
+        "latency_s": measured.timing.median_s,
+    }
+
+
+def _profile(setup: Setup) -> Profile:
+    s = setup
+    profiler = Profiler(s.network, s.space, s.tracer, s.settings.precisions, s.dataset.image_shape, s.device, s.store)
+    with setup.reporter.stage("profile") as stage:
+        return profiler.run(s.settings.seed, stage)
+
+
+def _train(setup: Setup) -> History:
+    settings = setup.settings
+    budget_s = None if settings.epochs else TRAINING_SHARE * settings.budget_s
+    recipe = Recipe(epochs=settings.epochs, budget_s=budget_s, seed=settings.seed)
+    recipe = replace(recipe, batch=settings.batch or recipe.batch, lr=settings.lr or recipe.lr)
+    with setup.reporter.stage("train") as stage:
+
+        def show(state: TrainState) -> None:
+            stage.expect(state.total_steps)
+            stage.advance(state.step - done[0])
+            done[0] = state.step
+            entry = state.entry
+            if entry is not None and entry.val_largest is not None:
+                stage.say(f"largest {100 * entry.val_largest:.1f} %, smallest {100 * entry.val_smallest:.1f} %")
+
+        done = [0]
+        return train_supernet(setup.network, setup.dataset, recipe, setup.folder, show)
+
+
+def _inherit(setup: Setup) -> Inherited:
+    """Inherited accuracies of random subnets in fp32, kept in a file of the run."""
+    file = setup.folder / INHERITED_FILE
+    population = setup.space.sample(INHERITED, np.random.default_rng([setup.settings.seed, 3]))
+    archs = [uniform(setup.space.row(row), "fp32") for row in population]
+    found: list[float] = json.loads(file.read_text()) if file.exists() else []
+    with setup.reporter.stage("inherit", len(archs)) as stage:
+        stage.advance(len(found))
+        for arch in archs[len(found) :]:
+            found.append(inherited_accuracy(setup.network, arch, setup.dataset))
+            stage.advance()
+        stage.say(f"accuracies {100 * min(found):.0f}–{100 * max(found):.0f} %")
+    write_json(file, found)
+    return Inherited(np.array([a.indices for a in archs], dtype=population.dtype), np.array(found))
+
+
+def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
+    settings, problem = setup.settings, setup.settings.problem
+    model = MetricModel(setup.space, setup.tracer, settings.precisions, profile.table, inherited, problem)
+    journal = Journal(setup.folder / "journal.log", "search", setup.space, problem)
+    builder = Builder(setup.network, setup.tracer, setup.dataset, settings.precisions)
+    measure = RealEvaluator(builder, setup.dataset, setup.device, setup.store)
+    watched = _Watched(model)
+    groups: dict[str, list[Evaluation]] = {}
+    searchers = _searchers(setup, watched)
+    with setup.reporter.stage("search", settings.evaluations * len(searchers)) as stage, one_worker() as executor:
+        for name, searcher in searchers.items():
+
+            def told(evaluation: Evaluation | None, name: str = name) -> None:
+                stage.advance()
+                if evaluation is not None:
+                    watched.note(evaluation, name)
+                    stage.say(f"{name}: {_in_short(evaluation)}")
+
+            groups[name] = run_loop(
+                searcher,
+                setup.space,
+                problem,
+                measure,
+                budget=settings.evaluations,
+                batch=max(4, settings.evaluations // 6),
+                journal=journal,
+                executor=executor,
+                on_evaluation=told,
+            )
+    return Searched(groups, watched.predictions, _hypervolumes(groups))
+
+
+class _Watched:
+    """Remembers what the newest fitted model predicts of each architecture that the search measures."""
+
+    def __init__(self, model: MetricModel) -> None:
+        self._model = model
+        self._newest: MetricPredictor | None = None
+        self.predictions: list[dict[str, dict[str, float]]] = []
+
+    def fit(self, evaluations: Sequence[Evaluation]) -> CostModel:
+        """Fits, and keeps the fitted model."""
+        newest = self._newest = self._model.metrics_model(evaluations)
+        return lambda population: self._model.costs(newest(population))
+
+    def note(self, evaluation: Evaluation, group: str) -> None:
+        """Pairs an evaluation of the search with its prediction, if there was one."""
+        if group == "search" and self._newest is not None:
+            predicted = self._newest(np.array([evaluation.arch.indices], dtype=np.int16))
+            self.predictions.append(
+                {
+                    metric: {"predicted": float(predicted[metric][0]), "verified": evaluation.metrics[metric]}
+                    for metric in ("val_accuracy", "latency_s")
+                }
+            )
+
+
+def _searchers(setup: Setup, watched: _Watched) -> dict[str, Searcher]:
+    """The search and, if wanted, its baselines; random search begins with the same architectures as the search."""
+    settings, space = setup.settings, setup.space
+    first = max(4, settings.evaluations // 3)
+    makers: dict[str, Callable[[], Searcher]] = {
+        "guided": lambda: GuidedSearch(space, watched.fit, 2, settings.seed, first),
+        "nsga2": lambda: NSGA2(space, 2, settings.seed, population=first),
+        "random": lambda: RandomSearch(space, settings.seed),
+    }
+    searchers = {"search": makers[settings.searcher]()}
+    if settings.baselines:
+        searchers["random"] = RandomSearch(space, settings.seed)
+        searchers["uniform"] = UniformScaling(space, settings.evaluations, _uniform_policies(space))
+    return searchers
+
+
+def _uniform_policies(space: SearchSpace) -> list[np.ndarray]:
+    """One variant per precision: every block in it, everything else scaled."""
+    precision = np.array([choice.name.endswith(SUFFIX) for choice in space.choices])
+    options = max((len(c.options) for c, on in zip(space.choices, precision, strict=True) if on), default=1)
+    return [np.where(precision, index, -1) for index in range(options)]
+
+
+@contextmanager
+def one_worker() -> Any:
+    """The default executor: one evaluation at a time, since timings must not disturb each other."""
+    executor: Executor = ThreadPoolExecutor(max_workers=1)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _in_short(evaluation: Evaluation) -> str:
+    metrics = evaluation.metrics
+    return f"{100 * metrics['val_accuracy']:.1f} % at {1e6 * metrics['latency_s']:.0f} µs"
+
+
+def _hypervolumes(groups: dict[str, list[Evaluation]]) -> dict[str, float]:
+    """The share of one common box that each group dominates; infeasible evaluations count for nothing."""
+    costs = {name: cost_array([e for e in found if e.violation == 0]).reshape(-1, 2) for name, found in groups.items()}
+    if not any(map(len, costs.values())):
+        return dict.fromkeys(costs, 0.0)
+    ideal, reference = shared_box(list(costs.values()))
+    return {name: relative_hypervolume(c, ideal, reference) for name, c in costs.items()}
+
+
+def _verify(setup: Setup, searched: Searched) -> Verified:
+    settings = setup.settings
+    everything = {e.arch: (e, name) for name, found in reversed(searched.groups.items()) for e in found}
+    finalists = _finalists([e for e, _ in everything.values()], _LEAST_FINALISTS)
+    if not finalists:
+        raise LookupError(_unmet([e for e, _ in everything.values()], settings))
+    builder = Builder(setup.network, setup.tracer, setup.dataset, settings.precisions)
+    with setup.reporter.stage("verify") as stage:
+        return verify_front(
+            [everything[e.arch] for e in finalists],
+            builder,
+            setup.dataset,
+            setup.device,
+            setup.store,
+            settings.problem,
+            stage,
+        )
+
+
+def _finalists(evaluations: list[Evaluation], least: int) -> list[Evaluation]:
+    """The feasible front, and the next fronts behind it until there are `least`."""
+    left, finalists = list(evaluations), list[Evaluation]()
+    while len(finalists) < least and (layer := front(left)):
+        finalists += layer if not finalists else layer[: least - len(finalists)]
+        left = [e for e in left if e not in layer]
+    return finalists
+
+
+def _unmet(evaluations: list[Evaluation], settings: Settings) -> str:
+    """What the bounds ask and the best that was found."""
+    closest = min(evaluations, key=lambda e: e.violation, default=None)
+    if closest is None:
+        return "no architecture could be evaluated"
+    parts = []
+    for bound in settings.problem.bounds:
+        values = [e.metrics[bound.metric] for e in evaluations]
+        best = max(values) if bound.at_least else min(values)
+        parts.append(f"{bound.metric} {'≥' if bound.at_least else '≤'} {bound.limit:g} (best possible found: {best:g})")
+    return f"no architecture keeps to the bounds: {'; '.join(parts)}"

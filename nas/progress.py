@@ -1,0 +1,128 @@
+"""Live progress of a run's stages, with time left, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+
+
+class Stage(Protocol):
+    """One stage under way."""
+
+    def advance(self, done: float = 1) -> None:
+        """Counts `done` more of the stage's total."""
+        ...
+
+    def expect(self, total: float) -> None:
+        """Sets the total, once it is known."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Shows the newest finding of the stage beside its bar."""
+        ...
+
+
+class Reporter(Protocol):
+    """Where the stages of a run report to."""
+
+    def stage(self, name: str, total: float | None = None) -> _StageContext:
+        """A context in which the stage `name` runs."""
+        ...
+
+    def message(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+
+class _StageContext(Protocol):
+    def __enter__(self) -> Stage: ...
+
+    def __exit__(self, *_: object) -> bool | None: ...
+
+
+class _Silent:
+    """A stage that tells nobody."""
+
+    def advance(self, done: float = 1) -> None:
+        """Nothing is shown."""
+
+    def expect(self, total: float) -> None:
+        """Nothing is shown."""
+
+    def say(self, text: str) -> None:
+        """Nothing is shown."""
+
+
+class SilentReporter:
+    """Shows nothing: for `--quiet` and for the Python API by default."""
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None) -> Iterator[Stage]:
+        """A stage that tells nobody."""
+        yield _Silent()
+
+    def message(self, text: str) -> None:
+        """Nothing is shown."""
+
+
+class _Bar:
+    """A stage shown as a bar."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, done: float = 1) -> None:
+        self._progress.advance(self._task, done)
+
+    def expect(self, total: float) -> None:
+        self._progress.update(self._task, total=total)
+
+    def say(self, text: str) -> None:
+        self._progress.update(self._task, note=text)
+
+
+class LiveReporter:
+    """One bar per stage, each with its count, time and time left; a plain line per stage where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            refresh_per_second=4,
+        )
+
+    def __enter__(self) -> LiveReporter:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._progress.stop()
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None) -> Iterator[Stage]:
+        """A bar that counts up to `total`."""
+        task = self._progress.add_task(name, total=total, note="")
+        yield _Bar(self._progress, task)
+        state = next(t for t in self._progress.tasks if t.id == task)
+        self._progress.update(task, total=state.total or 1, completed=state.total or 1)
+        if not self._console.is_terminal:
+            self._console.print(f"{name}: {state.elapsed or 0:.1f} s {state.fields['note']}".rstrip(), highlight=False)
+
+    def message(self, text: str) -> None:
+        """A line above the bars."""
+        self._progress.console.print(text, highlight=False)

@@ -1,0 +1,198 @@
+"""The record of a run: everything that its report, its tables and `front.json` show, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from latency.blocks import BlockTracer
+from latency.device import Device, environment, fingerprint
+from latency.store import MeasurementStore
+from nas.config import Settings
+from nas.objectives import Evaluation
+from nas.predict import Inherited, MetricModel
+from nas.profiling import Profile
+from nas.progress import Reporter
+from nas.verify import Verified, missed
+from predictors.gp import fit_gaussian_process
+from predictors.ranking import agreement
+from search_spaces.space import SearchSpace
+from supernet.atomic import write_atomic
+from supernet.data import Dataset
+from supernet.history import History
+
+FRONT = "front.json"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all stages of a run share."""
+
+    settings: Settings
+    dataset: Dataset
+    network: nn.Module
+    architectures: SearchSpace
+    space: SearchSpace
+    tracer: BlockTracer
+    device: Device
+    folder: Path
+    store: MeasurementStore
+    reporter: Reporter
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The outcome of the search stage.
+
+    Args:
+        groups: `search`, and the baselines `random` and `uniform`, each with its evaluations in order asked.
+        predictions: what was predicted of each architecture before it was verified.
+    """
+
+    groups: dict[str, list[Evaluation]]
+    predictions: list[dict[str, dict[str, float]]]
+    hypervolume: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the stages of a run found.
+
+    Args:
+        seconds: of the stages `profile` and `train` and of `all`, in this session.
+    """
+
+    space: dict[str, Any]
+    profile: Profile
+    history: History
+    inherited: Inherited
+    searched: Searched
+    verified: Verified
+    seconds: dict[str, float]
+
+
+def make_record(setup: Setup, parts: Parts) -> dict[str, Any]:
+    """Writes the files of the front and returns the record of the whole run."""
+    history = parts.history
+    return {
+        "settings": setup.settings.model_dump(),
+        "space": parts.space,
+        "data": _data_record(setup.dataset),
+        "device": _device_record(setup.device),
+        "training": {
+            "total_steps": history.total_steps,
+            "seconds": parts.seconds["train"],
+            "entries": history.plain(),
+        },
+        "profile": {"seconds": parts.seconds["profile"], **parts.profile.plain()},
+        "accuracy_predictor": _accuracy_record(setup, parts.profile, parts.inherited),
+        "search": _search_record(setup, parts.searched),
+        "verify": _verify_record(parts.searched, parts.verified),
+        "front": _write_front(setup.folder, parts.verified),
+        "seconds": parts.seconds["all"],
+    }
+
+
+def _data_record(dataset: Dataset) -> dict[str, Any]:
+    sizes = {split: len(dataset.split(split)[1]) for split in ("train", "val", "test")}
+    return {
+        "name": dataset.name,
+        **sizes,
+        "classes": dataset.num_classes,
+        "image_shape": list(dataset.image_shape),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def _device_record(device: Device) -> dict[str, Any]:
+    return {
+        "name": device.name,
+        "threads": device.threads,
+        "fingerprint": fingerprint(device),
+        "environment": asdict(environment()),
+    }
+
+
+def _accuracy_record(setup: Setup, profile: Profile, inherited: Inherited) -> dict[str, Any]:
+    """How well the accuracy predictor does on subnets it was not fitted on, by five-fold cross-validation."""
+    s = setup
+    model = MetricModel(s.space, s.tracer, s.settings.precisions, profile.table, inherited, s.settings.problem)
+    truth, predicted = inherited.val_accuracy, np.empty(len(inherited.val_accuracy))
+    for fold in range(5):
+        held = np.arange(len(truth)) % 5 == fold
+        process = fit_gaussian_process(model.features, inherited.population[~held], truth[~held])
+        predicted[held] = process.predict(inherited.population[held]).mean
+    return {"inherited": len(truth), "cross_validated": asdict(agreement(predicted, truth))}
+
+
+def _search_record(setup: Setup, searched: Searched) -> dict[str, Any]:
+    return {
+        "evaluations": len(searched.groups["search"]),
+        "groups": {
+            name: [[e.metrics["val_accuracy"], e.metrics["latency_s"]] for e in found]
+            for name, found in searched.groups.items()
+        },
+        "hypervolume": searched.hypervolume,
+        "predictions": searched.predictions,
+        "importance": importance(setup.space, [e for found in searched.groups.values() for e in found]),
+    }
+
+
+def importance(space: SearchSpace, evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """How much each choice mattered: the share of variance between its options, per metric, over all evaluations."""
+    rows = np.array([e.arch.indices for e in evaluations])
+    active = space.active(rows)
+    found = []
+    for j, choice in enumerate(space.choices):
+        label = np.where(active[:, j], rows[:, j], -1)
+        entry: dict[str, Any] = {"choice": choice.name}
+        for metric in ("val_accuracy", "latency_s"):
+            values = np.array([e.metrics[metric] for e in evaluations])
+            values = np.log(values) if metric == "latency_s" else values
+            between = sum((label == k).mean() * (values[label == k].mean() - values.mean()) ** 2 for k in set(label))
+            entry[metric] = float(between / max(values.var(), 1e-12))
+        found.append(entry)
+    return sorted(found, key=lambda e: -(e["val_accuracy"] + e["latency_s"]))
+
+
+def _verify_record(searched: Searched, verified: Verified) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "candidates": verified.candidates,
+        "dropped": [{"arch": arch, "why": why} for arch, why in verified.dropped],
+    }
+    if searched.predictions:
+        record["latency_miss"], record["accuracy_miss"] = missed(searched.predictions)
+    return record
+
+
+def _write_front(folder: Path, verified: Verified) -> list[dict[str, Any]]:
+    """Writes `front/*.onnx` and `front.json`, the latter last."""
+    entries = []
+    (folder / "front").mkdir(exist_ok=True)
+    for i, point in enumerate(verified.points):
+        file = f"front/point-{i:02d}.onnx"
+        model = point.candidate.model
+        write_bytes(folder / file, model)
+        entries.append(point.plain(file))
+    write_json(folder / FRONT, entries)
+    return entries
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes `content` as indented JSON, whole or not at all."""
+    write_bytes(file, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+
+    def fill(part: Path) -> None:
+        part.write_bytes(content)
+
+    write_atomic(file, fill)

@@ -1,0 +1,109 @@
+"""Predictor-guided search in rounds: measure a few, refit, search on predictions, measure the best.
+
+The scheme of LINAS (Cummings et al., "Accelerating neural architecture exploration across modalities using
+genetic algorithms", 2022), with NSGA-II as the inner search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nas.objectives import Evaluation, cost_array
+from nas.pareto import hypervolume, non_dominated, shared_box
+from nas.searchers.nsga2 import NSGA2
+from nas.searchers.protocol import CostModel
+from nas.searchers.random_search import fresh_rows
+from search_spaces.space import INDEX, SearchSpace
+
+
+class GuidedSearch:
+    """Asks for random architectures first, then for those that a fitted cost model finds best.
+
+    Args:
+        fit: from all evaluations told so far to a cost model.
+        initial: how many random architectures come before the first fit.
+        generations: of the inner NSGA-II, whose population is `population`.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        fit: Callable[[Sequence[Evaluation]], CostModel],
+        objectives: int,
+        seed: int,
+        initial: int,
+        generations: int = 40,
+        population: int = 100,
+    ) -> None:
+        self._space, self._fit, self._objectives = space, fit, objectives
+        self._seed, self._initial = seed, initial
+        self._generations, self._population = generations, population
+        self._rng = np.random.default_rng(seed)
+        self._asked: set[tuple[int, ...]] = set()
+        self._told: list[Evaluation] = []
+        self._round = 0
+
+    def ask(self, n: int) -> np.ndarray:
+        """The next architectures (≤ n, d): random ones up to `initial`, then the best by prediction."""
+        missing = self._initial - len(self._asked)
+        if missing > 0 or not self._told:
+            return fresh_rows(self._space, min(n, max(missing, 1)), self._rng, self._asked)
+        self._round += 1
+        rows = self._promising(n)
+        self._asked.update(map(tuple, rows.tolist()))
+        if len(rows) < n:
+            rows = np.concatenate([rows, fresh_rows(self._space, n - len(rows), self._rng, self._asked)])
+        return rows
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Takes evaluations to fit on."""
+        self._told.extend(evaluations)
+        self._asked.update(e.arch.indices for e in evaluations)
+
+    def _promising(self, n: int) -> np.ndarray:
+        """The n unseen architectures (≤ n, d) that by prediction add most to the measured front."""
+        model = self._fit(tuple(self._told))
+        feasible = [e for e in self._told if e.violation == 0]
+        measured = cost_array(feasible).reshape(len(feasible), self._objectives)
+        best = [e.arch.indices for e, on in zip(feasible, non_dominated(measured), strict=True) if on]
+        start = np.array(best, dtype=INDEX).reshape(len(best), len(self._space))
+        inner = NSGA2(
+            self._space,
+            self._objectives,
+            seed=self._seed + 7919 * self._round,
+            population=self._population,
+            start=start,
+        )
+        rows = np.unique(inner.minimise(model, self._generations), axis=0)
+        rows = rows[[row not in self._asked for row in map(tuple, rows.tolist())]]
+        if not len(rows):
+            return rows
+        costs, violations = model(rows)
+        order = np.lexsort((np.arange(len(rows)), violations))
+        if not (violations == 0).any():
+            return rows[order[:n]]
+        allowed = np.flatnonzero(violations == 0)
+        return rows[allowed[_spread(costs[allowed], measured, n)]]
+
+
+def _spread(costs: np.ndarray, known: np.ndarray, n: int) -> list[int]:
+    """Greedily picks up to n rows of `costs` (k, m) that add most hypervolume to `known` and each other.
+
+    Costs are scaled to the box of all fronts first.  Rows that add nothing come last, nearest to the front.
+    """
+    ideal, reference = shared_box([costs, known])
+    scale = reference - ideal
+    scaled, kept = (costs - ideal) / scale, list((known - ideal) / scale)
+    corner = np.ones(costs.shape[1])
+    picked: list[int] = []
+    while len(picked) < min(n, len(costs)):
+        left = [i for i in range(len(costs)) if i not in picked]
+        base = hypervolume(np.array(kept).reshape(len(kept), len(corner)), corner)
+        gains = [hypervolume(np.array([*kept, scaled[i]]), corner) - base for i in left]
+        # Equal gains (all zero at the end): the smallest scaled cost sum is nearest to the front.
+        best = max(range(len(left)), key=lambda j: (round(gains[j], 12), -scaled[left[j]].sum()))
+        picked.append(left[best])
+        kept.append(scaled[left[best]])
+    return picked

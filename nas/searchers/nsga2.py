@@ -1,0 +1,142 @@
+"""NSGA-II by pymoo, over populations of a search space (Deb et al. 2002)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pymoo.algorithms.moo.nsga2 import NSGA2 as PymooNSGA2
+from pymoo.core.crossover import Crossover
+from pymoo.core.duplicate import DuplicateElimination
+from pymoo.core.evaluator import Evaluator
+from pymoo.core.mutation import Mutation
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem as PymooProblem
+from pymoo.problems.static import StaticProblem
+
+from nas.objectives import Evaluation
+from nas.searchers.protocol import CostModel
+from search_spaces.moves import crossover, mutate
+from search_spaces.space import INDEX, SearchSpace
+
+
+class _Crossover(Crossover):
+    """Uniform crossover that keeps rows canonical."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(n_parents=2, n_offsprings=1, prob=0.9)
+        self._space = space
+
+    def _do(self, _problem: Any, x: np.ndarray, *_: Any, random_state: np.random.Generator, **__: Any) -> np.ndarray:
+        mothers, fathers = x.astype(INDEX)
+        return crossover(self._space, mothers, fathers, random_state)[None]
+
+
+class _Mutation(Mutation):
+    """Each active choice changes with the chance of one change per row on average, but at least 5 %."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(prob=0.9)
+        self._space = space
+
+    def _do(self, _problem: Any, x: np.ndarray, *_: Any, random_state: np.random.Generator, **__: Any) -> np.ndarray:
+        return mutate(self._space, x.astype(INDEX), max(0.05, 1 / len(self._space)), random_state)
+
+
+class _SameRow(DuplicateElimination):
+    """Equal canonical rows are the same network."""
+
+    def _do(self, pop: Population, other: Population | None, is_duplicate: np.ndarray) -> np.ndarray:
+        seen = set() if other is None else {row.tobytes() for row in other.get("X").astype(INDEX)}
+        for i, row in enumerate(pop.get("X").astype(INDEX)):
+            key = row.tobytes()
+            is_duplicate[i] |= key in seen
+            seen.add(key)
+        return is_duplicate
+
+
+class NSGA2:
+    """NSGA-II as an ask/tell searcher.
+
+    A generation is asked for in pieces of any size and bred anew once all of it was told.
+
+    Args:
+        start: architectures (n, d) for the first generation, filled up with random ones.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: int,
+        seed: int,
+        population: int = 100,
+        start: np.ndarray | None = None,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        first = space.sample(population, rng)
+        if start is not None:
+            first = np.concatenate([start, first])
+        _, unique = np.unique(first, axis=0, return_index=True)
+        self._space = space
+        self._problem = PymooProblem(
+            n_var=len(space), n_obj=objectives, n_ieq_constr=1, xl=0, xu=space.cardinalities - 1, vtype=int
+        )
+        self._algorithm = PymooNSGA2(
+            pop_size=population,
+            sampling=first[np.sort(unique)][:population],
+            crossover=_Crossover(space),
+            mutation=_Mutation(space),
+            eliminate_duplicates=_SameRow(),
+            seed=seed,
+        )
+        self._algorithm.setup(self._problem, termination=("n_gen", 10**9))
+        self._generation: Population | None = None
+        self._waiting: list[tuple[int, ...]] = []
+        self._known: dict[tuple[int, ...], Evaluation] = {}
+
+    def ask(self, n: int) -> np.ndarray:
+        """The next architectures (≤ n, d) of this generation; one is never asked twice."""
+        for _ in range(10):
+            if self._waiting or not self._breed():
+                break
+        rows, self._waiting = self._waiting[:n], self._waiting[n:]
+        return np.array(rows, dtype=INDEX).reshape(len(rows), len(self._space))
+
+    def _breed(self) -> bool:
+        """Makes the next generation if the last was told whole; False where nothing new comes of it."""
+        if self._generation is not None:
+            rows = self._rows()
+            if any(row not in self._known for row in rows):
+                return False
+            found = [self._known[row] for row in rows]
+            self._advance(np.array([e.costs for e in found]), np.array([e.violation for e in found]))
+        self._generation = self._algorithm.ask()
+        if self._generation is None or len(self._generation) == 0:
+            self._generation = None
+            return False
+        self._waiting = [row for row in self._rows() if row not in self._known]
+        return True
+
+    def _rows(self) -> list[tuple[int, ...]]:
+        return [] if self._generation is None else list(map(tuple, self._generation.get("X").astype(int).tolist()))
+
+    def _advance(self, costs: np.ndarray, violations: np.ndarray) -> None:
+        static = StaticProblem(self._problem, F=costs, G=violations[:, None])
+        Evaluator().eval(static, self._generation)
+        self._algorithm.tell(infills=self._generation)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Takes the evaluations of what was asked."""
+        self._known.update({e.arch.indices: e for e in evaluations})
+
+    def minimise(self, model: CostModel, generations: int) -> np.ndarray:
+        """Runs whole generations against a cost model and returns the last population (n, d)."""
+        for _ in range(generations):
+            self._generation = self._algorithm.ask()
+            if self._generation is None or len(self._generation) == 0:
+                break
+            self._advance(*model(self._generation.get("X").astype(INDEX)))
+        self._generation = None
+        last: np.ndarray = self._algorithm.pop.get("X").astype(INDEX)
+        return last

@@ -1,0 +1,42 @@
+"""Random search: the baseline that every search must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.objectives import Evaluation
+from search_spaces.space import INDEX, SearchSpace
+
+_ATTEMPTS = 20  # rounds of drawing before a space counts as used up
+
+
+class RandomSearch:
+    """Uniform over the options of every choice, without repeats."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space = space
+        self._rng = np.random.default_rng(seed)
+        self._asked: set[tuple[int, ...]] = set()
+
+    def ask(self, n: int) -> np.ndarray:
+        """Up to n new random architectures (≤ n, d)."""
+        return fresh_rows(self._space, n, self._rng, self._asked)
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Remembers what is known, so as not to ask for it."""
+        self._asked.update(e.arch.indices for e in evaluations)
+
+
+def fresh_rows(space: SearchSpace, n: int, rng: np.random.Generator, asked: set[tuple[int, ...]]) -> np.ndarray:
+    """Draws up to n architectures (≤ n, d) that are not in `asked`, and adds them to it."""
+    rows: list[tuple[int, ...]] = []
+    for _ in range(_ATTEMPTS):
+        for row in map(tuple, space.sample(n, rng).tolist()):
+            if len(rows) < n and row not in asked:
+                asked.add(row)
+                rows.append(row)
+        if len(rows) == n:
+            break
+    return np.array(rows, dtype=INDEX).reshape(len(rows), len(space))

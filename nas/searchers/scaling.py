@@ -1,0 +1,56 @@
+"""Uniform scaling: the baseline of growing all choices together (compound scaling, arXiv:1905.11946)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas.objectives import Evaluation
+from search_spaces.space import INDEX, SearchSpace
+
+
+class UniformScaling:
+    """Networks from the smallest to the largest, every choice scaled by the same fraction.
+
+    Choices have few options, so exact scaling gives few networks.  For more steps, each choice rounds up at
+    a threshold of its own, spread evenly over the choices (van der Corput's sequence): between two exact
+    scalings, the choices grow one after the other.
+
+    Args:
+        variants: ways to set the choices that are not scaled, as masks (d,) and indices (d,): `-1` scales.
+    """
+
+    def __init__(self, space: SearchSpace, budget: int, variants: Sequence[np.ndarray] = ()) -> None:
+        fixed = list(variants) or [np.full(len(space), -1)]
+        steps = max(2, -(-budget // len(fixed)))
+        rows = [
+            tuple(space.canonical(np.where(variant < 0, _scaled(space, step / (steps - 1)), variant))[0].tolist())
+            for step in range(steps)
+            for variant in fixed
+        ]
+        self._space = space
+        self._left = list(dict.fromkeys(rows))[:budget]
+
+    def ask(self, n: int) -> np.ndarray:
+        """The next networks (≤ n, d), in growing order."""
+        rows, self._left = self._left[:n], self._left[n:]
+        return np.array(rows, dtype=INDEX).reshape(len(rows), len(self._space))
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Nothing to learn."""
+
+
+def _scaled(space: SearchSpace, fraction: float) -> np.ndarray:
+    thresholds = np.array([_van_der_corput(j + 1) for j in range(len(space))])
+    exact = fraction * (space.cardinalities - 1)
+    return np.floor(exact + (1 - thresholds) * (fraction > 0) * (fraction < 1)).astype(int)
+
+
+def _van_der_corput(i: int) -> float:
+    """The i-th element, i ≥ 1, of the base-2 low-discrepancy sequence: i's bits mirrored at the point."""
+    value, half = 0.0, 0.5
+    while i:
+        value += half * (i & 1)
+        i, half = i >> 1, half / 2
+    return value

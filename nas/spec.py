@@ -1,0 +1,127 @@
+"""From what the user names to an elastic network: a catalog space, `module:Class`, a class or an instance."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from search_spaces.catalog import SPACES
+from search_spaces.network import check_network, find_space
+from search_spaces.space import SearchSpace
+
+SpaceLike = str | type[nn.Module] | nn.Module
+_ARGUMENTS = ("in_channels", "image_size", "num_classes")
+
+
+def space_name(space: SpaceLike) -> str:
+    """A short name for files and tables."""
+    if isinstance(space, str):
+        return space.rpartition(":")[2]
+    return (space if isinstance(space, type) else type(space)).__name__
+
+
+def build_network(
+    space: SpaceLike, image_shape: tuple[int, int, int], num_classes: int, preset: str | None = None, seed: int = 0
+) -> tuple[nn.Module, SearchSpace]:
+    """The elastic network that `space` names, for images (c, h, w), freshly initialised from `seed`, and its space.
+
+    A class is called with those of `in_channels`, `image_size` and `num_classes` that its `__init__` takes.
+
+    Raises:
+        ValueError: an unknown name, a module that cannot be imported, no choices, or a forward that does not run
+            at some option.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _build(space, image_shape, num_classes, preset)
+    found = find_space(network, space_name(space))
+    check_network(network, found, image_shape, num_classes)
+    return network, found
+
+
+def _build(space: SpaceLike, shape: tuple[int, int, int], num_classes: int, preset: str | None) -> nn.Module:
+    channels, height, width = shape
+    if height != width:
+        raise ValueError(f"images must be square, got {height} x {width} pixels")
+    if isinstance(space, nn.Module):
+        return space
+    if isinstance(space, str) and ":" not in space:
+        return _entry(space).build(height, channels, num_classes, _checked_preset(space, preset))
+    if preset is not None:
+        raise ValueError(f"presets belong to the ready-made spaces, got preset {preset!r} for {space_name(space)}")
+    network_class = _import_class(space) if isinstance(space, str) else space
+    given = dict(zip(_ARGUMENTS, (channels, height, num_classes), strict=True))
+    return network_class(**{name: given[name] for name in accepted_arguments(network_class)})
+
+
+def accepted_arguments(network_class: type[nn.Module]) -> list[str]:
+    """Which of `in_channels`, `image_size`, `num_classes` the class's `__init__` takes.
+
+    Raises:
+        ValueError: it needs an argument of another name.
+    """
+    parameters = inspect.signature(network_class).parameters
+    for name, parameter in parameters.items():
+        optional = parameter.default is not inspect.Parameter.empty or parameter.kind in (
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        )
+        if name not in _ARGUMENTS and not optional:
+            raise ValueError(
+                f"{network_class.__name__}() needs an argument {name!r}; a network is built with "
+                f"{', '.join(_ARGUMENTS)}, as far as its __init__ takes them: give {name!r} a default"
+            )
+    return [name for name in _ARGUMENTS if name in parameters]
+
+
+def _entry(name: str):  # noqa: ANN202
+    if name not in SPACES:
+        raise ValueError(
+            f"unknown space {name!r}{suggestion(name, SPACES)}; give one of {', '.join(SPACES)} or module:Class"
+        )
+    return SPACES[name]
+
+
+def _checked_preset(space: str, preset: str | None) -> str | None:
+    presets = _entry(space).presets
+    if preset is not None and preset not in presets:
+        raise ValueError(
+            f"space {space!r} has no preset {preset!r}{suggestion(preset, presets)}; it has {', '.join(presets)}"
+        )
+    return preset
+
+
+def suggestion(got: str, known) -> str:  # noqa: ANN001
+    """` (did you mean 'x'?)` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(got, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _import_class(path: str) -> type[nn.Module]:
+    """The class at `module:Class`, the module found from the current folder as Python itself would.
+
+    Raises:
+        ValueError: no such module or class, or it is not an `nn.Module`.
+    """
+    module_name, _, class_name = path.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may fail in any way while it is imported
+        raise ValueError(
+            f"cannot import {module_name!r} for space {path!r}: {type(error).__name__}: {error}"
+        ) from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise ValueError(f"module {module_name!r} has no {class_name!r}{suggestion(class_name, vars(module))}")
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"{path!r} is not a class derived from torch.nn.Module")
+    return found

@@ -1,0 +1,171 @@
+"""Verification: the numbers of the final front, all taken on its files.
+
+Validation accuracy decides what stays on the front; test accuracy is only reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latency.device import Device
+from latency.harness import CAREFUL, QUICK, measure_models
+from latency.runtimes.onnx_runtime import accuracy, int8_share, open_session
+from latency.store import MeasurementStore
+from latency.timing import Timing
+from nas.candidate import Builder, Candidate
+from nas.objectives import Evaluation, Problem, cost_array
+from nas.pareto import non_dominated
+from nas.progress import Stage
+from search_spaces.space import Architecture
+from supernet.data import Dataset
+
+
+class RealEvaluator:
+    """Measures architectures for the search: each is built as a file, and the file is measured."""
+
+    def __init__(self, builder: Builder, dataset: Dataset, device: Device, store: MeasurementStore) -> None:
+        self._builder, self._dataset, self._device, self._store = builder, dataset, device, store
+
+    def __call__(self, arch: Architecture) -> dict[str, float]:
+        """Validation accuracy, latency, size and MACs of the file of `arch`.
+
+        Raises:
+            ValueError: it cannot be exported or loaded.
+        """
+        candidate = self._builder.build(arch)
+        session = open_session(candidate.model, self._device)
+        measured = measure_models([candidate.model], self._device, QUICK, self._store)[0]
+        return {
+            "val_accuracy": accuracy(session, self._dataset.x_val, self._dataset.y_val),
+            "latency_s": measured.timing.median_s,
+            "size_bytes": float(len(candidate.model)),
+            "macs": float(candidate.macs),
+        }
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the front: a file and what was measured on it.
+
+    Args:
+        accuracy: on the test split.
+        ci95_s: the 95 % interval of the median latency.
+        int8_share: of convolutions and matrix products, after the run-time's own optimisation.
+        found_by: the search or a baseline.
+    """
+
+    candidate: Candidate
+    accuracy: float
+    val_accuracy: float
+    latency_s: float
+    ci95_s: tuple[float, float]
+    int8_share: float
+    found_by: str
+
+    def plain(self, file: str) -> dict[str, Any]:
+        """As it stands in `front.json`."""
+        return {
+            "file": file,
+            "arch": {k: v for k, v in self.candidate.arch.values.items() if not k.endswith(".precision")},
+            "policy": dict(self.candidate.policy),
+            "accuracy": self.accuracy,
+            "val_accuracy": self.val_accuracy,
+            "latency_s": {"median": self.latency_s, "ci95": list(self.ci95_s)},
+            "size_bytes": len(self.candidate.model),
+            "macs": self.candidate.macs,
+            "parameters": self.candidate.parameters,
+            "int8_share": self.int8_share,
+            "provenance": "verified",
+            "found_by": self.found_by,
+        }
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The front and what did not stay on it.
+
+    Args:
+        candidates: how many files were verified.
+        dropped: architecture and reason of each that was dropped.
+    """
+
+    points: tuple[Point, ...]
+    candidates: int
+    dropped: tuple[tuple[str, str], ...]
+
+
+def verify_front(
+    finalists: Sequence[tuple[Evaluation, str]],
+    builder: Builder,
+    dataset: Dataset,
+    device: Device,
+    store: MeasurementStore,
+    problem: Problem,
+    stage: Stage,
+) -> Verified:
+    """Builds the files of the finalists and measures them carefully, all interleaved.
+
+    Args:
+        finalists: evaluations with what found each.
+    """
+    stage.expect(2 * len(finalists))
+    candidates = []
+    for evaluation, _ in finalists:
+        candidates.append(builder.build(evaluation.arch))
+        stage.advance()
+    measured = measure_models([c.model for c in candidates], device, CAREFUL, store)
+    points = []
+    for (evaluation, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
+        points.append(_point(candidate, evaluation, measurement.timing, found_by, dataset, device))
+        stage.advance()
+    kept, dropped = _still_best(points, problem)
+    stage.say(f"{len(kept)} of {len(points)} points stay")
+    return Verified(tuple(sorted(kept, key=lambda p: p.latency_s)), len(points), tuple(dropped))
+
+
+def _point(
+    candidate: Candidate, evaluation: Evaluation, timing: Timing, found_by: str, dataset: Dataset, device: Device
+) -> Point:
+    session = open_session(candidate.model, device)
+    return Point(
+        candidate=candidate,
+        accuracy=accuracy(session, dataset.x_test, dataset.y_test),
+        val_accuracy=accuracy(session, dataset.x_val, dataset.y_val),
+        latency_s=timing.median_s,
+        ci95_s=timing.ci95_s(),
+        int8_share=int8_share(candidate.model, device),
+        found_by=found_by,
+    )
+
+
+def _still_best(points: Sequence[Point], problem: Problem) -> tuple[list[Point], list[tuple[str, str]]]:
+    """The points that keep to the bounds and that no other one dominates, and why the others go."""
+    evaluations = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
+    allowed = [i for i, e in enumerate(evaluations) if e.violation == 0]
+    best = non_dominated(cost_array([evaluations[i] for i in allowed]))
+    kept = {i for i, on in zip(allowed, best, strict=True) if on}
+    reasons = {i: "dominated after re-measuring" if i in allowed else "over a bound" for i in range(len(points))}
+    dropped = [(str(p.candidate.arch), reasons[i]) for i, p in enumerate(points) if i not in kept]
+    return [points[i] for i in sorted(kept)], dropped
+
+
+def _metrics(point: Point) -> Mapping[str, float]:
+    return {
+        "val_accuracy": point.val_accuracy,
+        "latency_s": point.latency_s,
+        "size_bytes": float(len(point.candidate.model)),
+        "macs": float(point.candidate.macs),
+    }
+
+
+def missed(
+    predictions: Sequence[Mapping[str, Mapping[str, float]]],
+) -> tuple[float, float]:
+    """By how much predictions missed: the median relative error of latency and absolute error of accuracy."""
+    latency = [abs(p["latency_s"]["verified"] / p["latency_s"]["predicted"] - 1) for p in predictions]
+    hits = [abs(p["val_accuracy"]["verified"] - p["val_accuracy"]["predicted"]) for p in predictions]
+    return float(np.median(latency)), float(np.median(hits))

@@ -1,0 +1,1 @@
+"""What can be chosen, and the networks that realise a choice."""

@@ -1,0 +1,443 @@
+"""Elastic layers: torch layers whose arguments may be choices.
+
+Each has the arguments of its `torch.nn` namesake, any of which may be a `Choice` or an expression
+over choices.  The weights are those of the largest setting; an architecture uses slices of them, as
+views (once-for-all, arXiv:1908.09791, section 3; slimmable networks, arXiv:1812.08928).
+
+The architecture reaches the layers through `bound`, which `search_spaces.network.run` sets for one
+forward call, so that a network's own `forward(x)` stays ordinary torch code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.space import Architecture
+from search_spaces.value import (
+    Choice,
+    Condition,
+    Expression,
+    Option,
+    Size,
+    Value,
+    choices_of,
+    possible,
+    possible_ints,
+    possible_together,
+    resolve,
+    round_to,
+)
+
+_BOUND: ContextVar[Mapping[str, Option] | None] = ContextVar("architecture", default=None)
+_COPIES: ContextVar[dict[int, nn.Module] | None] = ContextVar("copies", default=None)  # by the original's id
+
+
+@contextlib.contextmanager
+def bound(arch: Architecture) -> Iterator[None]:
+    """Elastic layers called inside the block act as `arch` says; nests, and is local to the thread."""
+    token = _BOUND.set(arch.assignment)
+    try:
+        yield
+    finally:
+        _BOUND.reset(token)
+
+
+def current(value: Value) -> Option:
+    """`value` under the bound architecture.
+
+    Raises:
+        RuntimeError: no architecture is bound.
+        ValueError: the bound architecture is one of another space.
+    """
+    if not isinstance(value, (Choice, Expression)):
+        return value
+    assignment = _BOUND.get()
+    if assignment is None:
+        raise RuntimeError("an elastic layer was called without an architecture: call the network as net(x, arch)")
+    try:
+        return resolve(value, assignment)
+    except KeyError as missing:
+        raise ValueError(
+            f"the bound architecture has no choice {missing}, which an elastic layer reads: "
+            "give one of the network's own space (find_space)"
+        ) from None
+
+
+def _int(value: Value) -> int:
+    return cast(int, current(value))
+
+
+class Elastic(nn.Module):
+    """Base of the layers below: a layer that reads `values` and can make its plain counterpart."""
+
+    values: tuple[Value, ...] = ()
+
+    def plain(self) -> nn.Module:
+        """The plain torch layer of the bound architecture, with its own copy of the sliced weights."""
+        raise TypeError(f"{type(self).__name__} does not say what its plain counterpart is: define plain()")
+
+    def choices(self) -> tuple[Choice, ...]:
+        """The choices that this layer itself reads, in order."""
+        return tuple(dict.fromkeys(c for value in self.values for c in choices_of(value)))
+
+    def branch_conditions(self) -> Mapping[str, Condition]:
+        """For each child that only some options use: the condition under which it is used."""
+        return {}
+
+
+class Conv2d(Elastic):
+    """Convolution over (b, c, h, w) with elastic channels, kernel size, groups and stride.
+
+    A smaller kernel is the centre of the largest one; fewer channels are the first ones.  Padding is
+    always "same" (dilation · (k - 1) / 2), so kernel sizes are odd.  Where the groups' width is fixed, as in a
+    depthwise convolution, more channels are more groups.  Where both the number of groups and their width
+    vary, the weight is stored for the fewest groups, and more groups use its block diagonal.
+
+    Raises:
+        ValueError: an even kernel size, channels that their number of groups does not divide, or, with a
+            varying width, groups that are no multiple of the fewest.
+    """
+
+    def __init__(
+        self,
+        in_channels: Value,
+        out_channels: Value,
+        kernel_size: Value = 1,
+        stride: Value = 1,
+        groups: Value = 1,
+        bias: bool = True,
+        dilation: int = 1,
+    ) -> None:
+        super().__init__()
+        self.values = (in_channels, out_channels, kernel_size, stride, groups)
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
+        self.stride, self.groups, self.dilation = stride, groups, dilation
+        kernels = possible_ints(kernel_size, "kernel_size")
+        if any(k % 2 == 0 for k in kernels):
+            raise ValueError(f"kernel_size must be odd, got {kernels}: an even kernel has no centre")
+        sizes = self._sizes()
+        widths, groupings = {i // g for i, _, g in sizes}, {g for _, _, g in sizes}
+        self._fewest = None if len(widths) == 1 or len(groupings) == 1 else min(groupings)
+        if self._fewest is not None and any(g % self._fewest for g in groupings):
+            raise ValueError(f"groups must be multiples of the fewest, got {tuple(sorted(groupings))}")
+        fan_in = max(widths) if self._fewest is None else max(i for i, _, _ in sizes) // self._fewest
+        shape = (max(o for _, o, _ in sizes), fan_in, max(kernels), max(kernels))
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(shape[0])) if bias else None
+        # He initialisation by fan-out, which is of one group: in a depthwise layer, k² outputs per input.
+        nn.init.normal_(self.weight, std=(2 / (max(o // g for _, o, g in sizes) * max(kernels) ** 2)) ** 0.5)
+
+    def _sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """Every combination of input channels, output channels and groups that an architecture can have."""
+        names = ("in_channels", "out_channels", "groups")
+        values = (self.in_channels, self.out_channels, self.groups)
+        for value, name in zip(values, names, strict=True):
+            possible_ints(value, name)
+        sizes = cast("tuple[tuple[int, int, int], ...]", possible_together(*values))
+        for inputs, outputs, groups in sizes:
+            for channels in (inputs, outputs):
+                if channels % groups:
+                    raise ValueError(
+                        f"{channels} channels do not divide into {groups} groups; for depthwise give the same "
+                        "value as in_channels, out_channels and groups"
+                    )
+        return sizes
+
+    def _weight(self) -> Tensor:
+        """The weight of the bound architecture (out, in / groups, k, k), a view but for finer groups."""
+        out, kernel, groups = _int(self.out_channels), _int(self.kernel_size), _int(self.groups)
+        width = _int(self.in_channels) // groups
+        margin = (self.weight.shape[2] - kernel) // 2
+        inner = slice(margin, margin + kernel)
+        if self._fewest in (None, groups):
+            return self.weight[:out, :width, inner, inner]
+        # Within each stored group, the finer groups are the blocks on its diagonal.
+        finer = groups // self._fewest
+        blocks = self.weight[:out, : width * finer, inner, inner]
+        blocks = blocks.reshape(self._fewest, finer, out // groups, finer, width, kernel, kernel)
+        return blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1).reshape(out, width, kernel, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, in, h, w) → (b, out, h / stride, w / stride)."""
+        bias = None if self.bias is None else self.bias[: _int(self.out_channels)]
+        padding = self.dilation * (_int(self.kernel_size) // 2)
+        return F.conv2d(x, self._weight(), bias, _int(self.stride), padding, self.dilation, _int(self.groups))
+
+    def plain(self) -> nn.Conv2d:
+        """The plain convolution of the bound architecture."""
+        kernel = _int(self.kernel_size)
+        layer = nn.utils.skip_init(
+            nn.Conv2d,
+            _int(self.in_channels),
+            _int(self.out_channels),
+            kernel,
+            _int(self.stride),
+            padding=self.dilation * (kernel // 2),
+            dilation=self.dilation,
+            groups=_int(self.groups),
+            bias=self.bias is not None,
+            device=self.weight.device,
+            dtype=self.weight.dtype,
+        )
+        with torch.no_grad():
+            layer.weight.copy_(self._weight())
+            if self.bias is not None and layer.bias is not None:
+                layer.bias.copy_(self.bias[: layer.out_channels])
+        return layer
+
+
+class Linear(Elastic):
+    """Linear layer (…, in) → (…, out) on the first `in_features` and `out_features`."""
+
+    def __init__(self, in_features: Value, out_features: Value, bias: bool = True) -> None:
+        super().__init__()
+        self.values = (in_features, out_features)
+        self.in_features, self.out_features = in_features, out_features
+        fan_in = max(possible_ints(in_features, "in_features"))
+        self.weight = nn.Parameter(torch.empty(max(possible_ints(out_features, "out_features")), fan_in))
+        self.bias = nn.Parameter(torch.zeros(self.weight.shape[0])) if bias else None
+        nn.init.uniform_(self.weight, -(fan_in**-0.5), fan_in**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) → (…, out)."""
+        out = _int(self.out_features)
+        return F.linear(x, self.weight[:out, : _int(self.in_features)], None if self.bias is None else self.bias[:out])
+
+    def plain(self) -> nn.Linear:
+        """The plain linear layer of the bound architecture."""
+        inputs, outputs = _int(self.in_features), _int(self.out_features)
+        layer = nn.utils.skip_init(
+            nn.Linear, inputs, outputs, self.bias is not None, device=self.weight.device, dtype=self.weight.dtype
+        )
+        with torch.no_grad():
+            layer.weight.copy_(self.weight[:outputs, :inputs])
+            if self.bias is not None and layer.bias is not None:
+                layer.bias.copy_(self.bias[:outputs])
+        return layer
+
+
+class BatchNorm2d(Elastic):
+    """Batch norm over the first `num_features` channels of (b, c, h, w).
+
+    In training it normalises by the batch and leaves the running statistics alone: subnets of one
+    supernet see different statistics, so they are calibrated per extracted network (BigNAS, section 3.3).
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: Value, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.values = (num_features,)
+        self.num_features, self.eps = num_features, eps
+        most = max(possible_ints(num_features, "num_features"))
+        self.weight = nn.Parameter(torch.ones(most))
+        self.bias = nn.Parameter(torch.zeros(most))
+        self.register_buffer("running_mean", torch.zeros(most))
+        self.register_buffer("running_var", torch.ones(most))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) → the same shape."""
+        c = _int(self.num_features)
+        weight, bias = self.weight[:c], self.bias[:c]
+        if self.training:
+            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
+        return F.batch_norm(x, self.running_mean[:c], self.running_var[:c], weight, bias, eps=self.eps)
+
+    def plain(self) -> nn.BatchNorm2d:
+        """The plain batch norm of the bound architecture, statistics included."""
+        c = _int(self.num_features)
+        layer = nn.BatchNorm2d(c, eps=self.eps, device=self.weight.device, dtype=self.weight.dtype)
+        with torch.no_grad():
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                getattr(layer, name).copy_(getattr(self, name)[:c])
+        return layer
+
+
+class Sequence(Elastic):
+    """A sequence of elastic depth: the first `depth` of its layers, in order.
+
+    Args:
+        depth: a number, a choice, or an expression over one choice; all layers by default.
+
+    Raises:
+        ValueError: a depth below 0 or beyond the number of layers, layers that no depth reaches, or a depth
+            over several choices.
+    """
+
+    def __init__(self, *layers: nn.Module, depth: Value | None = None) -> None:
+        super().__init__()
+        self.depth = len(layers) if depth is None else depth
+        self.values = (self.depth,)
+        if len(self.choices()) > 1:
+            names = ", ".join(choice.name for choice in self.choices())
+            raise ValueError(f"depth must depend on one choice at most, got one over {names}")
+        depths = possible(self.depth)
+        for d in depths:
+            if not isinstance(d, int) or isinstance(d, bool) or not 0 <= d <= len(layers):
+                raise ValueError(f"depth must lie between 0 and the {len(layers)} layers, got {d!r}")
+        if len(layers) not in depths:
+            raise ValueError(f"no depth of {depths} reaches all {len(layers)} layers: leave out those it never does")
+        for i, layer in enumerate(layers):
+            self.add_module(str(i), layer)
+
+    def _layers(self) -> list[nn.Module]:
+        return [layer for _, layer in children_of(self)][: _int(self.depth)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Through the first `depth` layers."""
+        for layer in self._layers():
+            x = layer(x)
+        return x
+
+    def plain(self) -> nn.Sequential:
+        """The plain sequence of the bound architecture's layers."""
+        return nn.Sequential(*(plain_copy(layer) for layer in self._layers()))
+
+    def branch_conditions(self) -> Mapping[str, Condition]:
+        """Layer i is used where the depth exceeds i."""
+        if not self.choices():
+            return {}
+        (choice,) = self.choices()
+        depths = {option: cast(int, resolve(self.depth, {choice.name: option})) for option in choice.options}
+        deeper = {str(i): tuple(o for o, d in depths.items() if d > i) for i in range(len(self._modules))}
+        return {name: choice.among(*options) for name, options in deeper.items() if len(options) < len(depths)}
+
+
+class OneOf(Elastic):
+    """One of several layers, picked by a choice.
+
+    Raises:
+        ValueError: the layers are not given for exactly the options of the choice.
+    """
+
+    def __init__(self, choice: Choice, layers: Mapping[Option, nn.Module]) -> None:
+        super().__init__()
+        if list(layers) != list(choice.options):
+            raise ValueError(f"choice {choice.name!r} has options {choice.options}, got layers for {tuple(layers)}")
+        self.values = (choice,)
+        self.choice = choice
+        for i, layer in enumerate(layers.values()):
+            self.add_module(str(i), layer)
+
+    def _picked(self) -> nn.Module:
+        return self.get_submodule(str(self.choice.index(current(self.choice))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Through the picked layer."""
+        picked: Tensor = self._picked()(x)
+        return picked
+
+    def plain(self) -> nn.Module:
+        """The plain counterpart of the picked layer."""
+        return plain_copy(self._picked())
+
+    def branch_conditions(self) -> Mapping[str, Condition]:
+        """Layer i is used where the choice takes option i."""
+        return {str(i): self.choice.among(option) for i, option in enumerate(self.choice.options)}
+
+
+class Resize(Elastic):
+    """Bilinear resize of (b, c, h, w) to an elastic square resolution in pixels.
+
+    Args:
+        native: the resolution of the input, at which nothing is done.
+    """
+
+    def __init__(self, resolution: Value, native: int) -> None:
+        super().__init__()
+        possible_ints(resolution, "resolution")
+        self.values = (resolution,)
+        self.resolution, self.native = resolution, native
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, native, native) → (b, c, resolution, resolution)."""
+        size = _int(self.resolution)
+        return x if size == self.native else F.interpolate(x, size=(size, size), mode="bilinear")
+
+    def plain(self) -> nn.Module:
+        """A plain resize, or nothing at the native resolution."""
+        size = _int(self.resolution)
+        return nn.Identity() if size == self.native else nn.Upsample(size=(size, size), mode="bilinear")
+
+
+class SqueezeExcite(nn.Module):
+    """Squeeze-and-excitation with a hard sigmoid (MobileNetV3, arXiv:1905.02244, section 5.3)."""
+
+    def __init__(self, channels: Size, reduction: int = 4) -> None:
+        super().__init__()
+        squeezed = _reduced(channels, reduction)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = Conv2d(channels, squeezed)
+        self.act = nn.ReLU()
+        self.expand = Conv2d(squeezed, channels)
+        self.gate = nn.Hardsigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) → the same shape, each channel scaled by its gate."""
+        gate: Tensor = self.gate(self.expand(self.act(self.reduce(self.pool(x)))))
+        return x * gate
+
+
+def _reduced(channels: Size, reduction: int) -> Size:
+    if isinstance(channels, int):
+        return round_to(channels // reduction, 8)
+    return (channels // reduction).rounded(8)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "h-swish": nn.Hardswish}
+
+
+def activation(which: Choice | str) -> nn.Module:
+    """The activation named by `which`, or an elastic one where it is a choice over names.
+
+    Raises:
+        ValueError: an activation that is not in `ACTIVATIONS`.
+    """
+    names = which.options if isinstance(which, Choice) else (which,)
+    for name in names:
+        if name not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {name!r}: there are {', '.join(ACTIVATIONS)}")
+    layers: dict[Option, nn.Module] = {name: ACTIVATIONS[str(name)]() for name in names}
+    return OneOf(which, layers) if isinstance(which, Choice) else layers[which]
+
+
+def children_of(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The named children of `module`, one that is registered twice both times (`named_children` gives it once)."""
+    return ((name, child) for name, child in module._modules.items() if child is not None)
+
+
+def plain_copy(module: nn.Module) -> nn.Module:
+    """A copy of `module` in which every elastic layer is its plain counterpart under the bound architecture.
+
+    All else is copied deeply: class, attributes, parameters and buffers.  What was shared stays shared.
+    """
+    copies = _COPIES.get()
+    if copies is None:
+        token = _COPIES.set({})
+        try:
+            return plain_copy(module)
+        finally:
+            _COPIES.reset(token)
+    for layer in _outermost_elastic(module):
+        if id(layer) not in copies:
+            plain = layer.plain()
+            plain.training = layer.training
+            copies[id(layer)] = plain
+    return copy.deepcopy(module, cast("dict[int, object]", copies))
+
+
+def _outermost_elastic(module: nn.Module) -> Iterator[Elastic]:
+    if isinstance(module, Elastic):
+        yield module
+    else:
+        for child in module.children():
+            yield from _outermost_elastic(child)

@@ -1,0 +1,202 @@
+"""The mbconv space: inverted residual blocks of elastic depth, width, kernel, expansion and resolution.
+
+The MobileNetV3 / once-for-all / BigNAS family (arXiv:1905.02244, 1908.09791, 2003.11142): a stem,
+stages of inverted residuals, and a head.  Per stage: depth, width, squeeze-and-excitation on or off, and
+the activation; per block: kernel size and expansion; for all: stem width and input resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from search_spaces.elastic import BatchNorm2d, Conv2d, Linear, OneOf, Resize, Sequence, SqueezeExcite, activation
+from search_spaces.network import Network
+from search_spaces.value import Choice, Size
+
+KERNELS = (3, 5, 7)
+ACTIVATIONS = ("relu", "h-swish")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The options of one stage; its first block has the stride."""
+
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    expansions: tuple[int, ...]
+    stride: int
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The options of an mbconv space.
+
+    Args:
+        resolutions: from the native image size in pixels to the elastic resolutions.
+        operators_per_stage: whether each stage has its own choice of squeeze-and-excitation and activation, or
+            the network one of each: a short training serves fewer combinations better.
+        largest_image: the largest native image size the preset is meant for.
+        shown_image: the image size at which the space is described where no data is given.
+    """
+
+    resolutions: Callable[[int], tuple[int, ...]]
+    stem_widths: tuple[int, ...]
+    stem_stride: int
+    stages: tuple[Stage, ...]
+    head_width: int
+    operators_per_stage: bool
+    largest_image: int
+    shown_image: int
+
+
+def _tiny_resolutions(native: int) -> tuple[int, ...]:
+    """Small images gain from being enlarged; larger ones may be shrunk, but not below 16 pixels."""
+    enlarged, shrunk = (native, 3 * native // 2, 2 * native), (native // 2, 3 * native // 4, native)
+    return tuple(dict.fromkeys(enlarged if native <= 16 else (max(16, size) for size in shrunk)))
+
+
+def _mobile_resolutions(native: int) -> tuple[int, ...]:
+    """Steps of 32 pixels, the total stride, from about half the native size up to it."""
+    steps = {max(32, round(native * f / 32) * 32) for f in (4 / 7, 5 / 7, 6 / 7)}
+    return (*sorted(step for step in steps if step < native), native)
+
+
+PRESETS = {
+    "tiny": Preset(
+        resolutions=_tiny_resolutions,
+        stem_widths=(8, 16),
+        stem_stride=1,
+        stages=(
+            Stage(widths=(8, 16, 24), depths=(1, 2, 3), expansions=(2, 3, 4), stride=2),
+            Stage(widths=(16, 24, 40), depths=(1, 2, 3), expansions=(2, 3, 4), stride=2),
+            Stage(widths=(24, 40, 64), depths=(1, 2, 3), expansions=(2, 3, 4), stride=2),
+        ),
+        head_width=128,
+        operators_per_stage=False,
+        largest_image=32,
+        shown_image=32,
+    ),
+    "mobile": Preset(
+        resolutions=_mobile_resolutions,
+        stem_widths=(16,),
+        stem_stride=2,
+        stages=(
+            Stage(widths=(16,), depths=(1,), expansions=(1,), stride=1),
+            Stage(widths=(24,), depths=(2, 3, 4), expansions=(3, 4, 6), stride=2),
+            Stage(widths=(32, 40), depths=(2, 3, 4), expansions=(3, 4, 6), stride=2),
+            Stage(widths=(64, 80), depths=(2, 3, 4), expansions=(3, 4, 6), stride=2),
+            Stage(widths=(96, 112), depths=(2, 3, 4), expansions=(3, 4, 6), stride=1),
+            Stage(widths=(128, 160), depths=(2, 3, 4), expansions=(3, 4, 6), stride=2),
+        ),
+        head_width=1280,
+        operators_per_stage=True,
+        largest_image=4096,
+        shown_image=224,
+    ),
+}
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expand, depthwise k x k, optional squeeze-and-excitation, 1x1 project; residual where shapes allow.
+
+    MobileNetV2, arXiv:1801.04381, figure 4b.
+    """
+
+    def __init__(
+        self, inputs: Size, outputs: Size, kernel: Size, hidden: Size, stride: int, se: Choice, act: Choice
+    ) -> None:
+        super().__init__()
+        self.expand = nn.Identity() if hidden == inputs else _conv_norm(inputs, hidden, act=act)
+        self.depthwise = _conv_norm(hidden, hidden, kernel, stride, hidden, act=act)
+        self.attend = OneOf(se, {False: nn.Identity(), True: SqueezeExcite(hidden)})
+        self.project = _conv_norm(hidden, outputs)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, inputs, h, w) → (b, outputs, h / stride, w / stride)."""
+        y: Tensor = self.project(self.attend(self.depthwise(self.expand(x))))
+        return x + y if self.residual else y
+
+
+def _conv_norm(
+    inputs: Size,
+    outputs: Size,
+    kernel: Size = 1,
+    stride: int = 1,
+    groups: Size = 1,
+    act: Choice | str | None = None,
+) -> nn.Sequential:
+    """Convolution without bias, batch norm and, where `act` is given, the activation."""
+    layers: list[nn.Module] = [Conv2d(inputs, outputs, kernel, stride, groups, bias=False), BatchNorm2d(outputs)]
+    if act is not None:
+        layers.append(activation(act))
+    return nn.Sequential(*layers)
+
+
+class MBConvNetwork(Network):
+    """An elastic network of inverted residuals for images (b, in_channels, image_size, image_size)."""
+
+    def __init__(self, preset: Preset, image_size: int, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        width = _choice("stem.width", preset.stem_widths)
+        self.resize = Resize(Choice("resolution", preset.resolutions(image_size)), native=image_size)
+        self.stem = _conv_norm(in_channels, width, 3, preset.stem_stride, act="relu")
+        for i, stage in enumerate(preset.stages, start=1):
+            name = f"stage{i}"
+            prefix = f"{name}." if preset.operators_per_stage else ""
+            se, act = Choice(f"{prefix}se", (False, True)), Choice(f"{prefix}act", ACTIVATIONS)
+            sequence, width = _stage(name, stage, width, se, act)
+            self.add_module(name, sequence)
+        self.head = nn.Sequential(
+            *_conv_norm(width, preset.head_width, act="relu"), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        self.classifier = Linear(preset.head_width, num_classes)
+
+
+def _stage(name: str, stage: Stage, inputs: Size, se: Choice, act: Choice) -> tuple[Sequence, Size]:
+    """One stage and the width that it hands on."""
+    width, depth = _choice(f"{name}.width", stage.widths), _choice(f"{name}.depth", stage.depths)
+    blocks = []
+    for i in range(max(stage.depths)):
+        kernel = Choice(f"{name}.block{i + 1}.kernel", KERNELS)
+        expansion = _choice(f"{name}.block{i + 1}.expansion", stage.expansions)
+        source, stride = (inputs, stage.stride) if i == 0 else (width, 1)
+        hidden: Size = source if expansion == 1 else source * expansion
+        blocks.append(InvertedResidual(source, width, kernel, hidden, stride, se, act))
+    return Sequence(*blocks, depth=depth), width
+
+
+def _choice(name: str, options: tuple[int, ...]) -> Size:
+    """A choice, or the plain number where there is nothing to choose."""
+    return Choice(name, options) if len(options) > 1 else options[0]
+
+
+def preset_for(image_size: int) -> str:
+    """The name of the preset for images of `image_size` pixels: the first that is meant for them.
+
+    Raises:
+        ValueError: images larger than any preset is meant for.
+    """
+    for name, preset in PRESETS.items():
+        if image_size <= preset.largest_image:
+            return name
+    largest = max(preset.largest_image for preset in PRESETS.values())
+    raise ValueError(f"no mbconv preset is meant for images of {image_size} pixels: shrink them to at most {largest}")
+
+
+def mbconv(image_size: int, in_channels: int, num_classes: int, preset: str | None = None) -> MBConvNetwork:
+    """The elastic mbconv network for images (b, in_channels, image_size, image_size).
+
+    Args:
+        preset: a name in `PRESETS`; by default the one for the image size.
+
+    Raises:
+        ValueError: an unknown preset, or none for the image size.
+    """
+    name = preset or preset_for(image_size)
+    if name not in PRESETS:
+        raise ValueError(f"unknown mbconv preset {name!r}: there are {', '.join(PRESETS)}")
+    return MBConvNetwork(PRESETS[name], image_size, in_channels, num_classes)

@@ -1,0 +1,318 @@
+"""Search spaces: the choices of a network, the architectures they span, and populations of them.
+
+An architecture is a row of option indices in canonical form: a choice that is inactive stands at
+index 0, so equal networks are equal rows.  A *population* is an integer array (n, d), stored column by
+column because every operation over it works a choice at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from search_spaces.value import Choice, Clause, Option
+
+INDEX = np.int16  # a population's element type: option indices
+MOST_OPTIONS = 2**14  # of one choice: the sum of two indices is still an INDEX
+
+_Clauses = tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]  # of pairs (column, option indices)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One point of a space, in canonical form.
+
+    Args:
+        indices: d option indices; 0 where a choice is inactive.
+    """
+
+    space: SearchSpace
+    indices: tuple[int, ...]
+
+    def __getitem__(self, name: str) -> Option:
+        """The option taken by the choice `name` (its first one where inactive).
+
+        Raises:
+            KeyError: the space has no such choice.
+        """
+        return self.assignment[name]
+
+    @functools.cached_property
+    def assignment(self) -> Mapping[str, Option]:
+        """Choice name to option for all choices, inactive ones at their first option."""
+        return {c.name: c.options[i] for c, i in zip(self.space.choices, self.indices, strict=True)}
+
+    @functools.cached_property
+    def values(self) -> Mapping[str, Option]:
+        """Choice name to option, active choices only: what a person reads and a file holds."""
+        active = self.space.active(np.array([self.indices], dtype=INDEX))[0]
+        return {c.name: c.options[i] for c, i, on in zip(self.space.choices, self.indices, active, strict=True) if on}
+
+    def __hash__(self) -> int:
+        return hash((self.space.name, self.indices))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Architecture) and self.indices == other.indices and self.space == other.space
+
+    def __lt__(self, other: Architecture) -> bool:
+        return self.indices < other.indices
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={option}" for name, option in self.values.items())
+
+
+class SearchSpace:
+    """An ordered set of choices and the architectures they span.
+
+    A choice's conditions may only name choices that stand before it.
+
+    Raises:
+        ValueError: no choices, a name given twice, more than `MOST_OPTIONS` options, or a condition on an
+            unknown or later choice, on an option it does not have, or on no option.
+    """
+
+    def __init__(self, name: str, choices: Sequence[Choice]) -> None:
+        self.name = name
+        self.choices = tuple(choices)
+        self._position = {choice.name: j for j, choice in enumerate(self.choices)}
+        self._check()
+        self._clauses = tuple(tuple(self._compile(clause) for clause in c.when) for c in self.choices)
+
+    def _check(self) -> None:
+        if not self.choices:
+            raise ValueError(f"space {self.name!r} has no choices: give at least one layer argument a Choice")
+        if len(self._position) < len(self.choices):
+            names = [choice.name for choice in self.choices]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"space {self.name!r} has two choices named {twice!r}: give each its own name")
+        for j, choice in enumerate(self.choices):
+            if len(choice.options) > MOST_OPTIONS:
+                raise ValueError(
+                    f"choice {choice.name!r} has {len(choice.options)} options, at most {MOST_OPTIONS} fit"
+                )
+            for condition in itertools.chain.from_iterable(choice.when):
+                if self._position.get(condition.choice, j) >= j:
+                    raise ValueError(
+                        f"choice {choice.name!r} depends on {condition.choice!r}, which does not stand before it: "
+                        "list every choice after those it depends on"
+                    )
+                if not condition.options:
+                    raise ValueError(
+                        f"choice {choice.name!r} depends on no option of {condition.choice!r}: name at least one"
+                    )
+                for option in condition.options:
+                    self.choices[self._position[condition.choice]].index(option)
+
+    def _compile(self, clause: Clause) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """A clause as pairs (column, option indices)."""
+        pairs = []
+        for condition in clause:
+            column = self._position[condition.choice]
+            pairs.append((column, tuple(sorted(map(self.choices[column].index, condition.options)))))
+        return tuple(pairs)
+
+    def __len__(self) -> int:
+        """The number of choices d (not of architectures, which is `size`)."""
+        return len(self.choices)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SearchSpace) and self.name == other.name and self.choices == other.choices
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.choices))
+
+    def __repr__(self) -> str:
+        return f"SearchSpace({self.name!r}, {len(self)} choices)"
+
+    @functools.cached_property
+    def cardinalities(self) -> np.ndarray:
+        """The number of options of each choice (d,)."""
+        return np.array([len(choice.options) for choice in self.choices])
+
+    # -- canonical form ------------------------------------------------------------------------------
+
+    def active_column(self, population: np.ndarray, j: int) -> np.ndarray | None:
+        """Which rows of a *canonical-so-far* population (n, d) choice j matters in (n,); None for all."""
+        clauses = self._clauses[j]
+        if not clauses:
+            return None
+        hit = np.zeros(len(population), dtype=bool)
+        for clause in clauses:
+            hit |= self._clause_holds(population, clause)
+        return hit
+
+    def _clause_holds(self, population: np.ndarray, clause: tuple[tuple[int, tuple[int, ...]], ...]) -> np.ndarray:
+        holds = np.ones(len(population), dtype=bool)
+        for column, options in clause:
+            values = population[:, column]
+            last = len(self.choices[column].options) - 1
+            if options == tuple(range(options[0], last + 1)):
+                holds &= values >= options[0]
+            else:
+                holds &= np.isin(values, options)
+            # A first option is also how an inactive choice is stored: then the parent must be active itself.
+            if options[0] == 0 and (parent := self.active_column(population, column)) is not None:
+                holds &= parent
+        return holds
+
+    def active(self, population: np.ndarray) -> np.ndarray:
+        """Which choices matter in which rows of a canonical population: bool (n, d)."""
+        result = np.ones(population.shape, dtype=bool, order="F")
+        for j in range(len(self)):
+            column = self.active_column(population, j)
+            if column is not None:
+                result[:, j] = column
+        return result
+
+    def canonical(self, population: np.ndarray) -> np.ndarray:
+        """A copy of `population` (n, d) with inactive choices at index 0.
+
+        Raises:
+            ValueError: wrong number of columns, no whole numbers, or an index outside its choice's options.
+        """
+        given = np.atleast_2d(population)
+        if given.ndim != 2 or given.shape[1] != len(self):
+            raise ValueError(f"space {self.name!r} has {len(self)} choices, got an array of shape {given.shape}")
+        if given.dtype.kind not in "iu":
+            raise ValueError(f"option indices are whole numbers, got {given.dtype}: round them to integers first")
+        outside = (given < 0) | (given >= self.cardinalities)  # before the cast, which would wrap
+        if outside.any():
+            i, j = np.argwhere(outside)[0]
+            choice = self.choices[j]
+            raise ValueError(
+                f"choice {choice.name!r} has options 0 to {len(choice.options) - 1}, got index {given[i, j]}"
+            )
+        return self._canonical_(np.array(given, dtype=INDEX, order="F"))
+
+    def _canonical_(self, rows: np.ndarray) -> np.ndarray:
+        """Sets inactive choices of valid `rows` to index 0, in place."""
+        for j in range(len(self)):
+            column = self.active_column(rows, j)
+            if column is not None:
+                rows[:, j] *= column
+        return rows
+
+    # -- making architectures ------------------------------------------------------------------------
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw n architectures (n, d): every choice uniform over its options, then made canonical."""
+        return self._canonical_(self._draw(n, rng))
+
+    def _draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """n rows (n, d) with every choice uniform over its options, active or not."""
+        rows = np.empty((n, len(self)), dtype=INDEX, order="F")
+        for j, choice in enumerate(self.choices):
+            rows[:, j] = rng.integers(len(choice.options), size=n, dtype=INDEX)
+        return rows
+
+    def row(self, indices: Sequence[int] | np.ndarray) -> Architecture:
+        """The architecture of one row of indices (d,), made canonical.
+
+        Raises:
+            ValueError: as `canonical`.
+        """
+        return Architecture(self, tuple(self.canonical(np.asarray(indices)[None])[0].tolist()))
+
+    def architecture(self, values: Mapping[str, Option]) -> Architecture:
+        """The architecture with the options `values`; inactive choices may be left out.
+
+        Raises:
+            ValueError: an unknown choice, an option a choice does not have, or an active choice left out.
+        """
+        for name in values:
+            if name not in self._position:
+                raise ValueError(f"space {self.name!r} has no choice {name!r}; it has {', '.join(self._position)}")
+        indices = [choice.index(values[choice.name]) if choice.name in values else 0 for choice in self.choices]
+        arch = self.row(indices)
+        missing = [name for name in arch.values if name not in values]
+        if missing:
+            raise ValueError(f"choice {missing[0]!r} of space {self.name!r} is active but has no value")
+        return arch
+
+    def smallest(self) -> Architecture:
+        """Every choice at its first (cheapest) option."""
+        return self.row([0] * len(self))
+
+    def largest(self) -> Architecture:
+        """Every choice at its last (dearest) option."""
+        return self.row(self.cardinalities - 1)
+
+    def scaled(self, fraction: float) -> Architecture:
+        """Every choice at the same fraction, 0 to 1, of its option list: plain uniform scaling.
+
+        The nearest option, the dearer one of two equally near.
+
+        Raises:
+            ValueError: `fraction` outside 0 to 1.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"a scale lies between 0 and 1, got {fraction}")
+        return self.row(np.floor(fraction * (self.cardinalities - 1) + 0.5).astype(int))
+
+    # -- counting ------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def size(self) -> int:
+        """The exact number of architectures.
+
+        Each group of choices connected by conditions is counted choice by choice, and partial rows that leave
+        the same conditions open are counted together.  Exponential only in the conditions open at once.
+        """
+        return math.prod(self._group_size(group) for group in self._groups())
+
+    def _groups(self) -> list[list[int]]:
+        """Columns joined by conditions, as lists in order."""
+        root = list(range(len(self)))
+
+        def find(j: int) -> int:
+            while root[j] != j:
+                j = root[j]
+            return j
+
+        for j, clauses in enumerate(self._clauses):
+            for column, _ in itertools.chain.from_iterable(clauses):
+                root[find(j)] = find(column)
+        groups: dict[int, list[int]] = {}
+        for j in range(len(self)):
+            groups.setdefault(find(j), []).append(j)
+        return list(groups.values())
+
+    def _group_size(self, group: list[int]) -> int:
+        counts = {tuple(self._clauses[j] or ((),) for j in group): 1}  # the clauses left open, to partial rows
+        for j in group:
+            following: Counter[tuple[_Clauses, ...]] = Counter()
+            for (own, *rest), count in counts.items():
+                indices: Sequence[int | None] = range(len(self.choices[j].options)) if () in own else (None,)
+                for index in indices:
+                    following[tuple(_left_open(clauses, j, index) for clauses in rest)] += count
+            counts = following
+        return sum(counts.values())
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every architecture once, in the order of rows.  Only for spaces small enough to walk."""
+        yield from (Architecture(self, row) for row in self._walk(()))
+
+    def _walk(self, prefix: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+        j = len(prefix)
+        if j == len(self):
+            yield prefix
+            return
+        row = np.array([prefix + (0,) * (len(self) - j)], dtype=INDEX)
+        mask = self.active_column(row, j)
+        for index in range(len(self.choices[j].options) if mask is None or mask[0] else 1):
+            yield from self._walk((*prefix, index))
+
+
+def _left_open(clauses: _Clauses, column: int, index: int | None) -> _Clauses:
+    """What is open of `clauses` once `column` stands at `index` (None: inactive): ((),) holds, () cannot."""
+    left = []
+    for clause in clauses:
+        if all(index in options for j, options in clause if j == column):
+            left.append(tuple(pair for pair in clause if pair[0] != column))
+    return ((),) if () in left else tuple(dict.fromkeys(left))

@@ -1,0 +1,203 @@
+"""One step of supernet training, and all that changes in a step: weights, their average, optimizer state.
+
+Source: BigNAS (arXiv:2003.11142), section 3: sandwich rule, in-place distillation, one optimizer step for the
+summed gradients of all sampled architectures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from search_spaces.network import run
+from search_spaces.space import SearchSpace
+from supernet.augment import erase, mix, shift_and_flip
+from supernet.batches import batch_indices, step_generator
+from supernet.data import Dataset
+from supernet.distill import distillation_loss, label_loss
+from supernet.recipe import Recipe
+from supernet.sampling import sandwich
+
+_DEFAULT_SHIFT = 8
+"""An eighth of the image's side, the usual 4 of 32 pixels."""
+_EMA_POWER = 2 / 3
+
+
+class TrainingDiverged(ValueError):
+    """A loss or gradient became NaN or infinite; callers may catch it and train with a lower learning rate."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Loss of the largest network and learning rate of one step."""
+
+    loss: float
+    lr: float
+
+
+class Learner:
+    """A network in training on the device its parameters are on; step `t` depends on the seed and `t` only.
+
+    Args:
+        total_steps: length of the learning rate's schedule.
+    """
+
+    def __init__(
+        self, network: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe, total_steps: int
+    ) -> None:
+        self.network, self.space, self.recipe = network, space, recipe
+        self.num_classes, self.flip = dataset.num_classes, dataset.flip
+        self.device = next(network.parameters()).device
+        if self.device.type == "cpu":  # a third faster there, and no change of any value
+            network.to(memory_format=torch.channels_last)
+        self.x = torch.from_numpy(dataset.x_train).to(self.device)
+        self.y = torch.from_numpy(dataset.y_train).to(self.device)
+        self.shift = min(self.x.shape[2:]) // _DEFAULT_SHIFT if recipe.shift is None else recipe.shift
+        self.optimizer = create_optimizer_v2(
+            network, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+        )
+        self.scheduler = _schedule(self.optimizer, recipe, total_steps)
+        self.ema = ModelEmaV3(
+            network, decay=recipe.ema_decay, use_warmup=True, warmup_power=_EMA_POWER, exclude_buffers=True
+        )
+
+    def step(self, t: int) -> StepResult:
+        """Train on batch `t`: the gradients of all sampled architectures add up to one optimizer step.
+
+        Raises:
+            TrainingDiverged: a loss or the gradient is not finite; weights and averages are as before the step.
+        """
+        self.network.train()
+        self.scheduler.step_update(t)
+        self.optimizer.zero_grad(set_to_none=True)
+        rng = step_generator(self.recipe.seed, t)
+        with _forked(self.device, rng):
+            loss = self._backward(t, rng)
+        self._check(t, "gradient norm", self._clip())
+        self.optimizer.step()
+        self.ema.update(self.network, step=t + 1)
+        return StepResult(loss, self.lr)
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the step last taken."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The network with averaged weights, in evaluation mode."""
+        module: nn.Module = self.ema.module
+        return module
+
+    def check_weights(self, t: int) -> None:
+        """Refuse weights or averages that are not finite after `t` steps, so that they are never kept.
+
+        Raises:
+            TrainingDiverged: some are not.
+        """
+        for module in (self.network, self.averaged):
+            peaks = torch.stack([value.detach().abs().max() for value in module.parameters()])
+            self._check(t, "largest weight", float(peaks.max()))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Give everything that steps change, as tensors and as JSON values."""
+        tensors = {f"weights/{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"average/{name}": value for name, value in self.ema.module.state_dict().items()}
+        numbers: dict[str, Any] = {}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            for name, value in slots.items():
+                (tensors if isinstance(value, Tensor) else numbers)[f"optimizer/{index}/{name}"] = value
+        # Some optimizers count their steps in the group; as a tensor or not, it is called so in all of timm's.
+        for index, group in enumerate(self.optimizer.param_groups):
+            if "step" in group:
+                tensors[f"group/{index}/step"] = torch.as_tensor(group["step"])
+        return tensors, numbers
+
+    def load_(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Take the state that `state` gave back in place.
+
+        Raises:
+            ValueError: the state is of another network.
+        """
+        for prefix, module in (("weights/", self.network), ("average/", self.ema.module)):
+            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            try:
+                module.load_state_dict(own)
+            except RuntimeError as error:
+                raise ValueError(f"the checkpoint is of another network: {' '.join(str(error).split())}") from error
+        slots: dict[int, dict[str, Any]] = {}
+        groups = self.optimizer.state_dict()["param_groups"]
+        for key, value in (*tensors.items(), *numbers.items()):
+            if key.startswith(("optimizer/", "group/")):
+                kind, index, name = key.split("/", 2)
+                place = slots.setdefault(int(index), {}) if kind == "optimizer" else groups[int(index)]
+                place[name] = value
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+
+    def _batch(self, t: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        recipe = self.recipe
+        index = torch.from_numpy(batch_indices(len(self.y), recipe.batch, recipe.seed, t)).to(self.device)
+        x = erase(shift_and_flip(self.x[index], self.shift, self.flip, rng), recipe.erase, rng)
+        return mix(x, self.y[index], recipe.mixup, self.num_classes, recipe.label_smoothing, rng)
+
+    def _backward(self, t: int, rng: np.random.Generator) -> float:
+        """Accumulate the gradients of step `t`, and give the loss of the largest network."""
+        x, target = self._batch(t, rng)
+        largest, *others = sandwich(self.space, rng, self.recipe.randoms)
+        teacher = run(self.network, x, largest)
+        loss = label_loss(teacher, target, self.recipe.label_smoothing)
+        value = self._check(t, "loss", float(loss.detach()))
+        loss.backward()
+        teacher = teacher.detach()
+        for arch in others:
+            distilled = distillation_loss(run(self.network, x, arch), teacher)
+            distilled.backward()
+        return value
+
+    def _clip(self) -> float:
+        bound = math.inf if self.recipe.clip is None else self.recipe.clip
+        return float(nn.utils.clip_grad_norm_(self.network.parameters(), bound))
+
+    def _check(self, t: int, what: str, value: float) -> float:
+        if math.isfinite(value):
+            return value
+        raise TrainingDiverged(
+            f"training diverged at step {t}: the {what} is {value} with learning rate {self.lr:.3g}; "
+            f"use a lower lr (now {self.recipe.lr:g}), a longer warmup (now {self.recipe.warmup:g}) "
+            f"or a smaller clip (now {self.recipe.clip})"
+        )
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total_steps: int) -> CosineLRScheduler:
+    """Learning rate by step: up linearly, then a cosine to zero (Loshchilov and Hutter, arXiv:1608.03983)."""
+    warmup = min(round(recipe.warmup * total_steps), total_steps - 1)
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=max(2, total_steps),
+        warmup_t=warmup,
+        warmup_lr_init=recipe.lr / (warmup + 1),
+        t_in_epochs=False,
+    )
+
+
+@contextlib.contextmanager
+def _forked(device: torch.device, rng: np.random.Generator) -> Iterator[None]:
+    """Seed torch's own generators, which dropout draws from, inside the block only."""
+    seed = int(rng.integers(2**63))
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

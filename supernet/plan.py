@@ -1,0 +1,89 @@
+"""How long a training is: the number of steps, decided once before the first."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from search_spaces.space import SearchSpace
+from supernet.batches import steps_per_epoch
+from supernet.calibrate import inherited_accuracy
+from supernet.data import Dataset
+from supernet.learner import Learner
+from supernet.recipe import Recipe
+
+_WARM_UP_STEPS = 2
+_PROBE_STEPS = (5, 200)
+_PROBE_SHARE = 0.03
+_EVALUATION_SHARE = 0.1
+_RESERVE = 0.03
+_ENTRIES = 100
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Number of steps and of evaluations after the start; evaluations are spread evenly, the last at the end."""
+
+    total_steps: int
+    evaluations: int
+
+    def evaluates(self, step: int) -> bool:
+        """Whether validation accuracies are taken after `step` steps."""
+        return step in {round(i * self.total_steps / self.evaluations) for i in range(self.evaluations + 1)}
+
+    def records(self, step: int) -> bool:
+        """Whether the history gets an entry after `step` steps: about a hundred times, and at evaluations."""
+        return step % max(1, self.total_steps // _ENTRIES) == 0 or self.evaluates(step)
+
+
+def make_plan(
+    network: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe, clock: Clock = time.perf_counter
+) -> Plan:
+    """Plan a training of `recipe.epochs`, or of what fits in `recipe.budget_s` seconds, whichever is less.
+
+    The time of a step and of an evaluation are measured on a throwaway copy; `network` is not changed. The time
+    this takes counts, and 3 % of the budget are kept in reserve. At least one step is planned.
+    """
+    epoch = steps_per_epoch(len(dataset.y_train), recipe.batch)
+    steps = None if recipe.epochs is None else recipe.epochs * epoch
+    if recipe.budget_s is None:
+        return Plan(steps or 1, min(recipe.evaluations, steps or 1))
+    start = clock()
+    step_s, evaluation_s = _measure(copy.deepcopy(network), space, dataset, recipe, clock)
+    evaluations = max(1, min(recipe.evaluations, int(_EVALUATION_SHARE * recipe.budget_s / evaluation_s)))
+    left_s = recipe.budget_s * (1 - _RESERVE) - (clock() - start) - (evaluations + 1) * evaluation_s
+    fitting = max(1, int(left_s / step_s))
+    steps = fitting if steps is None else min(steps, fitting)
+    return Plan(steps, min(evaluations, steps))
+
+
+def evaluate(network: nn.Module, space: SearchSpace, dataset: Dataset) -> tuple[float, float]:
+    """Validation accuracies of the largest and the smallest architecture, extracted and calibrated."""
+    largest, smallest = (inherited_accuracy(network, arch, dataset) for arch in (space.largest(), space.smallest()))
+    return largest, smallest
+
+
+def _measure(
+    scratch: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe, clock: Clock
+) -> tuple[float, float]:
+    """Mean seconds of a step and of an evaluation, above zero; steps for 3 % of the budget, 5 to 200 of them."""
+    learner = Learner(scratch, space, dataset, recipe, _PROBE_STEPS[1] + _WARM_UP_STEPS)
+    for t in range(_WARM_UP_STEPS):
+        learner.step(t)
+    start, taken = clock(), 0
+    while taken < _PROBE_STEPS[0] or (taken < _PROBE_STEPS[1] and clock() - start < _PROBE_SHARE * _budget(recipe)):
+        learner.step(_WARM_UP_STEPS + taken)
+        taken += 1
+    middle = clock()
+    evaluate(learner.averaged, space, dataset)
+    return max((middle - start) / taken, 1e-9), max(clock() - middle, 1e-9)
+
+
+def _budget(recipe: Recipe) -> float:
+    return 0.0 if recipe.budget_s is None else recipe.budget_s

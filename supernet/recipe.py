@@ -1,0 +1,83 @@
+"""What a supernet training is: every number that the resulting weights depend on, but data and network."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from supernet.catalog import OPTIMIZERS
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of `train_supernet`; the defaults were chosen by validation accuracy on small images.
+
+    Args:
+        epochs: passes over the training images; may be left out when `budget_s` is given.
+        budget_s: seconds that the whole training may take, turned into a number of steps once, at its start;
+            with both, the fewer steps of the two.
+        batch: images per step; the last incomplete batch of an epoch is dropped.
+        lr: peak learning rate, reached after `warmup` (a share of the steps) and then lowered as a cosine to zero.
+        weight_decay: on weights of two or more dimensions; norms and biases have none.
+        optimizer: a name in `OPTIMIZERS`.
+        momentum: of `sgd` only, Nesterov's.
+        label_smoothing: of the largest network's labels.
+        randoms: random architectures per step beside the largest and the smallest.
+        ema_decay: upper bound of the decay of the weights' moving average, 0 for none.
+        clip: bound on the norm of the whole gradient, None for none.
+        shift: largest random shift in pixels, None for an eighth of the image's shorter side.
+        erase: probability that a rectangle of a training image is erased.
+        mixup: alpha of mixup's Beta(alpha, alpha), 0 for none.
+        evaluations: how often validation accuracy is taken after the start; fewer if they would cost over a
+            tenth of `budget_s`.
+        seed: of every random draw.
+
+    Raises:
+        ValueError: a value outside its range, or neither `epochs` nor `budget_s`.
+    """
+
+    epochs: int | None = None
+    budget_s: float | None = None
+    batch: int = 64
+    lr: float = 0.1
+    weight_decay: float = 1e-4
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    warmup: float = 0.05
+    label_smoothing: float = 0.1
+    randoms: int = 2
+    ema_decay: float = 0.999
+    clip: float | None = 1.0
+    shift: int | None = None
+    erase: float = 0.0
+    mixup: float = 0.0
+    evaluations: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs is None and self.budget_s is None:
+            raise ValueError("a recipe needs epochs, budget_s or both, got neither")
+        if self.optimizer not in OPTIMIZERS:
+            near = difflib.get_close_matches(self.optimizer, OPTIMIZERS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown optimizer {self.optimizer!r}{hint} Known: {', '.join(OPTIMIZERS)}")
+        counts = {"epochs": 1, "batch": 2, "randoms": 0, "shift": 0, "evaluations": 1, "seed": 0}
+        for name, low in counts.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < low):
+                raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+        for name in ("budget_s", "lr", "clip"):
+            _check(name, getattr(self, name), "finite and above 0", lambda v: 0 < v < math.inf)
+        for name in ("weight_decay", "mixup"):
+            _check(name, getattr(self, name), "finite and at least 0", lambda v: 0 <= v < math.inf)
+        for name in ("label_smoothing", "ema_decay", "warmup"):
+            _check(name, getattr(self, name), "at least 0 and below 1", lambda v: 0 <= v < 1)
+        _check("momentum", self.momentum, "above 0 and below 1", lambda v: 0 < v < 1)
+        _check("erase", self.erase, "between 0 and 1", lambda v: 0 <= v <= 1)
+
+
+def _check(name: str, value: float | None, expected: str, holds: Callable[[float], bool]) -> None:
+    if value is not None and not holds(value):
+        raise ValueError(f"{name} must be {expected}, got {value!r}")

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from latency.device import Device, parse_device
+from latency.runtimes.onnx_runtime import accuracy, int8_share, open_session, optimised_graph
+
+CPU = parse_device("cpu")
+
+
+def model_of(nodes, weights, shape=("batch", 3, 8, 8), names=("input", "logits"), kind=TensorProto.FLOAT):
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(names[0], kind, shape)],
+        [helper.make_tensor_value_info(names[1], kind, None)],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def identity(**changes):
+    """Logits are the input itself (batch, 4)."""
+    names = changes.get("names", ("input", "logits"))
+    return model_of([helper.make_node("Identity", [names[0]], [names[1]])], {}, **({"shape": ("batch", 4)} | changes))
+
+
+def small_network():
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["input", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"]),
+        helper.make_node("Relu", ["c2"], ["r2"]),
+        helper.make_node("GlobalAveragePool", ["r2"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["logits"], transB=1),
+    ]
+    shapes = {"w1": (16, 3, 3, 3), "b1": (16,), "w2": (16, 16, 1, 1), "b2": (16,), "w3": (5, 16), "b3": (5,)}
+    return model_of(nodes, {k: rng.standard_normal(s).astype(np.float32) for k, s in shapes.items()})
+
+
+@pytest.fixture
+def int8(tmp_path):
+    """The small network quantized: op types to leave in fp32 → bytes."""
+
+    class Images(CalibrationDataReader):
+        def __init__(self):
+            self.left = [np.random.default_rng(i).standard_normal((4, 3, 8, 8)).astype(np.float32) for i in range(3)]
+
+        def get_next(self):
+            return {"input": self.left.pop()} if self.left else None
+
+    def make(op_types):
+        (tmp_path / "fp32.onnx").write_bytes(small_network())
+        quantize_static(
+            tmp_path / "fp32.onnx", tmp_path / "int8.onnx", Images(), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=op_types,
+        )  # fmt: skip
+        return (tmp_path / "int8.onnx").read_bytes()
+
+    return make
+
+
+def test_a_session_runs_bytes_and_files_alike(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(small_network())
+    x = np.random.default_rng(1).standard_normal((3, 3, 8, 8)).astype(np.float32)
+    a, b = open_session(small_network(), CPU), open_session(tmp_path / "m.onnx", CPU)
+    assert a.input_shape == (3, 8, 8) and a.run(x).shape == (3, 5)
+    assert np.array_equal(a.run(x), b.run(x))
+
+
+def test_a_session_has_the_settings_of_the_device():
+    options = open_session(identity(), Device("cpu:threads=2", "cpu", 2, "onnxruntime"))._session.get_session_options()
+    assert options.intra_op_num_threads == 2 and options.inter_op_num_threads == 1
+    assert options.graph_optimization_level.name == "ORT_ENABLE_ALL" and options.log_severity_level == 3
+    assert open_session(identity(), CPU)._session.get_providers() == ["CPUExecutionProvider"]
+
+
+def test_labels_and_accuracy_do_not_depend_on_the_batch():
+    session = open_session(identity(), CPU)
+    x = np.random.default_rng(0).standard_normal((11, 4)).astype(np.float32)
+    for batch in (1, 4, 11, 256):
+        assert np.array_equal(session.predict_labels(x, batch), x.argmax(axis=1))
+        assert session.predict_labels(x, batch).dtype == np.int64
+    y = x.argmax(axis=1)
+    y[:3] = (y[:3] + 1) % 4
+    assert accuracy(session, x, y, batch=4) == 8 / 11
+    assert session.predict_labels(x[:0]).shape == (0,)
+
+
+def test_accuracy_refuses_no_images_and_unequal_lengths():
+    session, x = open_session(identity(), CPU), np.zeros((3, 4), np.float32)
+    for images, labels in ((x, np.zeros(2)), (x[:0], np.zeros(0))):
+        with pytest.raises(ValueError, match="as many labels as images"):
+            accuracy(session, images, labels)
+
+
+@pytest.mark.parametrize(
+    "model", [identity(names=("x", "logits")), identity(names=("input", "y")), identity(kind=TensorProto.DOUBLE)]
+)
+def test_other_inputs_or_outputs_are_refused(model):
+    with pytest.raises(ValueError, match="expected one float32 input 'input' and one output 'logits'"):
+        open_session(model, CPU)
+
+
+def test_what_cannot_be_opened_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="ONNX Runtime cannot open the model of 4 bytes"):
+        open_session(b"junk", CPU)
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"cannot open the model .*junk\.onnx"):
+        open_session(tmp_path / "junk.onnx", CPU)
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        open_session(tmp_path / "none.onnx", CPU)
+    with pytest.raises(ValueError, match="on cpu only, got the device 'gpu'"):
+        open_session(identity(), Device("gpu", "gpu", 1, "onnxruntime"))
+
+
+def test_an_open_size_besides_the_batch_is_refused():
+    with pytest.raises(ValueError, match="fixed sizes"):
+        _ = open_session(identity(shape=("batch", "any")), CPU).input_shape
+
+
+def test_the_optimised_graph_is_fused():
+    kinds = [node.op_type for node in optimised_graph(small_network(), CPU).graph.node]
+    assert "Relu" not in kinds and len(kinds) < 7
+
+
+def test_int8_share_counts_what_runs_in_int8(int8):
+    assert int8_share(small_network(), CPU) == 0
+    assert int8_share(identity(), CPU) == 0
+    assert int8_share(int8(["Conv", "Gemm"]), CPU) == 1
+    assert int8_share(int8(["Gemm"]), CPU) == pytest.approx(1 / 3)
+    assert int8_share(int8(["Conv"]), CPU) == pytest.approx(2 / 3)

@@ -1,0 +1,88 @@
+import dataclasses
+import os
+
+import pytest
+
+from latency.catalog import DEVICES
+from latency.device import Device, Environment, environment, fingerprint, parse_cpuinfo, parse_device
+
+X86 = """\
+processor\t: 0
+model name\t: Some CPU @ 2.00GHz
+flags\t\t: fpu sse2 avx2 avx512f avx512_vnni amx_int8 made_up
+
+processor\t: 1
+model name\t: Another
+"""
+ARM = """\
+processor\t: 0
+BogoMIPS\t: 50.00
+Features\t: fp asimd crc32 asimddp i8mm
+CPU implementer\t: 0x41
+CPU part\t: 0xd40
+"""
+ENVIRONMENT = Environment("cpu", ("avx2",), 4, "Linux", "x86_64", "1.0", "2.0", "3.11.0")
+
+
+@pytest.fixture(autouse=True)
+def four_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+
+
+def test_devices_parse_and_their_names_parse_back():
+    assert parse_device("cpu") == Device("cpu", "cpu", 1, "onnxruntime")
+    assert parse_device("cpu:threads=2") == Device("cpu:threads=2", "cpu", 2, "onnxruntime")
+    assert parse_device("cpu:threads=1") == parse_device("cpu")
+    for text in [*DEVICES, "cpu:threads=4"]:
+        assert parse_device(parse_device(text).name) == parse_device(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cqu", r"unknown device 'cqu' \(did you mean 'cpu'\?\): there are cpu"),
+        ("toaster", r"unknown device 'toaster': there are cpu"),
+        ("", "unknown device ''"),
+        ("CPU", "unknown device 'CPU'"),
+        ("gpu", "this version measures on cpu only"),
+        ("cuda", "this version measures on cpu only"),
+        ("gpu:threads=2", "this version measures on cpu only"),
+        ("cpu:thread=2", r"unknown option 'thread' \(did you mean 'threads'\?\)"),
+        ("cpu:", "unknown option ''"),
+        ("cpu:threads", "from 1 to 4 .*got ''"),
+        ("cpu:threads=0", "from 1 to 4 .*got '0'"),
+        ("cpu:threads=5", "from 1 to 4 .*got '5'"),
+        ("cpu:threads=-1", "got '-1'"),
+        ("cpu:threads=two", "got 'two'"),
+        ("cpu:threads=٣", "got '٣'"),
+    ],
+)
+def test_what_cannot_be_measured_on_is_refused_by_name(text, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        parse_device(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_cpuinfo_of_x86_and_arm_and_of_nothing():
+    assert parse_cpuinfo(X86) == ("Some CPU @ 2.00GHz", ("amx_int8", "avx2", "avx512_vnni", "avx512f"))
+    assert parse_cpuinfo(ARM) == ("Arm implementer 0x41 part 0xd40", ("asimd", "asimddp", "i8mm"))
+    assert parse_cpuinfo("") == ("unknown", ())
+
+
+def test_environment_has_every_field():
+    fields = dataclasses.asdict(environment())
+    assert all(fields[name] for name in fields if name != "isa") and fields["onnxruntime"] != "unknown"
+
+
+def test_fingerprint_sees_environment_and_device_settings():
+    cpu = parse_device("cpu")
+    assert fingerprint(cpu, ENVIRONMENT) == fingerprint(cpu, ENVIRONMENT) and len(fingerprint(cpu)) == 16
+    changes = [
+        {"cpu": "x"}, {"isa": ()}, {"cores": 5}, {"system": "x"}, {"machine": "x"},
+        {"onnxruntime": "x"}, {"numpy": "x"}, {"python": "x"},
+    ]  # fmt: skip
+    others = [fingerprint(cpu, dataclasses.replace(ENVIRONMENT, **change)) for change in changes]
+    others += [
+        fingerprint(dataclasses.replace(cpu, **change), ENVIRONMENT) for change in ({"threads": 2}, {"runtime": "x"})
+    ]
+    assert len({fingerprint(cpu, ENVIRONMENT), *others}) == len(others) + 1

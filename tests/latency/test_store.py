@@ -1,0 +1,134 @@
+import dataclasses
+import errno
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from latency.measurement import Measurement, settings_of
+from latency.store import MeasurementStore, _use_wal, default_path
+from latency.timing import Timing
+
+ROOT = Path(__file__).parents[2]
+ONE = Measurement("ab", "cpu", "cd", Timing((0.5, 0.25), 3, (0.5, 0.25), (2,)), settings_of({"rounds": 3}))
+TWO = dataclasses.replace(ONE, timing=Timing((0.125,), 1, (0.125,), (1,)))
+
+
+def get(store, m):
+    return store.get(m.subject, m.fingerprint, m.settings)
+
+
+def test_what_was_put_is_got_also_after_reopening(tmp_path):
+    with MeasurementStore(tmp_path / "deep/er/store") as store:
+        assert get(store, ONE) is None
+        store.put(ONE)
+        assert get(store, ONE) == ONE
+    store.close()
+    with MeasurementStore(tmp_path / "deep/er/store") as store:
+        assert get(store, ONE) == ONE
+
+
+def test_the_same_key_replaces_and_another_does_not(tmp_path):
+    with MeasurementStore(tmp_path / "store") as store:
+        store.put(ONE)
+        store.put(TWO)
+        assert get(store, ONE) == TWO
+        for change in ({"subject": "x"}, {"fingerprint": "x"}, {"settings": ()}, {"settings": (("rounds", "3"),)}):
+            assert get(store, dataclasses.replace(ONE, **change)) is None
+
+
+def test_the_place_is_the_argument_the_variable_or_the_user_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HWNAS_CACHE", str(tmp_path / "here"))
+    assert default_path() == tmp_path / "here/measurements.sqlite"
+    with MeasurementStore() as store:
+        assert store.path == default_path() and store.path.exists()
+    monkeypatch.delenv("HWNAS_CACHE")
+    assert "hwnas" in str(default_path())
+
+
+@pytest.mark.parametrize("junk", [b"this is no database at all" * 100])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, junk):
+    (tmp_path / "store").write_bytes(junk)
+    with pytest.raises(ValueError, match=r"store .*is damaged.*move or delete") as caught:
+        MeasurementStore(tmp_path / "store")
+    assert str(tmp_path / "store") in str(caught.value)
+    assert (tmp_path / "store").read_bytes() == junk
+
+
+def test_a_damaged_record_is_named_too(tmp_path):
+    with MeasurementStore(tmp_path / "store") as store:
+        store.put(ONE)
+        store._connection.execute("UPDATE measurements SET record = '{'")
+        with pytest.raises(ValueError, match="is damaged"):
+            get(store, ONE)
+
+
+def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path):
+    with MeasurementStore(tmp_path / "store") as store:
+        store.put(ONE)
+        (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        large = dataclasses.replace(ONE, timing=Timing((0.1,) * 9999, 1, (0.1,) * 9999, (9999,)))
+        with pytest.raises(OSError, match="disk is full") as caught:
+            store.put(large)
+        assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(store.path)
+        assert get(store, ONE) == ONE
+
+
+def test_a_place_that_cannot_be_opened_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match="cannot be opened"):
+        MeasurementStore(tmp_path)
+
+
+class Busy:
+    """Refuses as SQLite does when another process is switching, `times` times."""
+
+    def __init__(self, times, code=sqlite3.SQLITE_BUSY):
+        self.left, self.code = times, code
+
+    def execute(self, statement):
+        if self.left:
+            self.left -= 1
+            error = sqlite3.OperationalError("refused")
+            error.sqlite_errorcode = self.code
+            raise error
+
+
+def test_the_switch_to_wal_is_tried_again_but_not_for_ever(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda s: None)
+    waits = Busy(5)
+    _use_wal(waits)
+    assert waits.left == 0
+    for hopeless in (Busy(10_000), Busy(1, sqlite3.SQLITE_FULL)):
+        with pytest.raises(sqlite3.OperationalError):
+            _use_wal(hopeless)
+
+
+def test_threads_share_a_store(tmp_path):
+    with MeasurementStore(tmp_path / "store") as store, ThreadPoolExecutor(4) as pool:
+        each = [dataclasses.replace(ONE, subject=str(i)) for i in range(40)]
+        list(pool.map(store.put, each))
+        assert list(pool.map(lambda m: get(store, m), each)) == each
+
+
+def test_several_processes_write_at_once(tmp_path):
+    code = """
+import dataclasses, sys, pathlib
+from latency.measurement import Measurement
+from latency.store import MeasurementStore
+from latency.timing import Timing
+with MeasurementStore(pathlib.Path(sys.argv[1])) as store:
+    for i in range(30):
+        store.put(Measurement(f"{sys.argv[2]}-{i}", "cpu", "f", Timing((1.0,), 1, (1.0,), (1,))))
+        store.put(Measurement("shared", "cpu", "f", Timing((1.0,), 1, (1.0,), (1,))))
+"""
+    arguments = [sys.executable, "-c", code, str(tmp_path / "store")]
+    workers = [subprocess.Popen([*arguments, str(w)], cwd=ROOT, stderr=subprocess.PIPE) for w in range(4)]
+    errors = [worker.communicate()[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 4, errors
+    with MeasurementStore(tmp_path / "store") as store:
+        assert all(store.get(f"{w}-{i}", "f") for w in range(4) for i in range(30)) and store.get("shared", "f")

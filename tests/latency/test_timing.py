@@ -1,0 +1,203 @@
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_clock import TICK_S, FakeClock
+
+from latency.timing import Comparison, Timing, difference, measure, measure_interleaved, resolution_s
+
+
+def timing(samples, groups=None):
+    samples = tuple(map(float, samples))
+    return Timing(samples, 1, samples, groups or (len(samples),))
+
+
+def test_median_spread_and_quantiles_are_exact():
+    t = timing(range(1, 12))
+    assert t.median_s == 6 and t.quantile(0.1) == 2 and t.quantile(0.9) == 10 and t.spread == 8 / 6
+    assert t.quantile(0) == 1 and t.quantile(1) == 11 and t.cpu_median_s == 6
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
+def test_a_quantile_outside_0_to_1_is_refused(p):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        timing([1]).quantile(p)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (((), 1, (), ()), "needs samples"),
+        (((1.0,), 1, (), (1,)), "needs samples"),
+        (((1.0, 2.0), 1, (1.0, 1.0), (1,)), "sum to them"),
+        (((1.0,), 1, (1.0,), (1, 0)), "sum to them"),
+        (((1.0,), 0, (1.0,), (1,)), "calls_per_sample"),
+        (((0.0,), 1, (1.0,), (1,)), "samples_s"),
+        (((float("nan"),), 1, (1.0,), (1,)), "samples_s"),
+        (((1.0,), 1, (-1.0,), (1,)), "cpu_samples_s"),
+        (((1.0,), 1, (float("inf"),), (1,)), "cpu_samples_s"),
+    ],
+)
+def test_a_timing_that_makes_no_sense_is_refused(fields, words):
+    with pytest.raises(ValueError, match=words):
+        Timing(*fields)
+
+
+def test_measure_takes_exact_samples_and_calls():
+    clock = FakeClock()
+    t = measure(clock.call(100), clock=clock, min_samples=5, max_samples=1000, budget_s=700 * TICK_S)
+    assert t.calls_per_sample == 1 and t.samples_s == (100 * TICK_S,) * 7
+    assert t.median_s == 100 * TICK_S and t.spread == 0 and t.groups == (7,)
+    assert t.cpu_samples_s == (50 * TICK_S,) * 7
+    assert clock.calls == 1 + 2 * 3 + 7  # finding the calls per sample, two windows, samples
+
+
+def test_min_and_max_samples_hold_whatever_the_budget():
+    clock = FakeClock()
+    assert len(measure(clock.call(100), clock=clock, min_samples=4, budget_s=0.0).samples_s) == 4
+    assert len(measure(clock.call(100), clock=clock, max_samples=20, budget_s=1e9).samples_s) == 20
+
+
+def test_short_calls_are_taken_together():
+    clock = FakeClock()
+    t = measure(clock.call(3), clock=clock, max_samples=10, shortest_sample_s=64 * TICK_S)
+    assert t.calls_per_sample == 22 and t.samples_s == (3 * TICK_S,) * 10
+    assert clock.calls == (1 + 2 + 4 + 8 + 16 + 32) + 6 * 32 + 10 * 22
+
+
+def test_calls_per_sample_come_from_the_warm_call():
+    clock = FakeClock()
+    t = measure(clock.call(64, 1), clock=clock, max_samples=10, shortest_sample_s=64 * TICK_S)
+    assert t.calls_per_sample == 64
+
+
+def test_a_sample_lasts_100_steps_of_the_clock():
+    clock = FakeClock(reading=4)
+    assert resolution_s(clock) == 4 * TICK_S
+    assert resolution_s(FakeClock()) == 0
+    t = measure(clock.call(10), clock=clock, max_samples=10, shortest_sample_s=0.0)
+    assert t.calls_per_sample * 10 >= 100 * 4 * 0.9
+
+
+def test_warm_up_waits_until_steady_but_not_for_ever():
+    clock = FakeClock()
+    falling = [1600, 1600, 1600, 800, 800, 800, 400, 400, 400]
+    t = measure(clock.call(1600, *falling, 200), clock=clock, max_samples=10, budget_s=1.0)
+    assert t.samples_s == (200 * TICK_S,) * 10
+    assert clock.calls == 1 + 9 + 2 * 3 + 10
+    clock = FakeClock()
+    measure(clock.call(100, *([200] * 3 + [100] * 3) * 10, 100), clock=clock, max_samples=10, budget_s=1e9)
+    assert clock.calls == 1 + 20 * 3 + 10
+    clock = FakeClock()
+    measure(clock.call(100, *([200] * 3 + [100] * 3) * 10, 100), clock=clock, min_samples=10, budget_s=1e-9)
+    assert clock.calls == 1 + 3 + 10  # one window spends the budget
+
+
+def test_a_clock_that_stands_still_is_refused(monkeypatch):
+    monkeypatch.setattr("latency.timing._MOST_DOUBLINGS", 5)
+    with pytest.raises(ValueError, match="stands still"):
+        measure(lambda: None, clock=FakeClock())
+
+
+@pytest.mark.parametrize("limits", [(0, 5), (6, 5)])
+def test_contradicting_limits_are_refused(limits):
+    with pytest.raises(ValueError, match="min_samples"):
+        measure(lambda: None, clock=FakeClock(), min_samples=limits[0], max_samples=limits[1])
+
+
+def test_interleaved_rounds_alternate_and_open_afresh():
+    clock, opened = FakeClock(), []
+
+    def opener(name, ticks):
+        def open_():
+            opened.append(name)
+            return clock.call(ticks)
+
+        return open_
+
+    a, b, c = measure_interleaved(
+        [opener("a", 100), opener("b", 200), opener("c", 300)], rounds=3, samples_per_round=4, clock=clock
+    )
+    assert "".join(opened) == "abc" + "cba" + "abc"
+    assert a.groups == b.groups == c.groups == (4, 4, 4)
+    assert [t.samples_s for t in (a, b, c)] == [(n * TICK_S,) * 12 for n in (100, 200, 300)]
+    assert clock.calls == 3 * (1 + 3 * 6 + 3 * 4)
+
+
+def test_rounds_differ_and_stay_in_their_groups():
+    clock = FakeClock()
+    sessions = itertools.count(1)
+    (t,) = measure_interleaved([lambda: clock.call(100 * next(sessions))], rounds=3, samples_per_round=2, clock=clock)
+    assert t.samples_s == tuple(n * 100 * TICK_S for n in (1, 1, 2, 2, 3, 3)) and t.groups == (2, 2, 2)
+
+
+def test_no_subjects_no_timings_and_no_rounds_are_refused():
+    assert measure_interleaved([], clock=FakeClock()) == []
+    for rounds, samples in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match="at least 1"):
+            measure_interleaved([], rounds=rounds, samples_per_round=samples, clock=FakeClock())
+
+
+def test_interval_holds_the_median_and_repeats_by_seed():
+    t = timing(np.random.default_rng(0).normal(10, 1, 50))
+    low, high = t.ci95_s()
+    assert low < t.median_s < high and t.ci95_s(seed=1) == t.ci95_s(seed=1) != t.ci95_s(seed=2)
+    assert timing([3.0] * 5).ci95_s() == (3.0, 3.0)
+
+
+def test_interval_covers_the_true_median_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(200):
+        low, high = timing(rng.normal(10, 1, 41)).ci95_s()
+        inside += low <= 10 <= high
+    assert 0.90 <= inside / 200 <= 0.99
+
+
+def test_variance_between_groups_widens_the_interval():
+    levels = np.repeat([9.0, 10.0, 11.0, 12.0], 25) + np.random.default_rng(0).normal(0, 0.01, 100)
+    flat, grouped = timing(levels).ci95_s(), timing(levels, (25,) * 4).ci95_s()
+    assert grouped[1] - grouped[0] > 1.5 * (flat[1] - flat[0])
+
+
+def test_unequal_groups_are_resampled_whole():
+    # Every resample is all ones, all twos, or three ones and a two (or the other way round): never beyond.
+    low, high = timing([1, 1, 1, 2], (3, 1)).ci95_s()
+    assert (low, high) == (1.0, 2.0)
+
+
+def test_a_against_a_says_no_difference():
+    rng = np.random.default_rng(0)
+    same = timing(rng.normal(10, 1, 60), (20, 20, 20))
+    assert difference(same, same).verdict == "no difference" and difference(same, same).ratio == 1
+    for _ in range(20):
+        a, b = (timing(rng.normal(10, 0.5, 60), (20, 20, 20)) for _ in range(2))
+        assert difference(a, b).verdict == "no difference"
+
+
+def test_a_clear_difference_is_claimed_both_ways():
+    rng = np.random.default_rng(0)
+    a, b = timing(rng.normal(10, 0.2, 60)), timing(rng.normal(11, 0.2, 60))
+    slower, faster = difference(a, b), difference(b, a)
+    assert slower.verdict == "slower" and slower.ci95[0] < slower.ratio < slower.ci95[1] and slower.ci95[0] > 1
+    assert faster.verdict == "faster" and faster.ratio == pytest.approx(1 / slower.ratio)
+
+
+def test_a_claim_needs_both_size_and_certainty():
+    sure_but_small = difference(timing([1.0] * 20), timing([1.02] * 20))
+    assert sure_but_small == Comparison(1.02, (1.02, 1.02), "no difference")
+    assert difference(timing([1.0] * 20), timing([1.02] * 20), least=0.01).verdict == "slower"
+    big_but_unsure = difference(timing([1, 1, 3], (1, 1, 1)), timing([1, 2, 3], (1, 1, 1)))
+    assert big_but_unsure.ratio == 2 and big_but_unsure.verdict == "no difference"
+
+
+def test_nothing_here_needs_torch():
+    modules = "latency.timing, latency.device, latency.measurement, latency.store"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

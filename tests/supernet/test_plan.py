@@ -1,0 +1,77 @@
+import pytest
+from small_supernet import RECIPE, same, small_dataset, small_net, weights
+
+from search_spaces.network import find_space
+from supernet.learner import Learner
+from supernet.plan import Plan, evaluate, make_plan
+from supernet.recipe import Recipe
+
+
+class FakeClock:
+    """Seconds that pass only in steps and evaluations."""
+
+    def __init__(self):
+        self.now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+    def passing(self, seconds, result=None):
+        def call(*args):
+            self.now_s += seconds
+            return result
+
+        return call
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """The plan for a recipe when a step takes 0.02 s and an evaluation 0.05 s."""
+    clock = FakeClock()
+    monkeypatch.setattr(Learner, "step", clock.passing(0.02))
+    monkeypatch.setattr("supernet.plan.evaluate", clock.passing(0.05, (0.5, 0.5)))
+    net, data = small_net(), small_dataset()
+    return lambda recipe: make_plan(net, find_space(net), data, recipe, clock)
+
+
+def test_epochs_alone_need_no_measurement(planned):
+    assert planned(RECIPE) == Plan(total_steps=10, evaluations=2)  # 40 images, batches of 16
+
+
+def test_budget_is_divided_by_the_time_of_a_step(planned):
+    plan = planned(Recipe(budget_s=10.0, batch=16))
+    assert plan.evaluations == 8
+    # 2 + 15 steps and an evaluation to measure, 9 evaluations, 3 % in reserve
+    left_s = 9.7 - 17 * 0.02 - 0.05 - 9 * 0.05
+    assert plan.total_steps == pytest.approx(left_s / 0.02, abs=2)
+
+
+def test_the_fewer_steps_of_the_two(planned):
+    assert planned(Recipe(budget_s=1000.0, epochs=5, batch=16)).total_steps == 10
+    assert planned(Recipe(budget_s=2.0, epochs=500, batch=16)).total_steps < 1000
+
+
+def test_hopeless_budget_still_takes_a_step(planned):
+    assert planned(Recipe(budget_s=1e-6, batch=16)) == Plan(1, 1)
+
+
+def test_costly_evaluations_become_fewer(planned):
+    assert planned(Recipe(budget_s=1.1, batch=16, evaluations=8)).evaluations == 2
+
+
+@pytest.mark.parametrize(("steps", "evaluations"), [(10, 2), (7, 3), (1, 1), (1000, 8)])
+def test_evaluations_are_spread_and_the_last_is_at_the_end(steps, evaluations):
+    plan = Plan(steps, evaluations)
+    at = [step for step in range(steps + 1) if plan.evaluates(step)]
+    assert len(at) == evaluations + 1
+    assert (at[0], at[-1]) == (0, steps)
+    assert all(plan.records(step) for step in at)
+    assert sum(plan.records(step) for step in range(steps + 1)) <= 120
+
+
+def test_planning_changes_nothing():
+    net, data = small_net(), small_dataset()
+    before = weights(net)
+    make_plan(net, find_space(net), data, Recipe(budget_s=0.5, batch=16))
+    assert same(before, weights(net))
+    assert all(0 <= value <= 1 for value in evaluate(net, find_space(net), data))
