@@ -50,11 +50,12 @@ class BlockTracer:
         self._chain = is_chain(network)
         self._modules = {b.name: [network.get_submodule(m) for m in b.members] for b in self.blocks}
         self._own = {name: _own_choices(modules) for name, modules in self._modules.items()}
+        self._choices = _own_choices([network])
         self._known: dict[tuple[object, ...], TracedBlock] = {}
-        self._whole: dict[tuple[int, ...], tuple[TracedBlock, ...]] = {}
+        self._runs: dict[tuple[object, ...], tuple[TracedBlock, ...]] = {}
 
     def trace(self, arch: Architecture) -> tuple[TracedBlock, ...]:
-        """The blocks of `arch`, in the order of the network."""
+        """The blocks of `arch`, in the order in which the network runs them."""
         return self._trace_chain(arch) if self._chain else self._trace_run(arch)
 
     def _trace_chain(self, arch: Architecture) -> tuple[TracedBlock, ...]:
@@ -62,39 +63,42 @@ class BlockTracer:
         for block in self.blocks:
             if not block.exists(assignment):
                 continue
-            key = (block.name, shape, *(assignment[name] for name in self._own[block.name]))
-            if key not in self._known:
-                with bound(arch):
-                    plain = nn.Sequential(*(plain_copy(m) for m in self._modules[block.name]))
-                self._known[key] = _traced(block, plain, shape)
-            traced.append(self._known[key])
+            traced.append(self._block(block, shape, arch))
             shape = traced[-1].output_shape
         return tuple(traced)
 
     def _trace_run(self, arch: Architecture) -> tuple[TracedBlock, ...]:
         """For a network with a forward of its own: its blocks' input shapes are seen by running it."""
-        if arch.indices not in self._whole:
+        key = tuple(arch.assignment[name] for name in self._choices)  # not those of a policy joined with it
+        if key not in self._runs:
             plain = extract(self._network, arch).to("meta").eval()
             shapes: dict[str, tuple[int, ...]] = {}
             for block in self.blocks:
-                members = [_submodule(plain, m) for m in block.members]
-                if members[0] is not None:
-                    members[0].register_forward_hook(_recorder(shapes, block.name))
+                first = _submodule(plain, block.members[0])
+                if first is not None:
+                    first.register_forward_hook(_recorder(shapes, block.name))
             with torch.no_grad():
                 plain(torch.empty(1, *self._input_shape, device="meta"))
-            self._whole[arch.indices] = tuple(
-                _traced(b, nn.Sequential(*(plain.get_submodule(m) for m in b.members)), shapes[b.name])
-                for b in self.blocks
-                if b.name in shapes
-            )
-        return self._whole[arch.indices]
+            by_name = {block.name: block for block in self.blocks}
+            self._runs[key] = tuple(self._block(by_name[name], shape, arch) for name, shape in shapes.items())
+        return self._runs[key]
+
+    def _block(self, block: Block, shape: tuple[int, ...], arch: Architecture) -> TracedBlock:
+        key = (block.name, shape, *(arch.assignment[name] for name in self._own[block.name]))
+        if key not in self._known:
+            with bound(arch):
+                plain = nn.Sequential(*(plain_copy(m) for m in self._modules[block.name]))
+            self._known[key] = _traced(block, plain, shape)
+        return self._known[key]
 
 
 def block_modules(network: nn.Module, arch: Architecture, blocks: Sequence[Block]) -> Mapping[str, nn.Module]:
     """Block name to a plain copy of the block, for the blocks that `arch` has."""
     plain = extract(network, arch)
     found = {b.name: [_submodule(plain, m) for m in b.members] for b in blocks}
-    return {name: nn.Sequential(*(m for m in members if m)) for name, members in found.items() if all(members)}
+    # Compared with None: an empty sequence is false.
+    there = {name: [m for m in members if m is not None] for name, members in found.items()}
+    return {name: nn.Sequential(*members) for name, members in there.items() if members}
 
 
 def _submodule(module: nn.Module, path: str) -> nn.Module | None:
@@ -120,5 +124,23 @@ def _traced(block: Block, plain: nn.Module, shape: tuple[int, ...]) -> TracedBlo
     plain = plain.to("meta").eval()
     with torch.no_grad():
         output = tuple(plain(torch.empty(1, *shape, device="meta")).shape[1:])
-    structure = f"{plain!r} at {shape}"
+    structure = f"{plain!r}{_attributes(plain)} at {shape}"
     return TracedBlock(block.name, structure, shape, output, count(plain, shape), block.weighted)
+
+
+def _attributes(plain: nn.Module) -> str:
+    """What `repr` does not show of modules that are not torch's: numbers, texts, truth values, and parameters' shapes.
+
+    A forward may depend on them, as that of a residual block does on `residual`.
+    """
+    found = []
+    for path, module in plain.named_modules():
+        if not type(module).__module__.startswith("torch."):
+            simple = {k: v for k, v in vars(module).items() if _simple(v) and k != "training"}
+            shapes = {k: tuple(p.shape) for k, p in module.named_parameters(recurse=False)}
+            found.append(f"{path}: {simple | shapes}")
+    return " with " + "; ".join(found) if found else ""
+
+
+def _simple(value: object) -> bool:
+    return all(map(_simple, value)) if isinstance(value, (tuple, list)) else isinstance(value, (int, float, str))

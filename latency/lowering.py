@@ -1,13 +1,16 @@
 """Lowering: a plain torch network as an ONNX model, the one form that is measured and shipped.
 
 Source: torch's TorchScript-based exporter, which is 10 to 100 times faster on graphs of this size than the
-one based on `torch.export`, and keeps the module's path in every node's name.
+one based on `torch.export`, and keeps the scopes of modules in every node's name.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -21,8 +24,8 @@ INPUT, OUTPUT = "input", "logits"
 def to_onnx(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     """The ONNX model of a plain network in eval mode, with batch norm folded into the convolutions.
 
-    One input `input` (batch, *input_shape) float32 and one output `logits`; the batch is dynamic.  The same
-    network gives the same bytes.
+    One input `input` (batch, *input_shape) float32 and one output `logits`; the batch is dynamic.  Nodes are
+    named `/path.of.module/Operator`, as `nodes_of` reads them.  The same network gives the same bytes.
 
     Raises:
         ValueError: an operation that has no ONNX form.
@@ -30,7 +33,7 @@ def to_onnx(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     # On the network's own device: the trace must not move the caller's weights.
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     example = torch.zeros(2, *input_shape, device=device)
-    was_training = module.training
+    training = {m: m.training for m in module.modules()}
     module.eval()
     try:
         with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
@@ -48,51 +51,104 @@ def to_onnx(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
             )
             model = onnx.load_model(file)
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-        raise ValueError(f"{type(module).__name__} cannot be exported to ONNX: {str(error).splitlines()[0]}") from error
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{type(module).__name__} cannot be exported to ONNX: {reason}") from error
     finally:
-        module.train(was_training)
-    return _without_aliases(model)
+        for m, mode in training.items():
+            m.training = mode
+    _own_weights_(model)
+    _name_by_module_(model, module)
+    return model
 
 
-def _without_aliases(model: onnx.ModelProto) -> onnx.ModelProto:
+def _own_weights_(model: onnx.ModelProto) -> None:
     """Gives every use of a weight its own initializer.
 
     The exporter stores equal initializers (zero biases, say) once and hands them out through Identity nodes.
     Behind an Identity a weight is no initializer and quantizers leave it alone; and an initializer that an int8
     and an fp32 layer share is quantized for both, which costs the fp32 layer its fast kernel.
     """
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    kept = []
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    outputs = {value.name for value in model.graph.output}
+    kept, uses = [], Counter[str]()
     for node in model.graph.node:
-        shared = initializers.get(node.input[0]) if node.op_type == "Identity" else None
-        if shared is None:
-            kept.append(node)
+        if node.op_type == "Identity" and node.input[0] in weights and node.output[0] not in outputs:
+            weights[node.output[0]] = weights[node.input[0]]
         else:
-            own = model.graph.initializer.add()
-            own.CopyFrom(shared)
-            own.name = node.output[0]
-    del model.graph.node[:]
+            kept.append(node)
+    used = []
+    for node in kept:
+        for i, name in enumerate(node.input):
+            if name in weights:
+                uses[name] += 1
+                own = onnx.TensorProto()
+                own.CopyFrom(weights[name])
+                own.name = node.input[i] = name if uses[name] == 1 else f"{name}_use{uses[name]}"
+                used.append(own)
+    del model.graph.node[:], model.graph.initializer[:]
     model.graph.node.extend(kept)
-    return model
+    model.graph.initializer.extend(used)
+
+
+def _name_by_module_(model: onnx.ModelProto, module: nn.Module) -> None:
+    """Renames nodes to `/path.of.module/Operator`.
+
+    What no module stands for (`F.relu(x)`, `x + y`), and a later run of a layer without weights that is run
+    several times, goes with the latest of the nodes that feed it: there is its place among the blocks.
+    """
+    paths, weights = _Paths(module), {tensor.name for tensor in model.graph.initializer}
+    made_in: dict[str, str] = {}  # tensor to module path, in the order of the nodes
+    seen = Counter[str]()
+    for node in model.graph.node:
+        *scopes, _ = node.name.strip("/").split("/")
+        path = paths.find(scopes)
+        if not path or (not weights.intersection(node.input) and paths.is_later_run(scopes)):
+            path = next((made_in[name] for name in reversed(made_in) if name in node.input), path)
+        made_in.update(dict.fromkeys(node.output, path))
+        name = f"/{path}/{node.op_type}" if path else f"/{node.op_type}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
+
+
+class _Paths:
+    """Finds modules by the exporter's scopes.
+
+    A scope is the last component of the module's path that is no number, and what follows it: `conv`, `blocks.0`;
+    a second run of the same module is `conv_1`.  A module may be run from further up than where it stands.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._by_scope: dict[str, list[str]] = {}
+        for path, _ in module.named_modules():
+            if path:
+                self._by_scope.setdefault(_scope(path), []).append(path)
+
+    def find(self, scopes: Sequence[str]) -> str:
+        """The dotted path of the innermost module; empty for the network itself."""
+        path = ""
+        for scope in scopes:
+            named = self._by_scope.get(scope) or self._by_scope.get(_first_run(scope), [])
+            below = [p for p in named if not path or p.startswith(f"{path}.")]
+            path = min(below or named, key=lambda p: p.count("."), default=path)
+        return path
+
+    def is_later_run(self, scopes: Sequence[str]) -> bool:
+        """Whether the innermost scope is not that of a module, but of a later run of one."""
+        return bool(scopes) and scopes[-1] not in self._by_scope
+
+
+def _scope(path: str) -> str:
+    match = re.search(r"[^.]*[^.\d][^.]*(\.\d+)*$", path)
+    return match[0] if match else path
+
+
+def _first_run(scope: str) -> str:
+    return re.sub(r"_\d+$", "", scope)
 
 
 def nodes_of(model: onnx.ModelProto, members: tuple[str, ...]) -> list[str]:
-    """The names of the graph's nodes that come from the modules at the dotted paths `members`, in order.
-
-    The exporter names nodes by scopes: below a plain module a component is the child's own name, below a
-    sequence or list it is the child's whole path within its parents.
-    """
-    return [node.name for node in model.graph.node if _path(node.name) and _inside(_path(node.name), members)]
-
-
-def _path(node_name: str) -> str:
-    """`/a/a.1/a.1.0/conv/Conv` → `a.1.0.conv`."""
-    parts: list[str] = []
-    for part in node_name.strip("/").split("/")[:-1]:
-        if parts and part.startswith(f"{parts[-1]}."):
-            parts.pop()
-        parts.append(part)
-    return ".".join(parts)
+    """The names of the nodes of a model of `to_onnx` that come from the modules at the dotted paths `members`."""
+    return [node.name for node in model.graph.node if _inside(node.name.strip("/").rpartition("/")[0], members)]
 
 
 def _inside(path: str, members: tuple[str, ...]) -> bool:

@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS measurements (
 """
 _GET = "SELECT record FROM measurements WHERE subject = ? AND fingerprint = ? AND settings = ?"
 _PUT = "INSERT OR REPLACE INTO measurements VALUES (?, ?, ?, ?)"
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# The general error is what statements give on a table of other columns: somebody else's file.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 _SYSTEM = {  # SQLite's primary result code: the system's error, and what to do
     sqlite3.SQLITE_FULL: (errno.ENOSPC, f"the disk is full; free some space or point {CACHE_VARIABLE} elsewhere"),
     sqlite3.SQLITE_IOERR: (errno.EIO, "reading or writing failed; check the disk and its free space"),

@@ -30,6 +30,7 @@ _STEADY = 0.02  # relative difference of two windows' medians
 _MOST_DOUBLINGS = 30
 _READINGS = 2000
 _RESAMPLES = 1000
+_DRAWN_AT_ONCE = 2**20  # numbers in memory, some 30 MB, however many samples there are
 
 
 class Clock(Protocol):
@@ -161,13 +162,16 @@ def _bootstrap_medians(timing: Timing, rng: np.random.Generator) -> np.ndarray:
     samples, sizes = np.array(timing.samples_s), np.array(timing.groups)
     starts = np.cumsum(sizes) - sizes
     groups = rng.integers(len(sizes), size=(_RESAMPLES, len(sizes)))
-    start, size = starts[groups][:, :, None], sizes[groups][:, :, None]
-    inside = (rng.random((*groups.shape, sizes.max())) * size).astype(np.intp)
-    drawn = np.where(np.arange(sizes.max()) < size, samples[start + inside], np.inf)
-    drawn = np.sort(drawn.reshape(_RESAMPLES, -1), axis=1)
-    n, rows = size.sum(axis=(1, 2)), np.arange(_RESAMPLES)
-    medians: np.ndarray = (drawn[rows, (n - 1) // 2] + drawn[rows, n // 2]) / 2
-    return medians
+    rows_at_once = max(1, _DRAWN_AT_ONCE // (len(sizes) * int(sizes.max())))
+    parts = []
+    for part in np.split(groups, range(rows_at_once, _RESAMPLES, rows_at_once)):
+        start, size = starts[part][:, :, None], sizes[part][:, :, None]
+        inside = (rng.random((*part.shape, sizes.max())) * size).astype(np.intp)
+        drawn = np.where(np.arange(sizes.max()) < size, samples[start + inside], np.inf)
+        drawn = np.sort(drawn.reshape(len(part), -1), axis=1)
+        n, rows = size.sum(axis=(1, 2)), np.arange(len(part))
+        parts.append((drawn[rows, (n - 1) // 2] + drawn[rows, n // 2]) / 2)
+    return np.concatenate(parts)
 
 
 def resolution_s(clock: Clock = SYSTEM_CLOCK) -> float:
@@ -283,11 +287,12 @@ def _prepare(call: Call, calls: int | None, clock: Clock, shortest_s: float, lim
     if calls is not None:
         _warm_up(call, calls, clock, limit_s)
         return calls
-    warm_s = _warm_up(call, _cold_calls(call, clock, shortest_s), clock, limit_s)
-    return max(1, math.ceil(shortest_s / warm_s))
+    warm_s = _warm_up(call, _lasting_calls(call, clock, shortest_s), clock, limit_s)
+    # Warm, a call may be too short for the clock to see.
+    return max(1, math.ceil(shortest_s / warm_s)) if warm_s else _lasting_calls(call, clock, shortest_s)
 
 
-def _cold_calls(call: Call, clock: Clock, shortest_s: float) -> int:
+def _lasting_calls(call: Call, clock: Clock, shortest_s: float) -> int:
     """The first power of two of calls that lasts `shortest_s`."""
     for doubling in range(_MOST_DOUBLINGS):
         calls = 2**doubling

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+import reprlib
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nas.objectives import Bound, Problem, maximize, minimize
 
 FILE = "config.json"
-_PREFIX = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
-_TIME_UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)((?:[eE][+-]?[0-9]+)?)"
+_SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "\N{MICRO SIGN}": 1e-6, "\N{GREEK SMALL LETTER MU}": 1e-6, "n": 1e-9}
+_LARGE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_QUANTITIES = {"s": (_SMALL, "2ms"), "B": (_LARGE, "1MB"), "": (_LARGE, "30M")}  # unit to its prefixes, an example
+_TIME_UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
 class Settings(BaseModel):
@@ -23,7 +27,7 @@ class Settings(BaseModel):
     Everything that the result depends on, in SI base units; two runs with equal settings are the same run.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     space: str = "mbconv"
     preset: str | None = None
@@ -78,13 +82,14 @@ def open_folder(folder: Path, settings: Settings) -> bool:
         OSError: it cannot be written.
     """
     file = folder / FILE
+    part = file.with_suffix(".part")
     if file.exists():
         _check_same(read_settings(folder), settings, folder)
         return True
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # A run killed while it wrote its config leaves the unfinished file and nothing else.
+    if folder.exists() and (not folder.is_dir() or any(path != part for path in folder.iterdir())):
         raise ValueError(f"{folder} exists and holds no run: name another folder with --out")
     folder.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
     part.write_text(json.dumps(settings.model_dump(), indent=2) + "\n")
     part.replace(file)
     return False
@@ -116,27 +121,27 @@ def _check_same(found: Settings, expected: Settings, folder: Path) -> None:
 
 def first_line(error: Exception) -> str:
     """The gist of an error in one line; of a pydantic error, the first setting that is wrong."""
-    details: list[Any] = getattr(error, "errors", list)() if hasattr(error, "errors") else []
-    if details:
-        where = ".".join(map(str, details[0]["loc"])) or "settings"
-        return f"{where}: {details[0]['msg']}, got {details[0]['input']!r}"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        # Without a place it is the whole file that is wrong: too long to show.
+        return f"{where}: {first['msg']}, got {reprlib.repr(first['input'])}" if where else first["msg"]
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def parse_quantity(text: str, unit: str) -> float:
     """`2ms` with unit `s` → 0.002; `1MB` with `B` → 1e6; `30M` with no unit → 3e7; a bare number is in base units.
 
+    Times take the prefixes m, u or µ, and n; sizes and counts take k, M, G and T.
+
     Raises:
         ValueError: not a positive number with this unit.
     """
-    match = re.fullmatch(rf"\s*([0-9.]+(?:e-?[0-9]+)?)\s*([numkKMGµ]?)({re.escape(unit)})?\s*", text)
-    if match is None or (match[2] and unit and not match[3]):
-        example = {"s": "2ms", "B": "1MB", "": "30M"}[unit]
+    prefixes, example = _QUANTITIES[unit]
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*([{''.join(prefixes)}]?)({unit}?)\s*", text)
+    if match is None or (match[3] and not match[4] and unit):
         raise ValueError(f"expected a quantity such as {example}, got {text!r}")
-    value = _number(match[1], text) * _PREFIX[match[2]]
-    if value <= 0:
-        raise ValueError(f"expected a quantity above zero, got {text!r}")
-    return value
+    return _positive(float(match[1] + match[2]) * prefixes[match[3]], text, f"a quantity such as {example}")
 
 
 def parse_duration(text: str) -> float:
@@ -145,14 +150,14 @@ def parse_duration(text: str) -> float:
     Raises:
         ValueError: anything else.
     """
-    match = re.fullmatch(r"\s*([0-9.]+)\s*(s|m|min|h)?\s*", text)
-    if match is None or _number(match[1], text) <= 0:
-        raise ValueError(f"expected a duration such as 90s, 4m or 1h, got {text!r}")
-    return _number(match[1], text) * _TIME_UNITS[match[2] or "s"]
+    example = "a duration such as 90s, 4m or 1h"
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*(s|m|min|h|)\s*", text)
+    if match is None:
+        raise ValueError(f"expected {example}, got {text!r}")
+    return _positive(float(match[1] + match[2]) * _TIME_UNITS[match[3]], text, example)
 
 
-def _number(digits: str, text: str) -> float:
-    try:
-        return float(digits)
-    except ValueError:
-        raise ValueError(f"expected a number, got {text!r}") from None
+def _positive(value: float, text: str, example: str) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"expected {example}, above zero, got {text!r}")
+    return value

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-_TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_Scales = tuple[tuple[float, str], ...]
+_TIME: _Scales = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_DECIMAL: _Scales = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def duration(seconds: float) -> str:
     """0.00123 → `1.23 ms`."""
-    scale, unit = next(((s, u) for s, u in _TIME if abs(seconds) >= s), _TIME[-1])
+    scale, unit = _scale(seconds, _TIME)
     return f"{_digits(seconds / scale)} {unit}"
 
 
 def amount(number: float, unit: str = "") -> str:
     """12_345_678 → `12.3 M`; with a unit, `12.3 MB`."""
-    scale, prefix = next(((s, p) for s, p in _DECIMAL if abs(number) >= s), (1.0, ""))
+    scale, prefix = _scale(number, _DECIMAL)
     return f"{_digits(number / scale)} {prefix}{unit}".rstrip()
 
 
 def interval(low_s: float, high_s: float) -> str:
     """A time interval in the unit of its upper end: `1.21–1.27 ms`."""
-    scale, unit = next(((s, u) for s, u in _TIME if abs(high_s) >= s), _TIME[-1])
+    scale, unit = _scale(high_s, _TIME)
     return f"{_digits(low_s / scale)}–{_digits(high_s / scale)} {unit}"
 
 
@@ -34,8 +35,18 @@ def count(number: int) -> str:
     if number < 10**6:
         return f"{number:,}"
     exponent = len(str(number)) - 1
+    if number / 10**exponent >= 9.95:  # would print as 10.0
+        exponent += 1
     return f"{number / 10**exponent:.1f}·10^{exponent}"
 
 
+def _scale(value: float, scales: _Scales) -> tuple[float, str]:
+    """The largest scale that `value`, rounded as it is printed, reaches; the base unit for 0."""
+    shown = abs(float(f"{value:.3g}"))
+    if not shown:
+        return next(entry for entry in scales if entry[0] == 1)
+    return next((entry for entry in scales if shown >= entry[0]), scales[-1])
+
+
 def _digits(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"

@@ -7,13 +7,16 @@ whose evaluation failed.  So optuna-dashboard and Optuna's plots and importances
 from __future__ import annotations
 
 import logging
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.objectives import Evaluation, Problem
@@ -31,28 +34,48 @@ class Journal:
         problem: whose metrics are stored and whose costs are rebuilt on reading.
 
     Raises:
-        ValueError: the stored study has other objectives or the file is not a journal.
+        ValueError: the stored study is of another space or problem, or the file is not a journal.
     """
 
     def __init__(self, storage: BaseStorage | Path, name: str, space: SearchSpace, problem: Problem) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._space, self._problem = space, problem
+        self._space, self._problem, self._name = space, problem, name
         self._distributions: dict[str, BaseDistribution] = {
             c.name: CategoricalDistribution(c.options) for c in space.choices
         }
-        backend = _file_storage(storage) if isinstance(storage, Path) else storage
-        directions = ["maximize" if o.maximise else "minimize" for o in problem.objectives]
-        self.study = optuna.create_study(storage=backend, study_name=name, directions=directions, load_if_exists=True)
-        if [d.name.lower() for d in self.study.directions] != directions:
-            raise ValueError(f"the journal's study {name!r} has other objectives: use another folder")
-        self._known = dict(self._read(trial) for trial in self.study.get_trials(deepcopy=False))
+        self.study = _open_study(storage, name, problem)
+        self._known: dict[Architecture, Evaluation | None] = {}
+        self._taken = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes in what other processes have recorded since; of an architecture recorded twice the first counts.
+
+        Raises:
+            ValueError: a record of another space or problem.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials[self._taken :]:
+            if trial.state in (TrialState.COMPLETE, TrialState.FAIL):
+                try:
+                    arch, outcome = self._read(trial)
+                except ValueError as error:
+                    raise ValueError(
+                        f"the journal's study {self._name!r} is of another space or problem ({error}): "
+                        "use another folder"
+                    ) from error
+                self._known.setdefault(arch, outcome)
+        self._taken = len(trials)
 
     def _read(self, trial: FrozenTrial) -> tuple[Architecture, Evaluation | None]:
+        for name, found in trial.distributions.items():
+            expected = self._distributions.get(name, found)
+            if found != expected:
+                raise ValueError(f"choice {name!r} has options {expected.choices}, in the journal {found.choices}")
         arch = self._space.architecture(trial.params)
-        if trial.state is not TrialState.COMPLETE:
+        if trial.state is TrialState.FAIL:
             return arch, None
-        metrics = trial.user_attrs["metrics"]
-        return arch, self._problem.evaluation(arch, metrics, "verified")
+        return arch, self._problem.evaluation(arch, trial.user_attrs.get("metrics", {}), "verified")
 
     def __len__(self) -> int:
         return len(self._known)
@@ -65,19 +88,28 @@ class Journal:
         return self._known.get(arch)
 
     def record(self, evaluation: Evaluation) -> None:
-        """Adds a verified evaluation; on return it is on disk."""
+        """Adds a verified evaluation; on return it is on disk.
+
+        Where another process was first to record the architecture, that record stays the one that counts.
+
+        Raises:
+            ValueError: the evaluation is not a verified one.
+        """
+        if evaluation.provenance != "verified":
+            raise ValueError(f"a journal holds verified evaluations, got an {evaluation.provenance} one")
         values = [evaluation.metrics[o.metric] for o in self._problem.objectives]
         self._add(evaluation.arch, TrialState.COMPLETE, values, {"metrics": dict(evaluation.metrics)})
-        self._known[evaluation.arch] = evaluation
 
     def record_failure(self, arch: Architecture, reason: str) -> None:
         """Adds an architecture whose evaluation failed, so that it is not tried again."""
         self._add(arch, TrialState.FAIL, None, {"reason": reason})
-        self._known[arch] = None
 
     def _add(
         self, arch: Architecture, state: TrialState, values: list[float] | None, attributes: Mapping[str, object]
     ) -> None:
+        self.refresh()
+        if arch in self._known:
+            return
         self.study.add_trial(
             create_trial(
                 state=state,
@@ -87,25 +119,81 @@ class Journal:
                 user_attrs=dict(attributes),
             )
         )
+        self.refresh()
+
+
+def _open_study(storage: BaseStorage | Path, name: str, problem: Problem) -> optuna.Study:
+    """The study `name` of a storage, made where it is missing.
+
+    Raises:
+        ValueError: it has other objectives, or the file is not a journal.
+    """
+    directions = ["maximize" if o.maximise else "minimize" for o in problem.objectives]
+    metrics = [o.metric for o in problem.objectives]
+    try:
+        backend = _file_storage(storage) if isinstance(storage, Path) else storage
+        study = optuna.create_study(storage=backend, study_name=name, directions=directions, load_if_exists=True)
+    except (ValueError, KeyError, TypeError) as error:  # of lines that are not Optuna's
+        raise ValueError(f"{storage} is not a journal ({error}): use another folder") from error
+    found = ([d.name.lower() for d in study.directions], study.metric_names or metrics)
+    if found != (directions, metrics):
+        raise ValueError(
+            f"the journal's study {name!r} has other objectives: {_listed(*found)} instead of "
+            f"{_listed(directions, metrics)}; use another folder"
+        )
+    if study.metric_names is None:
+        _set_metric_names(study, metrics)
+    return study
+
+
+def _listed(directions: list[str], metrics: list[str]) -> str:
+    return ", ".join(map(" ".join, zip(directions, metrics, strict=False)))
+
+
+def _set_metric_names(study: optuna.Study, metrics: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(metrics)
+
+
+class _MendingLock(JournalFileOpenLock):
+    """A lock whose holder first cuts off what a killed or disk-full writer left of a record.
+
+    Such a record was never committed, and the next one written behind it would be lost with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), grace_period=_GRACE_S)
+        self._path = path
+
+    def acquire(self) -> bool:
+        """Takes the lock and leaves the file with whole lines only."""
+        super().acquire()
+        try:
+            _drop_partial_line(self._path)
+        except OSError:
+            self.release()
+            raise
+        return True
 
 
 def _file_storage(path: Path) -> JournalStorage:
-    """A journal-file storage that also opens after its writer was killed."""
-    lock = JournalFileSymlinkLock(str(path), grace_period=_GRACE_S)
+    """A journal-file storage that survives the death of its writers."""
+    path = path.resolve()  # the process may change its folder
     if path.exists():
-        _drop_partial_line(path, lock)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        with path.open("rb") as file:
+            if file.read(1) not in (b"", b"{"):
+                raise ValueError("its first line is no JSON object")
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_MendingLock(path)))
 
 
-def _drop_partial_line(path: Path, lock: JournalFileSymlinkLock) -> None:
-    """Cuts off a last line without its end: what a killed or disk-full writer leaves, never committed."""
-    lock.acquire()
-    try:
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            _logger.warning("%s ended within a record; the unfinished record was dropped", path.name)
-            with path.open("r+b") as file:
-                file.truncate(whole)
-    finally:
-        lock.release()
+def _drop_partial_line(path: Path) -> None:
+    """Cuts off a last line without its end."""
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if file.read() in (b"", b"\n"):
+            return
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+    _logger.warning("%s ended within a record; the unfinished record was dropped", path.name)

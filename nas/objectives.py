@@ -61,7 +61,7 @@ class Evaluation:
         provenance: `predicted`, `inherited` or `verified`.
 
     Raises:
-        ValueError: a cost that is not finite.
+        ValueError: a cost or violation that is not finite.
     """
 
     arch: Architecture
@@ -71,8 +71,10 @@ class Evaluation:
     provenance: str
 
     def __post_init__(self) -> None:
-        if not all(map(math.isfinite, self.costs)):
-            raise ValueError(f"costs must be finite, got {self.costs} for {self.arch}")
+        if not all(map(math.isfinite, (*self.costs, self.violation))):
+            raise ValueError(
+                f"costs and violation must be finite, got {self.costs} and {self.violation} for {self.arch}"
+            )
 
 
 @dataclass(frozen=True)
@@ -91,19 +93,29 @@ class Problem:
         needed = {o.metric for o in self.objectives} | {b.metric for b in self.bounds}
         for name in sorted(needed):
             if not math.isfinite(metrics.get(name, math.nan)):
-                raise ValueError(f"metric {name!r} of {arch} is {metrics.get(name)}: expected a finite number")
-        costs = tuple(o.cost(metrics[o.metric]) for o in self.objectives)
-        violation = sum(b.excess(metrics[b.metric]) for b in self.bounds)
-        return Evaluation(arch, dict(metrics), costs, violation, provenance)
+                got = metrics.get(name, "missing")
+                raise ValueError(f"metric {name!r} of {arch} is {got}: expected a finite number")
+        values = {name: float(value) for name, value in metrics.items()}  # plain floats, also of NumPy's
+        costs = tuple(o.cost(values[o.metric]) for o in self.objectives)
+        violation = sum(b.excess(values[b.metric]) for b in self.bounds)
+        return Evaluation(arch, values, costs, violation, provenance)
 
     def costs(self, metrics: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Costs (n, m) and violations (n,) of n architectures whose metrics are given as arrays (n,)."""
+        """Costs (n, m) and violations (n,) of n architectures whose metrics are given as arrays (n,).
+
+        Raises:
+            ValueError: a cost or violation that is not finite.
+        """
         columns = [-metrics[o.metric] if o.maximise else metrics[o.metric] for o in self.objectives]
         violation = np.zeros(len(columns[0]))
         for b in self.bounds:
             beyond = b.limit - metrics[b.metric] if b.at_least else metrics[b.metric] - b.limit
             violation += np.maximum(0.0, beyond / max(abs(b.limit), 1e-12))
-        return np.column_stack(columns), violation
+        costs = np.column_stack(columns)
+        if not (np.isfinite(costs).all() and np.isfinite(violation).all()):
+            names = sorted(name for name, values in metrics.items() if not np.isfinite(values).all())
+            raise ValueError(f"metrics must be finite, got others for {', '.join(names)}")
+        return costs, violation
 
 
 def cost_array(evaluations: Sequence[Evaluation]) -> np.ndarray:

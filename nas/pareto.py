@@ -19,10 +19,12 @@ def non_dominated(costs: np.ndarray) -> np.ndarray:
 
 
 def front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """The feasible evaluations that no other feasible one dominates, by their last cost from low to high."""
-    feasible = [e for e in evaluations if e.violation == 0]
-    kept = [e for e, on in zip(feasible, non_dominated(cost_array(feasible)), strict=True) if on]
-    return sorted(kept, key=lambda e: (e.costs[::-1], e.arch.indices))
+    """The feasible evaluations that no other feasible one dominates, by their last cost from low to high.
+
+    Of equally good ones the first by architecture, so that the order of `evaluations` does not matter.
+    """
+    feasible = sorted((e for e in evaluations if e.violation == 0), key=lambda e: (e.costs[::-1], e.arch.indices))
+    return [e for e, on in zip(feasible, non_dominated(cost_array(feasible)), strict=True) if on]
 
 
 def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
@@ -45,7 +47,8 @@ def shared_box(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("there are no costs to compare")
     points = np.concatenate(fronts)
     ideal, nadir = points.min(axis=0), points.max(axis=0)
-    return ideal, nadir + 0.1 * np.maximum(nadir - ideal, 1e-12)
+    # Where all fronts have one value only, any width does that is seen beside the value itself.
+    return ideal, nadir + 0.1 * np.maximum(nadir - ideal, 1e-9 * np.abs(nadir) + 1e-12)
 
 
 def relative_hypervolume(costs: np.ndarray, ideal: np.ndarray, reference: np.ndarray) -> float:

@@ -19,18 +19,18 @@ import numpy as np
 
 from latency.blocks import BlockTracer
 from latency.device import parse_device
-from latency.harness import QUICK, measure_models
 from latency.store import MeasurementStore
 from nas.candidate import Builder
 from nas.config import Settings, open_folder
+from nas.describe import describe_space
 from nas.journal import Journal
 from nas.loop import run_loop
 from nas.objectives import Evaluation, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
 from nas.predict import Inherited, MetricModel, MetricPredictor
-from nas.profiling import Profile, Profiler, neutral_model
+from nas.profiling import Profile, Profiler
 from nas.progress import Reporter
-from nas.record import Parts, Searched, Setup, make_record, write_json
+from nas.record import RECORD, Parts, Searched, Setup, make_record, write_json
 from nas.report import write_report
 from nas.searchers.guided import GuidedSearch
 from nas.searchers.nsga2 import NSGA2
@@ -41,7 +41,7 @@ from nas.spec import SpaceLike, build_network
 from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
-from search_spaces.space import Architecture, SearchSpace
+from search_spaces.space import SearchSpace
 from supernet.calibrate import inherited_accuracy
 from supernet.data import Dataset
 from supernet.history import History
@@ -52,7 +52,7 @@ T = TypeVar("T")
 TRAINING_SHARE = 0.4  # of the time budget; the rest is profiling, evaluations and verification
 INHERITED = 64  # subnets whose accuracy is taken with the supernet's weights, before any export
 _LEAST_FINALISTS = 16  # the front and what is next to it: verification may reorder them
-RECORD, INHERITED_FILE = "record.json", "inherited.json"
+INHERITED_FILE = "inherited.json"
 
 
 def run(
@@ -92,7 +92,7 @@ def run(
 
 def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     started_s = time.perf_counter()
-    space = describe_space(setup)
+    space = _describe(setup)
     on_space(space)
     profile, profile_s = _timed(lambda: _profile(setup))
     history, training_s = _timed(lambda: _train(setup))
@@ -116,38 +116,10 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
 # -- stages ------------------------------------------------------------------------------------------
 
 
-def describe_space(setup: Setup) -> dict[str, Any]:
-    """The space in numbers: how many architectures, and what its smallest, middle and largest cost in fp32."""
-    rows = []
-    archs = {
-        "smallest": setup.space.smallest(),
-        "middle": setup.space.scaled(0.5),
-        "largest": setup.space.largest(),
-    }
-    with setup.reporter.stage("space", len(archs)) as stage:
-        for what, arch in archs.items():
-            rows.append({"what": what, **_costs(setup, uniform(arch, "fp32"))})
-            stage.advance()
-    return {
-        "name": setup.architectures.name,
-        "architectures": setup.architectures.size,
-        "policies_included": setup.space.size,
-        "choices": len(setup.space),
-        "rows": rows,
-    }
-
-
-def _costs(setup: Setup, arch: Architecture) -> dict[str, float]:
-    shape = setup.dataset.image_shape
-    model = neutral_model(setup.network, setup.tracer, arch, ("fp32",), shape).SerializeToString()
-    measured = measure_models([model], setup.device, QUICK, setup.store)[0]
-    blocks = setup.tracer.trace(arch)
-    return {
-        "macs": sum(b.counts.macs for b in blocks),
-        "parameters": sum(b.counts.parameters for b in blocks),
-        "size_bytes": len(model),
-        "latency_s": measured.timing.median_s,
-    }
+def _describe(setup: Setup) -> dict[str, Any]:
+    s = setup
+    with s.reporter.stage("space") as stage:
+        return describe_space(s.network, s.architectures, s.space, s.dataset.image_shape, s.device, s.store, stage)
 
 
 def _profile(setup: Setup) -> Profile:
@@ -169,7 +141,7 @@ def _train(setup: Setup) -> History:
             stage.advance(state.step - done[0])
             done[0] = state.step
             entry = state.entry
-            if entry is not None and entry.val_largest is not None:
+            if entry is not None and entry.val_largest is not None and entry.val_smallest is not None:
                 stage.say(f"largest {100 * entry.val_largest:.1f} %, smallest {100 * entry.val_smallest:.1f} %")
 
         done = [0]

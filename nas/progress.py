@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
-from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class Stage(Protocol):
@@ -30,19 +38,13 @@ class Stage(Protocol):
 class Reporter(Protocol):
     """Where the stages of a run report to."""
 
-    def stage(self, name: str, total: float | None = None) -> _StageContext:
+    def stage(self, name: str, total: float | None = None) -> AbstractContextManager[Stage]:
         """A context in which the stage `name` runs."""
         ...
 
     def message(self, text: str) -> None:
         """A line that stays."""
         ...
-
-
-class _StageContext(Protocol):
-    def __enter__(self) -> Stage: ...
-
-    def __exit__(self, *_: object) -> bool | None: ...
 
 
 class _Silent:
@@ -99,7 +101,7 @@ class LiveReporter:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             refresh_per_second=4,
         )
@@ -121,7 +123,8 @@ class LiveReporter:
         state = next(t for t in self._progress.tasks if t.id == task)
         self._progress.update(task, total=state.total or 1, completed=state.total or 1)
         if not self._console.is_terminal:
-            self._console.print(f"{name}: {state.elapsed or 0:.1f} s {state.fields['note']}".rstrip(), highlight=False)
+            line = f"{name}: {state.elapsed or 0:.1f} s {state.fields['note']}".rstrip()
+            self._console.print(line, highlight=False, markup=False)
 
     def message(self, text: str) -> None:
         """A line above the bars."""

@@ -27,7 +27,7 @@ from supernet.atomic import write_atomic
 from supernet.data import Dataset
 from supernet.history import History
 
-FRONT = "front.json"
+FRONT, RECORD = "front.json", "record.json"
 
 
 @dataclass(frozen=True)

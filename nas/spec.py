@@ -6,12 +6,14 @@ import difflib
 import importlib
 import inspect
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from search_spaces.catalog import SPACES
+from nas.config import first_line
+from search_spaces.catalog import SPACES, SpaceEntry
 from search_spaces.network import check_network, find_space
 from search_spaces.space import SearchSpace
 
@@ -34,14 +36,14 @@ def build_network(
     A class is called with those of `in_channels`, `image_size` and `num_classes` that its `__init__` takes.
 
     Raises:
-        ValueError: an unknown name, a module that cannot be imported, no choices, or a forward that does not run
-            at some option.
+        ValueError: an unknown name, a module that cannot be imported, a class that cannot be built, no choices, or
+            a forward that does not run at some option.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not `torch.manual_seed`, which also seeds every accelerator
         network = _build(space, image_shape, num_classes, preset)
-    found = find_space(network, space_name(space))
-    check_network(network, found, image_shape, num_classes)
+        found = find_space(network, space_name(space))
+        check_network(network, found, image_shape, num_classes)
     return network, found
 
 
@@ -49,15 +51,20 @@ def _build(space: SpaceLike, shape: tuple[int, int, int], num_classes: int, pres
     channels, height, width = shape
     if height != width:
         raise ValueError(f"images must be square, got {height} x {width} pixels")
-    if isinstance(space, nn.Module):
-        return space
     if isinstance(space, str) and ":" not in space:
-        return _entry(space).build(height, channels, num_classes, _checked_preset(space, preset))
+        return catalog_entry(space).build(height, channels, num_classes, checked_preset(space, preset))
     if preset is not None:
         raise ValueError(f"presets belong to the ready-made spaces, got preset {preset!r} for {space_name(space)}")
+    if isinstance(space, nn.Module):
+        return space
     network_class = _import_class(space) if isinstance(space, str) else space
     given = dict(zip(_ARGUMENTS, (channels, height, num_classes), strict=True))
-    return network_class(**{name: given[name] for name in accepted_arguments(network_class)})
+    arguments = {name: given[name] for name in accepted_arguments(network_class)}
+    try:
+        return network_class(**arguments)
+    except Exception as error:  # a user's class may fail in any way while it is built
+        call = f"{network_class.__name__}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
+        raise ValueError(f"{call} failed: {type(error).__name__}: {first_line(error)}") from error
 
 
 def accepted_arguments(network_class: type[nn.Module]) -> list[str]:
@@ -80,7 +87,12 @@ def accepted_arguments(network_class: type[nn.Module]) -> list[str]:
     return [name for name in _ARGUMENTS if name in parameters]
 
 
-def _entry(name: str):  # noqa: ANN202
+def catalog_entry(name: str) -> SpaceEntry:
+    """The ready-made space of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
     if name not in SPACES:
         raise ValueError(
             f"unknown space {name!r}{suggestion(name, SPACES)}; give one of {', '.join(SPACES)} or module:Class"
@@ -88,8 +100,13 @@ def _entry(name: str):  # noqa: ANN202
     return SPACES[name]
 
 
-def _checked_preset(space: str, preset: str | None) -> str | None:
-    presets = _entry(space).presets
+def checked_preset(space: str, preset: str | None) -> str | None:
+    """`preset`, if the ready-made space has it or it is None.
+
+    Raises:
+        ValueError: it has not.
+    """
+    presets = catalog_entry(space).presets
     if preset is not None and preset not in presets:
         raise ValueError(
             f"space {space!r} has no preset {preset!r}{suggestion(preset, presets)}; it has {', '.join(presets)}"
@@ -97,7 +114,7 @@ def _checked_preset(space: str, preset: str | None) -> str | None:
     return preset
 
 
-def suggestion(got: str, known) -> str:  # noqa: ANN001
+def suggestion(got: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for the nearest known name, or nothing."""
     near = difflib.get_close_matches(got, list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
@@ -117,7 +134,7 @@ def _import_class(path: str) -> type[nn.Module]:
         module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may fail in any way while it is imported
         raise ValueError(
-            f"cannot import {module_name!r} for space {path!r}: {type(error).__name__}: {error}"
+            f"cannot import {module_name!r} for space {path!r}: {type(error).__name__}: {first_line(error)}"
         ) from error
     found = getattr(module, class_name, None)
     if found is None:

@@ -18,7 +18,7 @@ from latency.store import MeasurementStore
 from latency.timing import Timing
 from nas.candidate import Builder, Candidate
 from nas.objectives import Evaluation, Problem, cost_array
-from nas.pareto import non_dominated
+from nas.pareto import front, non_dominated
 from nas.progress import Stage
 from search_spaces.space import Architecture
 from supernet.data import Dataset
@@ -89,8 +89,8 @@ class Verified:
     """The front and what did not stay on it.
 
     Args:
-        candidates: how many files were verified.
-        dropped: architecture and reason of each that was dropped.
+        candidates: how many files were verified: the front of the search, and reserves behind it.
+        dropped: architecture and reason of each that the search had on its front and verification took off.
     """
 
     points: tuple[Point, ...]
@@ -110,8 +110,9 @@ def verify_front(
     """Builds the files of the finalists and measures them carefully, all interleaved.
 
     Args:
-        finalists: evaluations with what found each.
+        finalists: evaluations with what found each, the front first and reserves behind it.
     """
+    expected = len(front([evaluation for evaluation, _ in finalists]))
     stage.expect(2 * len(finalists))
     candidates = []
     for evaluation, _ in finalists:
@@ -122,8 +123,8 @@ def verify_front(
     for (evaluation, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
         points.append(_point(candidate, evaluation, measurement.timing, found_by, dataset, device))
         stage.advance()
-    kept, dropped = _still_best(points, problem)
-    stage.say(f"{len(kept)} of {len(points)} points stay")
+    kept, dropped = _still_best(points, problem, expected)
+    stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")
     return Verified(tuple(sorted(kept, key=lambda p: p.latency_s)), len(points), tuple(dropped))
 
 
@@ -142,15 +143,18 @@ def _point(
     )
 
 
-def _still_best(points: Sequence[Point], problem: Problem) -> tuple[list[Point], list[tuple[str, str]]]:
-    """The points that keep to the bounds and that no other one dominates, and why the others go."""
+def _still_best(points: Sequence[Point], problem: Problem, expected: int) -> tuple[list[Point], list[tuple[str, str]]]:
+    """The points that keep to the bounds and that no other one dominates, and why others of the first `expected` go."""
     evaluations = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
     allowed = [i for i, e in enumerate(evaluations) if e.violation == 0]
     best = non_dominated(cost_array([evaluations[i] for i in allowed]))
-    kept = {i for i, on in zip(allowed, best, strict=True) if on}
-    reasons = {i: "dominated after re-measuring" if i in allowed else "over a bound" for i in range(len(points))}
-    dropped = [(str(p.candidate.arch), reasons[i]) for i, p in enumerate(points) if i not in kept]
-    return [points[i] for i in sorted(kept)], dropped
+    kept = [i for i, on in zip(allowed, best, strict=True) if on]
+    dropped = [
+        (str(points[i].candidate.arch), "dominated after re-measuring" if i in allowed else "over a bound")
+        for i in range(expected)
+        if i not in kept
+    ]
+    return [points[i] for i in kept], dropped
 
 
 def _metrics(point: Point) -> Mapping[str, float]:

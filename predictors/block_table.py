@@ -12,6 +12,7 @@ with precisions p; a boundary is where two consecutive blocks differ in precisio
 from __future__ import annotations
 
 import math
+import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ _PRECISIONS = ("fp32", "int8")
 _PRIOR = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 _WIDTH = np.array([5e-6, 0.15, 2e-6, 0.15, 2e-6, 3e-6, 3e-9])
 _RESIDUAL = 0.05  # the relative residual that the widths are set against
+_LEAST_PRICE = 1e-3  # of what costs about one: a block that has only what was never seen to cost still costs a little
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ class _BlockModel:
 
 def _fit_block_model(blocks: Sequence[TracedBlock], seconds: np.ndarray) -> _BlockModel:
     amounts, logs = _amounts(blocks), _logs(blocks)
-    prices = lsq_linear(amounts / seconds[:, None], np.ones(len(seconds)), bounds=(0, np.inf)).x
+    prices = lsq_linear(amounts / seconds[:, None], np.ones(len(seconds)), bounds=(_LEAST_PRICE, np.inf)).x
     center, scale = logs.mean(axis=0), logs.std(axis=0) + 1e-6
     kernel = (
         ConstantKernel(0.01, (1e-5, 1.0)) * DotProduct(1.0, (1e-2, 1e2))
@@ -95,6 +97,8 @@ class BlockTable:
 
     def summarise(self, networks: Sequence[Sequence[Placed]]) -> np.ndarray:
         """The terms of the formula above for each network (n, 7)."""
+        if not networks:
+            return np.zeros((0, len(_PRIOR)))
         unique = {(b.structure, p): (b, p) for network in networks for b, p in network}
         times = dict(zip(unique, self.block_seconds(list(unique.values())), strict=True))
         return np.array([_terms(network, times) for network in networks])
@@ -113,8 +117,13 @@ class BlockTable:
 
         Least squares of the relative error, held near "block times add up" as far as the data leaves it
         open (a Gaussian prior), with non-negative prices of network, boundaries and block times.
+
+        Raises:
+            ValueError: no networks, not as many times, or one that is not positive.
         """
         terms, seconds = self.summarise(networks), np.asarray(seconds, dtype=float)
+        if len(terms) != len(seconds) or not len(seconds) or not (seconds > 0).all():
+            raise ValueError(f"a correction needs networks and as many positive times, got {len(terms)} and {seconds}")
         rows = np.concatenate([terms / seconds[:, None], np.diag(_RESIDUAL / _WIDTH)])
         goal = np.concatenate([np.ones(len(seconds)), _PRIOR * _RESIDUAL / _WIDTH])
         free = np.array([False, False, True, False, True, False, False])  # a block may cost less than on its own
@@ -127,16 +136,24 @@ class BlockTable:
 def fit_block_table(measured: Sequence[tuple[TracedBlock, str, float]]) -> BlockTable:
     """The table of isolated blocks measured in seconds, with a model for the others; not yet corrected.
 
+    A block measured several times stands with its median.
+
     Raises:
-        ValueError: nothing was measured.
+        ValueError: nothing was measured, or a time that is not positive.
     """
     if not measured:
         raise ValueError("a block table needs measured blocks")
+    times: dict[tuple[str, str], list[float]] = {}
+    for block, precision, t in measured:
+        if not 0 < t < math.inf:
+            raise ValueError(f"block {block.name!r} in {precision} must have a positive time in seconds, got {t}")
+        times.setdefault((block.structure, precision), []).append(t)
     models = {}
     for precision in dict.fromkeys(p for _, p, _ in measured):
         rows = [(b, t) for b, p, t in measured if p == precision]
         models[precision] = _fit_block_model([b for b, _ in rows], np.array([t for _, t in rows]))
-    return BlockTable({(b.structure, p): t for b, p, t in measured}, models, _PRIOR.copy(), float("nan"))
+    medians = {key: statistics.median(found) for key, found in times.items()}
+    return BlockTable(medians, models, _PRIOR.copy(), float("nan"))
 
 
 def _amounts(blocks: Sequence[TracedBlock]) -> np.ndarray:

@@ -29,7 +29,7 @@ class GaussianProcess:
     process: GaussianProcessRegressor
 
     def predict(self, population: np.ndarray) -> Prediction:
-        """The metric of each row of a population (n, d), noise of a single observation not included."""
+        """The metric of each row of a population (n, d); the deviation is that of one observation, noise included."""
         x = (self.features(population) - self.center) / self.scale
         mean, std = self.process.predict(x, return_std=True)
         return Prediction(mean, std)
@@ -41,10 +41,11 @@ def fit_gaussian_process(features: Features, population: np.ndarray, targets: np
     The kernel is a linear trend plus a smooth deviation plus noise; all scales by marginal likelihood.
 
     Raises:
-        ValueError: fewer than two points.
+        ValueError: fewer than two points, or not as many targets.
     """
-    if len(population) < 2:
-        raise ValueError(f"a Gaussian process needs at least 2 points, got {len(population)}")
+    if len(population) < 2 or len(population) != len(targets):
+        got = f"{len(population)} and {len(targets)}"
+        raise ValueError(f"a Gaussian process needs at least 2 points and as many targets, got {got}")
     x = features(population)
     center, spread = x.mean(axis=0), x.std(axis=0)
     # Constant features would divide by zero; they carry nothing. Features count by their share of the sum.

@@ -29,11 +29,13 @@ def agreement(predicted: np.ndarray, truth: np.ndarray) -> Agreement:
     """How well `predicted` (n,) matches `truth` (n,), which must not be zero.
 
     Raises:
-        ValueError: different lengths or nothing to compare.
+        ValueError: different lengths, nothing to compare, or a truth of zero.
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     if predicted.shape != truth.shape or not len(truth):
         raise ValueError(f"expected equally many predictions and truths, got {predicted.shape} and {truth.shape}")
+    if not truth.all():
+        raise ValueError("a relative error needs truths other than zero, got a zero")
     relative = np.abs(predicted - truth) / np.abs(truth)
     ranked = len(truth) >= 3 and np.ptp(truth) > 0 and np.ptp(predicted) > 0
     return Agreement(

@@ -48,7 +48,13 @@ def _quiet() -> Iterator[None]:
 
 
 def activation_ranges(model: onnx.ModelProto, images: np.ndarray, batch: int = 64) -> TensorsData:
-    """The smallest and largest value of every activation of `model` over `images` (n, c, h, w) float32."""
+    """The smallest and largest value of every activation of `model` over `images` (n, c, h, w) float32.
+
+    Raises:
+        ValueError: no images.
+    """
+    if not len(images):
+        raise ValueError("activation ranges need calibration images, got none")
     with _quiet(), tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         augmented = str(Path(folder) / "augmented.onnx")
         plain = Path(folder) / "model.onnx"

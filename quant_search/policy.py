@@ -47,20 +47,26 @@ def joint_space(space: SearchSpace, blocks: Sequence[Block], precisions: Sequenc
 
 def policy_of(arch: Architecture, blocks: Sequence[Block], precisions: Sequence[str]) -> Mapping[str, str]:
     """Block name to precision, for the blocks that exist in a joint architecture and hold weights."""
+    values = arch.values
     if len(precisions) == 1:
-        return {block.name: precisions[0] for block in blocks if block.weighted and block.exists(arch.values)}
-    ends = len(SUFFIX)
-    return {name[:-ends]: str(option) for name, option in arch.values.items() if name.endswith(SUFFIX)}
+        return {block.name: precisions[0] for block in blocks if block.weighted and block.exists(values)}
+    names = [block.name for block in blocks if block.name + SUFFIX in values]
+    return {name: str(values[name + SUFFIX]) for name in names}
 
 
 def uniform(arch: Architecture, precision: str) -> Architecture:
-    """`arch` with every block at one precision, where the space leaves it a choice."""
-    changed = {c.name: precision for c in arch.space.choices if c.name.endswith(SUFFIX)}
+    """`arch` with every block at one precision, where the space leaves it a choice.
+
+    Raises:
+        ValueError: a precision that the space does not have.
+    """
+    policy = [c.name for c in arch.space.choices if c.name.endswith(SUFFIX) and set(c.options) <= set(PRECISIONS)]
+    changed = dict.fromkeys(policy, precision)
     return arch.space.architecture({**arch.assignment, **changed})
 
 
 def describe(policy: Mapping[str, str]) -> str:
     """A policy in a word: its one precision, or the share of blocks in the lower one (`int8 7/11`)."""
     counts = {p: sum(q == p for q in policy.values()) for p in PRECISIONS}
-    used = [p for p in PRECISIONS if counts[p]]
+    used = [p for p in PRECISIONS if counts[p]] or [PRECISIONS[0]]  # no weights: nothing to quantize
     return used[0] if len(used) == 1 else f"{used[-1]} {counts[used[-1]]}/{len(policy)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from search_spaces.mbconv import PRESETS, mbconv
@@ -15,21 +15,18 @@ class SpaceEntry:
 
     Args:
         build: (image_size, in_channels, num_classes, preset or None) to an elastic network.
-        presets: the names of its presets.
-        default_image: the image size each preset is shown at.
+        presets: name to the image size and number of classes at which the preset is described.
     """
 
     summary: str
     build: Callable[[int, int, int, str | None], Network]
-    presets: tuple[str, ...]
-    default_image: tuple[int, ...]
+    presets: Mapping[str, tuple[int, int]]
 
 
 SPACES = {
     "mbconv": SpaceEntry(
         summary="inverted residuals of elastic depth, width, kernel, expansion, resolution (MobileNetV3, once-for-all)",
         build=mbconv,
-        presets=tuple(PRESETS),
-        default_image=tuple(preset.shown_image for preset in PRESETS.values()),
+        presets={name: preset.shown for name, preset in PRESETS.items()},
     ),
 }

@@ -65,3 +65,9 @@ def load_checkpoint(file: Path) -> Checkpoint:
 def _write(part: Path, content: bytes) -> None:
     """Write bytes by our own call: safetensors' writer hides a full disk in an error of its own class."""
     part.write_bytes(content)
+
+
+def averaged_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The state dict of the averaged weights in a training's checkpoint: what a finished training ends with."""
+    prefix = "average/"
+    return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}

@@ -44,7 +44,7 @@ def bench() -> tuple[Row, ...]:
     rows: list[Row] = []
     with _one_core():
         for preset, entry in PRESETS.items():
-            space = find_space(mbconv(entry.shown_image, 3, 10, preset))
+            space = find_space(mbconv(entry.shown[0], 3, 10, preset))
             _check(space)
             rows.extend(_measure(f"mbconv {preset}, {name}", work) for name, work in _works(space).items())
     return tuple(rows)

@@ -17,8 +17,12 @@ from pymoo.problems.static import StaticProblem
 
 from nas.objectives import Evaluation
 from nas.searchers.protocol import CostModel
+from nas.searchers.random_search import fresh_rows
 from search_spaces.moves import crossover, mutate
 from search_spaces.space import INDEX, SearchSpace
+
+_STALE = 10  # generations in a row without anything new, after which a random one follows
+_FAILED = 1e30  # the violation of an architecture whose evaluation failed: worse than any measured one
 
 
 class _Crossover(Crossover):
@@ -59,7 +63,8 @@ class _SameRow(DuplicateElimination):
 class NSGA2:
     """NSGA-II as an ask/tell searcher.
 
-    A generation is asked for in pieces of any size and bred anew once all of it was told.
+    A generation is asked for in pieces of any size.  The next is bred from what was told of it; members that
+    were asked for and not told have failed, and any other member is better than they.
 
     Args:
         start: architectures (n, d) for the first generation, filled up with random ones.
@@ -78,7 +83,7 @@ class NSGA2:
         if start is not None:
             first = np.concatenate([start, first])
         _, unique = np.unique(first, axis=0, return_index=True)
-        self._space = space
+        self._space, self._rng, self._size = space, rng, population
         self._problem = PymooProblem(
             n_var=len(space), n_obj=objectives, n_ieq_constr=1, xl=0, xu=space.cardinalities - 1, vtype=int
         )
@@ -90,45 +95,62 @@ class NSGA2:
             eliminate_duplicates=_SameRow(),
             seed=seed,
         )
+        self._algorithm.mating.n_max_iterations = 10  # a small space may hold no more offspring
         self._algorithm.setup(self._problem, termination=("n_gen", 10**9))
         self._generation: Population | None = None
-        self._waiting: list[tuple[int, ...]] = []
-        self._known: dict[tuple[int, ...], Evaluation] = {}
+        self._waiting: list[tuple[int, ...]] = []  # to be asked for
+        self._open: set[tuple[int, ...]] = set()  # asked for, and nothing told since
+        self._known: dict[tuple[int, ...], Evaluation | None] = {}  # None: failed
 
     def ask(self, n: int) -> np.ndarray:
-        """The next architectures (≤ n, d) of this generation; one is never asked twice."""
-        for _ in range(10):
-            if self._waiting or not self._breed():
-                break
+        """The next architectures (≤ n, d) of this generation, none asked or told before.
+
+        Empty while a whole generation waits to be told, and where the space is used up.
+        """
+        if not self._waiting and not self._open:
+            self._breed()
         rows, self._waiting = self._waiting[:n], self._waiting[n:]
+        self._open.update(rows)
         return np.array(rows, dtype=INDEX).reshape(len(rows), len(self._space))
 
-    def _breed(self) -> bool:
-        """Makes the next generation if the last was told whole; False where nothing new comes of it."""
-        if self._generation is not None:
-            rows = self._rows()
-            if any(row not in self._known for row in rows):
-                return False
-            found = [self._known[row] for row in rows]
-            self._advance(np.array([e.costs for e in found]), np.array([e.violation for e in found]))
-        self._generation = self._algorithm.ask()
-        if self._generation is None or len(self._generation) == 0:
-            self._generation = None
-            return False
-        self._waiting = [row for row in self._rows() if row not in self._known]
-        return True
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Takes the evaluations of all that was asked; what is missing has failed."""
+        for row in self._open:
+            self._known.setdefault(row, None)
+        self._known.update({e.arch.indices: e for e in evaluations})
+        self._open.clear()
+
+    def _breed(self) -> None:
+        """Makes the next generation with something new in it: a random one where breeding finds nothing."""
+        for _ in range(_STALE):
+            self._select()
+            self._generation = self._algorithm.ask()
+            self._waiting = [row for row in self._rows() if row not in self._known]
+            if self._waiting:
+                return
+        self._select()
+        fresh = fresh_rows(self._space, self._size, self._rng, set(self._known))
+        self._generation = Population.new("X", fresh) if len(fresh) else None
+        self._waiting = self._rows()
 
     def _rows(self) -> list[tuple[int, ...]]:
         return [] if self._generation is None else list(map(tuple, self._generation.get("X").astype(int).tolist()))
 
+    def _select(self) -> None:
+        """Ends the generation: the fittest of it and of its parents become the parents of the next."""
+        if not self._rows():
+            return
+        found = [self._known[row] for row in self._rows()]
+        nothing = (0.0,) * self._problem.n_obj
+        costs = np.array([nothing if e is None else e.costs for e in found])
+        self._advance(costs, np.array([_FAILED if e is None else e.violation for e in found]))
+
     def _advance(self, costs: np.ndarray, violations: np.ndarray) -> None:
+        if not (np.isfinite(costs).all() and np.isfinite(violations).all()):
+            raise ValueError("a cost model must give finite costs and violations: look at the data it was fitted on")
         static = StaticProblem(self._problem, F=costs, G=violations[:, None])
         Evaluator().eval(static, self._generation)
         self._algorithm.tell(infills=self._generation)
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Takes the evaluations of what was asked."""
-        self._known.update({e.arch.indices: e for e in evaluations})
 
     def minimise(self, model: CostModel, generations: int) -> np.ndarray:
         """Runs whole generations against a cost model and returns the last population (n, d)."""

@@ -24,5 +24,9 @@ class Searcher(Protocol):
         ...
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Takes the evaluations of what was asked, in any order; evaluations of other origin are welcome."""
+        """Takes the evaluations of all that was asked since the last call, in any order.
+
+        What was asked and is not among them has failed; it is not asked again.  Evaluations of other origin
+        are welcome.
+        """
         ...

@@ -18,12 +18,12 @@ class UniformScaling:
     scalings, the choices grow one after the other.
 
     Args:
-        variants: ways to set the choices that are not scaled, as masks (d,) and indices (d,): `-1` scales.
+        variants: ways to set the choices that are not scaled, as indices (d,): `-1` scales.
     """
 
     def __init__(self, space: SearchSpace, budget: int, variants: Sequence[np.ndarray] = ()) -> None:
         fixed = list(variants) or [np.full(len(space), -1)]
-        steps = max(2, -(-budget // len(fixed)))
+        steps = max(2, budget // len(fixed))
         rows = [
             tuple(space.canonical(np.where(variant < 0, _scaled(space, step / (steps - 1)), variant))[0].tolist())
             for step in range(steps)

@@ -23,7 +23,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 def space(request):
     name, preset = request.param
     entry = SPACES[name]
-    return find_space(entry.build(entry.default_image[entry.presets.index(preset)], 3, 10, preset))
+    return find_space(entry.build(entry.presets[preset][0], 3, 10, preset))
 
 
 @st.composite

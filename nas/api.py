@@ -1,0 +1,133 @@
+"""The Python API: `nas.search` and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from nas.config import Settings, default_folder, first_line
+from nas.pipeline import run
+from nas.progress import LiveReporter, SilentReporter
+from nas.results import export_point
+from nas.spec import SpaceLike
+from supernet.data import Dataset, from_datasets, load_data
+
+Data = str | Path | Dataset | tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Args:
+        record: everything its report shows, as JSON.
+    """
+
+    folder: Path
+    record: dict[str, Any]
+    space: SpaceLike
+
+    @property
+    def front(self) -> list[dict[str, Any]]:
+        """The verified points as in `front.json`, from the fastest to the most accurate."""
+        front: list[dict[str, Any]] = self.record["front"]
+        return front
+
+    def export(self, point: int, to: Path | str) -> dict[str, Any]:
+        """Writes one point for deployment and returns its card; see `nas export`.
+
+        Raises:
+            ValueError: no such point, or a folder that holds something already.
+        """
+        return export_point(self.folder, point, Path(to), self.record["settings"]["seed"], self.space)
+
+
+def search(
+    space: SpaceLike = "mbconv",
+    *,
+    data: Data = "digits",
+    device: str = "cpu",
+    out: Path | str | None = None,
+    preset: str | None = None,
+    image_size: int | None = None,
+    precisions: Sequence[str] = ("fp32", "int8"),
+    searcher: str = "guided",
+    seed: int = 0,
+    budget_s: float = 240.0,
+    epochs: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    evaluations: int = 36,
+    baselines: bool = True,
+    max_latency_s: float | None = None,
+    max_size_bytes: float | None = None,
+    max_macs: float | None = None,
+    min_accuracy: float | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Searches `space` for the best networks for `data` on `device`; every point returned is a measured file.
+
+    A run with the same arguments that was interrupted is resumed, and one that is finished is read.
+
+    Args:
+        space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
+        data: a name, a path, a `Dataset`, or a pair of torch datasets (train, test).
+        out: the run folder; by default one below `runs/` named after the settings.
+        budget_s: of the whole run, roughly; training gets its share of it unless `epochs` is given.
+        evaluations: real ones of the search; each baseline gets as many.
+
+    Raises:
+        ValueError: an argument that cannot be met; nothing was written.
+        LookupError: no architecture keeps to the bounds.
+    """
+    dataset = _dataset(data, image_size)
+    try:
+        settings = Settings(
+            space=_space_text(space),
+            preset=preset,
+            data=str(data) if isinstance(data, (str, Path)) else dataset.name,
+            data_fingerprint=dataset.fingerprint,
+            image_size=image_size,
+            device=device,
+            precisions=tuple(precisions),
+            searcher=searcher,
+            seed=seed,
+            budget_s=budget_s,
+            epochs=epochs,
+            batch=batch,
+            lr=lr,
+            evaluations=evaluations,
+            baselines=baselines,
+            max_latency_s=max_latency_s,
+            max_size_bytes=max_size_bytes,
+            max_macs=max_macs,
+            min_accuracy=min_accuracy,
+        )
+    except ValueError as error:
+        raise ValueError(first_line(error)) from error
+    folder = Path(out) if out is not None else default_folder(settings)
+    if quiet:
+        return Result(folder, run(settings, space, dataset, folder, SilentReporter()), space)
+    with LiveReporter(Console(stderr=True)) as reporter:
+        return Result(folder, run(settings, space, dataset, folder, reporter), space)
+
+
+def _dataset(data: Data, image_size: int | None) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, (str, Path)):
+        return load_data(str(data), image_size=image_size)
+    train, test = data
+    return from_datasets(train, test)
+
+
+def _space_text(space: SpaceLike) -> str:
+    if isinstance(space, str):
+        return space
+    found = type(space) if isinstance(space, nn.Module) else space
+    return f"{found.__module__}:{found.__qualname__}"

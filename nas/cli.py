@@ -1,0 +1,318 @@
+"""The command line.
+
+Exit codes: 0, 1 (could not be done), 2 (wrong usage; nothing was written), 130 (interrupted; resumable).
+With `--json`, one JSON object goes to standard output and everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+if TYPE_CHECKING:
+    from nas.progress import Reporter
+
+app = typer.Typer(
+    help="Hardware-aware neural architecture search: every point on the front is a file that was measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of every random draw.")]
+DeviceName = Annotated[str, typer.Option("--device", help="Where latency is measured: cpu, or cpu:threads=N.")]
+DataName = Annotated[
+    str, typer.Option("--data", help="digits, cifar10, cifar100, fashion-mnist, a folder of class folders, or an .npz.")
+]
+ImageSize = Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as printed by `nas search`.")]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Where a command's results and progress go."""
+
+    as_json: bool
+    quiet: bool
+
+    def show(self, view: RenderableType) -> None:
+        """Something for a person: on standard output, or standard error beside JSON."""
+        if not self.quiet:
+            Console(stderr=self.as_json).print(view, highlight=False)
+
+    def result(self, content: Mapping[str, Any], view: RenderableType) -> None:
+        """The result of the command."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(content) + "\n")
+        self.show(view)
+
+    @contextmanager
+    def reporter(self) -> Iterator[Reporter]:
+        """Where the stages of a run show their progress."""
+        from nas.progress import LiveReporter, SilentReporter
+
+        if self.quiet:
+            yield SilentReporter()
+        else:
+            with LiveReporter(Console(stderr=True)) as live:
+                yield live
+
+
+@app.command()
+def search(
+    space: Annotated[str, typer.Option(help="A ready-made space (see `nas spaces`) or module:Class.")] = "mbconv",
+    device: DeviceName = "cpu",
+    data: DataName = "digits",
+    preset: Annotated[str | None, typer.Option(help="Of the space; by default the one for the image size.")] = None,
+    image_size: ImageSize = None,
+    precision: Annotated[str, typer.Option(help="Precisions that a block may have, by commas.")] = "fp32,int8",
+    searcher: Annotated[str, typer.Option(help="guided, nsga2 or random.")] = "guided",
+    budget: Annotated[str, typer.Option(help="For the whole run, roughly: 90s, 4m, 1h.")] = "4m",
+    epochs: Annotated[int | None, typer.Option(help="Of training, instead of a share of the budget.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 36,
+    baselines: Annotated[bool, typer.Option(help="Compare with random search and uniform scaling.")] = True,
+    max_latency: Annotated[str | None, typer.Option(help="Bound on the latency: 2ms, 500us.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,
+    max_macs: Annotated[str | None, typer.Option(help="Bound on the MACs: 30M.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Bound on the validation accuracy, 0 to 1.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default one below runs/.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search a space for the best networks on a device; repeat the command to resume."""
+    from nas.config import Settings, default_folder, first_line, parse_duration, parse_quantity
+
+    try:
+        settings = Settings(
+            space=space,
+            preset=preset,
+            data=data,
+            image_size=image_size,
+            device=device,
+            precisions=tuple(p.strip() for p in precision.split(",")),
+            searcher=_known_searcher(searcher),
+            seed=seed,
+            budget_s=parse_duration(budget),
+            epochs=epochs,
+            batch=batch,
+            lr=lr,
+            evaluations=evaluations,
+            baselines=baselines,
+            max_latency_s=parse_quantity(max_latency, "s") if max_latency else None,
+            max_size_bytes=parse_quantity(max_size, "B") if max_size else None,
+            max_macs=parse_quantity(max_macs, "") if max_macs else None,
+            min_accuracy=min_accuracy,
+        )
+    except ValueError as error:
+        raise ValueError(first_line(error)) from error
+    from nas.pipeline import run
+    from nas.results import gains
+    from nas.tables import result_view, space_table
+    from supernet.data import load_data
+
+    output = _Output(as_json, quiet)
+    dataset = load_data(data, image_size=image_size)
+    settings = settings.model_copy(update={"data_fingerprint": dataset.fingerprint})
+    folder = out or default_folder(settings)
+    try:
+        with output.reporter() as reporter:
+            record = run(settings, space, dataset, folder, reporter, lambda found: output.show(space_table(found)))
+    except KeyboardInterrupt:
+        _say(f"interrupted; to go on, repeat the command (its run is in {folder})")
+        raise
+    output.result({"run": str(folder), **record}, result_view(record, gains(record["search"], seed)))
+    from nas.report import headline
+
+    output.show(headline(record))
+    output.show(f"Run folder: {folder} (report.html, front.json, front/*.onnx)")
+
+
+def _known_searcher(name: str) -> str:
+    from nas.searchers.catalog import SEARCHERS
+    from nas.spec import suggestion
+
+    if name not in SEARCHERS:
+        raise ValueError(f"unknown searcher {name!r}{suggestion(name, SEARCHERS)}; there are {', '.join(SEARCHERS)}")
+    return name
+
+
+@app.command()
+def spaces(
+    name: Annotated[str | None, typer.Argument(help="A space to describe.")] = None,
+    preset: Annotated[str | None, typer.Option(help="By default, all presets of the space.")] = None,
+    device: DeviceName = "cpu",
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the description into this folder.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the ready-made spaces, or describe one: its choices, and its smallest, middle and largest network."""
+    from nas.describe import describe_presets, list_spaces
+    from nas.tables import choices_table, space_table
+
+    output = _Output(as_json, quiet)
+    if name is None:
+        listing = list_spaces()
+        content: dict[str, Any] = {"spaces": listing}
+        output.result(content, "\n".join(f"{s['name']:<10} {s['summary']} (presets: {s['presets']})" for s in listing))
+    else:
+        with output.reporter() as reporter:
+            described = describe_presets(name, preset, device, seed, reporter)
+        content = {"space": name, "presets": described}
+        if as_json:
+            output.result(content, "")
+        for part in described:
+            output.show(f"[bold]{name} / {part['preset']}[/], images of {part['image_size']} pixels")
+            output.show(choices_table(part["choice_list"]))
+            output.show(space_table(part))
+            low, middle, high = (f"{macs / 1e6:.3g} M" for macs in part["random_macs"])
+            output.show(f"Random architectures: {middle} MACs, 90 % of them between {low} and {high}.")
+    if out is not None:
+        from nas.record import write_json
+
+        write_json(out / "spaces.json", content)
+
+
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="A data set's name, folder or .npz.")],
+    out: Annotated[Path, typer.Option(help="The .npz to write: x (n, c, h, w) float32 and y (n,).")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    image_size: ImageSize = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only this many images, drawn at random.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a split as a run sees it, preprocessed, so that anyone can check a result."""
+    from supernet.data import load_data, write_arrays
+
+    if split not in ("train", "val", "test"):
+        raise ValueError(f"split must be train, val or test, got {split!r}")
+    dataset = load_data(name, image_size=image_size)
+    write_arrays(dataset, split, out, limit, seed)  # type: ignore[arg-type]
+    images = min(limit or 10**9, len(dataset.split(split)[1]))  # type: ignore[arg-type]
+    content = {"data": name, "split": split, "file": str(out), "images": images, "shape": list(dataset.image_shape)}
+    shape = " x ".join(map(str, dataset.image_shape))
+    _Output(as_json, quiet).result(content, f"{out}: {images} {split} images of {shape}")
+
+
+@app.command()
+def report(
+    run_folder: RunFolder,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html; by default the run's.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the HTML report of a finished run again, and print its result."""
+    from nas.report import write_report
+    from nas.results import gains, read_record
+    from nas.tables import result_view
+
+    record = read_record(run_folder)
+    (out or run_folder).mkdir(parents=True, exist_ok=True)
+    file = write_report(record, out or run_folder)
+    intervals = gains(record["search"], seed)
+    output = _Output(as_json, quiet)
+    output.result({"run": str(run_folder), "report": str(file), "gains": intervals}, result_view(record, intervals))
+    output.show(f"Report: {file}")
+
+
+@app.command()
+def verify(
+    run_folder: RunFolder,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for verify.json; by default the run's.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure every file of a run's front again and say what moved."""
+    from nas.record import write_json
+    from nas.results import verify_again
+    from nas.tables import verify_table
+
+    output = _Output(as_json, quiet)
+    with output.reporter() as reporter:
+        rows = verify_again(run_folder, reporter, seed)
+    write_json((out or run_folder) / "verify.json", rows)
+    output.result({"run": str(run_folder), "points": rows}, verify_table(rows))
+
+
+@app.command()
+def export(
+    run_folder: RunFolder,
+    point: Annotated[int, typer.Option(help="Its number in the table of the front.")],
+    to: Annotated[Path, typer.Option("--to", "--out", help="The folder to make.")],
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one point for deployment: model.onnx, model.pt2 (torch.export) and card.json."""
+    from nas.results import export_point
+
+    card = export_point(run_folder, point, to, seed)
+    _Output(as_json, quiet).result({"to": str(to), "card": card}, f"{to}: model.onnx, model.pt2, card.json")
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"nas: {message}\n")
+
+
+def main() -> None:
+    """Runs the command line and exits with its code."""
+    # Threads that wait actively for a neighbour's time slice make small networks a hundred times slower on a
+    # busy machine.  Read by OpenMP when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.exit(_run(sys.argv[1:]))
+
+
+# Typer's usage errors and their base: newer versions of it carry a click of their own, which has no public name.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def _run(arguments: list[str]) -> int:
+    """The exit code of one command."""
+    try:
+        app(arguments or ["--help"], standalone_mode=False, prog_name="nas")
+    except _UsageError as error:
+        _say(_usage_message(error))
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except ValueError as error:
+        _say(" ".join(str(error).split()))
+        return 2
+    except LookupError as error:
+        if isinstance(error, (KeyError, IndexError)):
+            raise  # a bug: show where
+        _say(str(error))
+        return 1
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        _say(f"the disk is full ({error.filename or error}): make room and repeat the command" if full else str(error))
+        return 2 if full else 1
+    return 0
+
+
+def _usage_message(error: Any) -> str:
+    """One line, with the nearest option where there is one."""
+    message = " ".join(error.format_message().split())
+    near = getattr(error, "possibilities", None)
+    return f"{message} (did you mean {near[0]}?)" if near and near[0] not in message else message

@@ -1,0 +1,112 @@
+"""What a space is, in numbers: how many architectures, and what networks in it cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from latency.blocks import BlockTracer
+from latency.device import Device, parse_device
+from latency.harness import QUICK, measure_models
+from latency.store import MeasurementStore
+from nas.profiling import neutral_model
+from nas.progress import Reporter, Stage
+from nas.spec import build_network, catalog_entry, checked_preset
+from quant_search.policy import joint_space
+from search_spaces.catalog import SPACES
+from search_spaces.network import find_blocks
+from search_spaces.space import SearchSpace
+from search_spaces.value import Choice
+
+_CHANNELS = 3
+_SAMPLED = 200  # random architectures whose MACs are shown
+_PRECISIONS = ("fp32", "int8")
+
+
+def list_spaces() -> list[dict[str, str]]:
+    """Name, summary and presets of every ready-made space."""
+    return [{"name": n, "summary": e.summary, "presets": ", ".join(e.presets)} for n, e in SPACES.items()]
+
+
+def describe_space(
+    network: nn.Module,
+    architectures: SearchSpace,
+    joint: SearchSpace,
+    image_shape: tuple[int, ...],
+    device: Device,
+    store: MeasurementStore,
+    stage: Stage,
+) -> dict[str, Any]:
+    """The sizes of a space, and what its smallest, middle and largest network cost in fp32; latency is measured."""
+    tracer = BlockTracer(network, image_shape)
+    archs = {
+        "smallest": architectures.smallest(),
+        "middle": architectures.scaled(0.5),
+        "largest": architectures.largest(),
+    }
+    stage.expect(len(archs))
+    rows = []
+    for what, arch in archs.items():
+        model = neutral_model(network, tracer, arch, ("fp32",), image_shape).SerializeToString()
+        measured = measure_models([model], device, QUICK, store)[0]
+        blocks = tracer.trace(arch)
+        rows.append(
+            {
+                "what": what,
+                "macs": sum(b.counts.macs for b in blocks),
+                "parameters": sum(b.counts.parameters for b in blocks),
+                "size_bytes": len(model),
+                "latency_s": measured.timing.median_s,
+            }
+        )
+        stage.advance()
+    return {
+        "name": architectures.name,
+        "architectures": architectures.size,
+        "policies_included": joint.size,
+        "choices": len(joint),
+        "rows": rows,
+    }
+
+
+def describe_presets(
+    name: str, preset: str | None, device_name: str, seed: int, reporter: Reporter
+) -> list[dict[str, Any]]:
+    """One description per preset of a ready-made space, with its choices and the MACs of random architectures.
+
+    Raises:
+        ValueError: an unknown space, preset or device.
+    """
+    presets, device = catalog_entry(name).presets, parse_device(device_name)
+    chosen = checked_preset(name, preset)
+    parts = []
+    with MeasurementStore() as store:
+        for each in presets if chosen is None else (chosen,):
+            size, classes = presets[each]
+            shape = (_CHANNELS, size, size)
+            network, architectures = build_network(name, shape, classes, each, seed)
+            joint = joint_space(architectures, find_blocks(network), _PRECISIONS)
+            with reporter.stage(each) as stage:
+                described = describe_space(network, architectures, joint, shape, device, store, stage)
+            extra = {"preset": each, "image_size": size, "classes": classes}
+            extra["choice_list"] = [_choice(choice) for choice in architectures.choices]
+            extra["random_macs"] = _random_macs(network, architectures, shape, seed)
+            parts.append(described | extra)
+    return parts
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    clauses = (
+        " and ".join(f"{c.choice} in {', '.join(map(str, c.options))}" for c in clause) for clause in choice.when
+    )
+    return {"name": choice.name, "options": list(choice.options), "when": " or ".join(clauses) or "always"}
+
+
+def _random_macs(network: nn.Module, space: SearchSpace, shape: tuple[int, ...], seed: int) -> list[float]:
+    """The 5th, 50th and 95th percentile of the MACs of random architectures."""
+    tracer = BlockTracer(network, shape)
+    rows = space.sample(_SAMPLED, np.random.default_rng(seed))
+    macs = [sum(block.counts.macs for block in tracer.trace(space.row(row))) for row in rows]
+    return [float(q) for q in np.quantile(macs, (0.05, 0.5, 0.95))]

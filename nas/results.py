@@ -1,0 +1,205 @@
+"""What can be done with a finished run: read it, judge it, verify it again, export a point."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from latency.blocks import BlockTracer
+from latency.device import environment, fingerprint, parse_device
+from latency.harness import CAREFUL, measure_models
+from latency.lowering import INPUT, OUTPUT
+from latency.runtimes.onnx_runtime import accuracy, open_session
+from latency.timing import LEAST_CLAIM
+from nas.candidate import Builder
+from nas.config import Settings, read_settings
+from nas.pareto import relative_hypervolume, shared_box
+from nas.progress import Reporter
+from nas.record import RECORD, write_bytes, write_json
+from nas.spec import SpaceLike, build_network
+from quant_search.policy import joint_space
+from search_spaces.network import find_blocks
+from search_spaces.space import Architecture
+from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
+from supernet.data import Dataset, load_data
+
+_RESAMPLES = 500
+_TOLERANCE = 1e-3  # between torch's and the run-time's logits, relative to the largest
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a finished run.
+
+    Raises:
+        ValueError: no run, or one that is not finished.
+    """
+    read_settings(folder)
+    file = folder / RECORD
+    if not file.exists():
+        raise ValueError(f"the run in {folder} is not finished: repeat its `nas search` with --out {folder} to go on")
+    record: dict[str, Any] = json.loads(file.read_text())
+    return record
+
+
+def gains(search: Mapping[str, Any], seed: int) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of (search's hypervolume / each baseline's - 1), by resampling evaluations."""
+    rng = np.random.default_rng(seed)
+    costs = {
+        name: np.array([[-accuracy_, latency_s] for accuracy_, latency_s in rows]).reshape(-1, 2)
+        for name, rows in search["groups"].items()
+    }
+    ideal, reference = shared_box(list(costs.values()))
+    volumes = {
+        name: np.array(
+            [relative_hypervolume(c[rng.integers(len(c), size=len(c))], ideal, reference) for _ in range(_RESAMPLES)]
+        )
+        for name, c in costs.items()
+    }
+    result = {}
+    for name in volumes.keys() - {"search"}:
+        low, high = np.quantile(volumes["search"] / np.maximum(volumes[name], 1e-9) - 1, (0.025, 0.975))
+        result[name] = (float(low), float(high))
+    return result
+
+
+def verify_again(folder: Path, reporter: Reporter, seed: int) -> list[dict[str, Any]]:
+    """Measures every file of the front again, on the device and data of the run, and says what moved.
+
+    A latency has moved if the new median lies further from the old one than 3 % and both intervals together.
+
+    Raises:
+        ValueError: no finished run, a file that is missing, data that are not those of the run.
+    """
+    record = read_record(folder)
+    settings = read_settings(folder)
+    device = parse_device(settings.device)
+    dataset = run_data(settings)
+    models = [_read_model(folder, point["file"]) for point in record["front"]]
+    rows = []
+    with reporter.stage("verify", len(models)) as stage:
+        measured = measure_models(models, device, CAREFUL)
+        for i, (point, model, measurement) in enumerate(zip(record["front"], models, measured, strict=True)):
+            session = open_session(model, device)
+            found = accuracy(session, dataset.x_test, dataset.y_test)
+            timing = measurement.timing
+            low, high = timing.ci95_s(seed)
+            was = point["latency_s"]
+            rows.append(
+                {
+                    "point": i,
+                    "file": point["file"],
+                    "accuracy": found,
+                    "latency_s": {"median": timing.median_s, "ci95": [low, high]},
+                    "was": {"accuracy": point["accuracy"], "latency_s": was},
+                    "moved": timing.median_s / was["median"] - 1,
+                    "verdict": _verdict(point, found, timing.median_s, (low, high)),
+                }
+            )
+            stage.advance()
+    return rows
+
+
+def _verdict(point: Mapping[str, Any], found: float, median_s: float, ci95_s: tuple[float, float]) -> str:
+    if found != point["accuracy"]:
+        return "accuracy differs"
+    was = point["latency_s"]
+    half_widths = (ci95_s[1] - ci95_s[0] + was["ci95"][1] - was["ci95"][0]) / 2
+    if abs(median_s - was["median"]) <= max(LEAST_CLAIM * was["median"], half_widths):
+        return "holds"
+    return "slower now" if median_s > was["median"] else "faster now"
+
+
+def run_data(settings: Settings) -> Dataset:
+    """The data of a run.
+
+    Raises:
+        ValueError: they are not to be had, or have changed since.
+    """
+    dataset = load_data(settings.data, image_size=settings.image_size)
+    if dataset.fingerprint != settings.data_fingerprint:
+        raise ValueError(f"data {settings.data!r} have changed since the run: its results do not hold for them")
+    return dataset
+
+
+def _read_model(folder: Path, file: str) -> bytes:
+    path = folder / file
+    if not path.exists():
+        raise ValueError(f"{path} is missing: the run's front was moved or deleted")
+    return path.read_bytes()
+
+
+def export_point(folder: Path, point: int, to: Path, seed: int, space: SpaceLike | None = None) -> dict[str, Any]:
+    """Writes one point of a run for deployment: `model.onnx`, `model.pt2` and `card.json`; returns the card.
+
+    `model.onnx` is the file that was verified; `model.pt2` is the same network in fp32 as a `torch.export`
+    program.  Both load without this toolkit.  Their logits are compared on random images.
+
+    Args:
+        space: the class, for a run that was started from Python with one.
+
+    Raises:
+        ValueError: no finished run, no such point, or a folder that holds something already.
+        RuntimeError: the two files disagree.
+    """
+    record, settings = read_record(folder), read_settings(folder)
+    front = record["front"]
+    if not 0 <= point < len(front):
+        raise ValueError(f"the run has points 0 to {len(front) - 1}, got {point}")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ValueError(f"{to} is not an empty folder: name another one with --to")
+    entry = front[point]
+    model = _read_model(folder, entry["file"])
+    dataset = run_data(settings)
+    network = _torch_network(folder, settings, dataset, entry, space)
+    shape = dataset.image_shape
+    images = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, *shape)).astype(np.float32))
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(network, (images,), dynamic_shapes=(batch,))
+    with torch.no_grad():
+        expected = network(images).numpy()
+    got = open_session(model, parse_device("cpu")).run(images.numpy())
+    difference = float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-9))
+    if "int8" not in entry["policy"].values() and difference > _TOLERANCE:
+        raise RuntimeError(f"{entry['file']} and the torch network differ by {difference:.2g} of the largest logit")
+    card = _card(record, settings, dataset, entry, difference)
+    to.mkdir(parents=True, exist_ok=True)
+    write_bytes(to / "model.onnx", model)
+    torch.export.save(program, to / "model.pt2")
+    write_json(to / "card.json", card)
+    return card
+
+
+def _torch_network(
+    folder: Path, settings: Settings, dataset: Dataset, entry: Mapping[str, Any], space: SpaceLike | None
+) -> torch.nn.Module:
+    """The plain calibrated network of a point, from the run's checkpoint."""
+    network, architectures = build_network(
+        space or settings.space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
+    )
+    network.load_state_dict(averaged_weights(load_checkpoint(folder / FILE_NAME)))
+    joint = joint_space(architectures, find_blocks(network), settings.precisions)
+    policy = {f"{block}.precision": p for block, p in entry["policy"].items()} if joint is not architectures else {}
+    arch: Architecture = joint.architecture({**entry["arch"], **policy})
+    return Builder(network, BlockTracer(network, dataset.image_shape), dataset, settings.precisions).network(arch)
+
+
+def _card(
+    record: Mapping[str, Any], settings: Settings, dataset: Dataset, entry: Mapping[str, Any], difference: float
+) -> dict[str, Any]:
+    device = parse_device(settings.device)
+    return {
+        **{key: entry[key] for key in entry if key != "file"},
+        "input": {"name": INPUT, "shape": ["batch", *dataset.image_shape], "dtype": "float32"},
+        "output": {"name": OUTPUT, "shape": ["batch", dataset.num_classes]},
+        "preprocessing": {"mean": list(dataset.mean), "std": list(dataset.std), "formula": "(x - mean) / std"},
+        "data": record["data"],
+        "settings": settings.model_dump(),
+        "device": record["device"],
+        "exported_on": {"fingerprint": fingerprint(device), "onnxruntime": environment().onnxruntime},
+        "difference_to_torch_fp32": difference,
+    }

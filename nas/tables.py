@@ -1,0 +1,112 @@
+"""What the command line prints: spaces, fronts and hypervolumes as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nas.format import amount, count, duration, interval, percent
+from quant_search.policy import describe
+
+_GROUPS = {"search": "search", "random": "random search", "uniform": "uniform scaling"}
+
+
+def space_table(space: Mapping[str, Any]) -> RenderableType:
+    """How large a space is, and what its smallest, middle and largest network cost."""
+    title = f"{space['name']}: {count(space['architectures'])} architectures"
+    if space["policies_included"] != space["architectures"]:
+        title += f", {count(space['policies_included'])} with their precision policies"
+    table = _table(title, "network", "MACs", "parameters", "size", "latency")
+    for row in space["rows"]:
+        costs = (amount(row["macs"]), amount(row["parameters"]), amount(row["size_bytes"], "B"))
+        table.add_row(row["what"], *costs, duration(row["latency_s"]))
+    return table
+
+
+def front_table(front: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The verified front, from the fastest to the most accurate."""
+    table = _table(
+        f"Verified front: {len(front)} files",
+        *("point", "accuracy (test)", "validation", "latency", "95 % interval", "size", "MACs", "precision"),
+    )
+    for i, point in enumerate(front):
+        latency = point["latency_s"]
+        table.add_row(
+            str(i),
+            percent(point["accuracy"]),
+            percent(point["val_accuracy"]),
+            duration(latency["median"]),
+            interval(*latency["ci95"]),
+            amount(point["size_bytes"], "B"),
+            amount(point["macs"]),
+            describe(point["policy"]),
+        )
+    return table
+
+
+def hypervolume_table(search: Mapping[str, Any], intervals: Mapping[str, tuple[float, float]]) -> RenderableType:
+    """The hypervolume of the search beside its baselines, each with its number of verified evaluations."""
+    table = _table("Hypervolume (share of the common box)", "by", "evaluations", "hypervolume", "search is better by")
+    volumes = search["hypervolume"]
+    for name, label in _GROUPS.items():
+        if name not in volumes:
+            continue
+        gain = ""
+        if name != "search" and volumes[name] > 0:
+            low, high = intervals[name]
+            gain = f"{100 * (volumes['search'] / volumes[name] - 1):+.1f} % ({100 * low:+.1f} to {100 * high:+.1f})"
+        table.add_row(label, str(len(search["groups"][name])), f"{volumes[name]:.3f}", gain)
+    return table
+
+
+def result_view(record: Mapping[str, Any], intervals: Mapping[str, tuple[float, float]]) -> RenderableType:
+    """Front, hypervolumes and what verification changed."""
+    verify, profile = record["verify"], record["profile"]
+    lines = [f"{len(verify['dropped'])} of the points that the search had on its front were dropped by verification."]
+    if "latency_miss" in verify:
+        miss = f"latency by {percent(verify['latency_miss'])}, accuracy by {100 * verify['accuracy_miss']:.1f} points"
+        lines.append(f"Predictions missed what was then verified: {miss} (medians).")
+    held_out = profile["held_out"]
+    lines.append(
+        f"Latency model on {held_out['items']} networks not used for fitting: mean error "
+        f"{percent(held_out['mape'])}, Spearman {held_out['spearman']:.3f}; MACs alone: "
+        f"{percent(profile['macs_only']['mape'])}, {profile['macs_only']['spearman']:.3f}."
+    )
+    tables = (front_table(record["front"]), hypervolume_table(record["search"], intervals))
+    return Group(*tables, Text("\n".join(lines)))
+
+
+def verify_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Every file measured again, beside what the run had."""
+    table = _table("Verified again", "point", "accuracy", "was", "latency", "was", "moved", "verdict")
+    for row in rows:
+        table.add_row(
+            str(row["point"]),
+            percent(row["accuracy"]),
+            percent(row["was"]["accuracy"]),
+            duration(row["latency_s"]["median"]),
+            duration(row["was"]["latency_s"]["median"]),
+            f"{100 * row['moved']:+.1f} %",
+            row["verdict"],
+        )
+    return table
+
+
+def choices_table(choices: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The choices of a space with their options and conditions."""
+    table = _table("Choices", "choice", "options", "active when")
+    for choice in choices:
+        options = ", ".join(map(str, choice["options"]))
+        table.add_row(choice["name"], options, choice["when"])
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    return table

@@ -1,0 +1,261 @@
+"""Laws of searchers: over every one of them, on synthetic spaces whose best answers are known."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from nas.objectives import Bound, Problem, cost_array, minimize
+from nas.pareto import relative_hypervolume, shared_box
+from nas.searchers.catalog import SEARCHERS
+from nas.searchers.guided import GuidedSearch
+from nas.searchers.nsga2 import NSGA2
+from nas.searchers.random_search import RandomSearch
+from nas.searchers.scaling import UniformScaling
+from search_spaces.encoding import one_hot
+from search_spaces.space import INDEX, Architecture, SearchSpace
+from search_spaces.value import Choice
+
+PROBLEM = Problem((minimize("error"), minimize("latency_s")))
+BUDGET = 60
+
+
+def wide_space(d=12):
+    """Far larger than any budget, with choices that only matter at some depth."""
+    depth = Choice("depth", (1, 2, 3, 4))
+    inner = [Choice(f"c{j}", (1, 2, 3, 4), depth.among(*range(1 + j % 4, 5))) for j in range(d - 1)]
+    return SearchSpace("wide", (depth, *inner))
+
+
+def small_space():
+    """104 architectures, some choices conditional."""
+    depth = Choice("depth", (1, 2, 3))
+    width = Choice("width", (8, 16, 24, 32))
+    kernels = [Choice(f"kernel{i}", (3, 5, 7), depth.among(*range(i, 4))) for i in (2, 3)]
+    return SearchSpace("small", (depth, width, *kernels, Choice("activation", ("relu", "swish"))))
+
+
+def exact(space):
+    """The true costs of a population: error falls with every option, each time less; latency rises."""
+    gain, price = np.random.default_rng(5).uniform(0.5, 1.5, (2, len(space)))
+
+    def model(population):
+        x = population / np.maximum(space.cardinalities - 1, 1)
+        return np.column_stack([1 + ((1 - x) ** 2) @ gain, 1 + x @ price]), np.zeros(len(population))
+
+    return model
+
+
+def fitted(space, evaluations):
+    """Least squares over one-hot choices, on what was told."""
+    features = one_hot(space, np.array([e.arch.indices for e in evaluations], dtype=INDEX), np.float64)
+    gram = features.T @ features + 1e-3 * np.eye(features.shape[1])
+    weights = np.linalg.solve(gram, features.T @ cost_array(evaluations))
+    return lambda population: (one_hot(space, population, np.float64) @ weights, np.zeros(len(population)))
+
+
+MAKERS = {
+    "random": lambda space, seed: RandomSearch(space, seed),
+    "nsga2": lambda space, seed: NSGA2(space, 2, seed, population=12),
+    "guided": lambda space, seed: GuidedSearch(
+        space, lambda found: fitted(space, found), 2, seed, initial=12, generations=8, population=20
+    ),
+    "scaling": lambda space, seed: UniformScaling(space, BUDGET),
+}
+SEEDED = [name for name in MAKERS if name != "scaling"]
+every = pytest.mark.parametrize("name", MAKERS)
+seeded = pytest.mark.parametrize("name", SEEDED)
+
+
+def evaluate(space, rows, problem=PROBLEM):
+    costs, _ = exact(space)(rows)
+    archs = [Architecture(space, tuple(row)) for row in rows.tolist()]
+    return [
+        problem.evaluation(arch, {"error": error, "latency_s": latency_s}, "verified")
+        for arch, (error, latency_s) in zip(archs, costs, strict=True)
+    ]
+
+
+def search(searcher, space, budget=BUDGET, batch=6, problem=PROBLEM, fails=lambda row: False):
+    """The asks and tells of a search, in rounds; asks that fail are not told."""
+    rounds, asked = [], 0
+    while asked < budget:
+        rows = searcher.ask(min(batch, budget - asked))
+        if not len(rows):
+            break
+        asked += len(rows)
+        told = evaluate(space, rows[[not fails(row) for row in rows.tolist()]], problem)
+        searcher.tell(told)
+        rounds.append((rows, told))
+    return rounds
+
+
+def asked(rounds):
+    return [tuple(row) for rows, _ in rounds for row in rows.tolist()]
+
+
+def told(rounds):
+    return [evaluation for _, found in rounds for evaluation in found]
+
+
+def test_every_searcher_of_the_catalog_is_held_to_these_laws():
+    assert set(SEARCHERS) <= set(MAKERS)
+
+
+@every
+def test_asks_are_new_points_of_the_space(name):
+    space = wide_space()
+    rounds = search(MAKERS[name](space, 0), space)
+    for rows, _ in rounds:
+        assert rows.dtype == INDEX and rows.shape[1] == len(space) and 1 <= len(rows) <= 6
+        assert np.array_equal(space.canonical(rows), rows)
+    assert len(set(asked(rounds))) == len(asked(rounds))
+    assert len(asked(rounds)) == BUDGET or name == "scaling"
+
+
+@every
+def test_same_seed_and_same_tells_give_the_same_asks(name):
+    space = wide_space()
+    first, again, other = (asked(search(MAKERS[name](space, seed), space)) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other or name == "scaling"
+
+
+@every
+def test_replaying_a_prefix_and_going_on_equals_never_having_stopped(name):
+    space = wide_space()
+    whole = search(MAKERS[name](space, 0), space)
+    for length in (1, 3, len(whole) - 1):
+        resumed = MAKERS[name](space, 0)
+        for rows, found in whole[:length]:
+            assert np.array_equal(resumed.ask(6), rows)
+            resumed.tell(found)
+        rest = search(resumed, space, BUDGET - len(asked(whole[:length])))
+        assert asked(rest) == asked(whole[length:])
+
+
+@every
+def test_what_the_caller_does_to_asks_and_tells_changes_nothing(name):
+    space = wide_space()
+    expected = asked(search(MAKERS[name](space, 0), space))
+    searcher, found = MAKERS[name](space, 0), []
+    for _ in range(len(expected) // 6):
+        rows = searcher.ask(6)
+        found += map(tuple, rows.tolist())
+        tells = evaluate(space, rows)
+        kept = list(tells)
+        searcher.tell(tells)
+        assert tells == kept
+        tells.clear()
+        rows[:] = 0
+    assert found == expected[: len(found)]
+
+
+@seeded
+def test_global_random_state_is_left_alone(name):
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    space = wide_space()
+    search(MAKERS[name](space, 0), space)
+    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+@seeded
+@pytest.mark.parametrize("batch", [4, 7, 1000])
+def test_a_space_smaller_than_the_budget_is_asked_whole_and_then_nothing(name, batch):
+    space = small_space()
+    searcher = MAKERS[name](space, 0)
+    rounds = search(searcher, space, budget=1000, batch=batch)
+    assert sorted(asked(rounds)) == [arch.indices for arch in space.enumerate()]
+    assert searcher.ask(5).shape == (0, len(space))
+
+
+@every
+@pytest.mark.parametrize("options", [1, 2])
+def test_the_tiniest_spaces_are_used_up_too(name, options):
+    space = SearchSpace("tiny", [Choice("only", tuple(range(options)))])
+    assert len(asked(search(MAKERS[name](space, 0), space))) == options
+
+
+@every
+@pytest.mark.parametrize("share", ["some", "all"])
+def test_failed_evaluations_stall_nothing_and_are_not_asked_again(name, share):
+    space = wide_space()
+    rounds = search(MAKERS[name](space, 0), space, fails=lambda row: share == "all" or sum(row) % 3 == 0)
+    assert len(set(asked(rounds))) == len(asked(rounds))
+    assert len(asked(rounds)) == BUDGET or name == "scaling"
+
+
+@seeded
+def test_a_small_space_is_used_up_where_evaluations_fail(name):
+    space = small_space()
+    rounds = search(MAKERS[name](space, 0), space, budget=1000, fails=lambda row: sum(row) % 2 == 0)
+    assert len(asked(rounds)) == space.size == len(set(asked(rounds)))
+
+
+@seeded
+def test_what_was_told_from_elsewhere_is_not_asked(name):
+    space = small_space()
+    known = [arch.indices for arch in itertools.islice(space.enumerate(), 0, None, 3)]
+    searcher = MAKERS[name](space, 0)
+    searcher.tell(evaluate(space, np.array(known, dtype=INDEX)))
+    assert not set(known) & set(asked(search(searcher, space, budget=1000)))
+
+
+@pytest.mark.parametrize(("name", "budget"), [("nsga2", 240), ("guided", BUDGET)])
+@pytest.mark.parametrize("seed", range(4))
+def test_search_beats_random_search(name, budget, seed):
+    space = SearchSpace("flat", [Choice(f"c{j}", (1, 2, 3, 4)) for j in range(16)])
+    found, chance = (cost_array(told(search(MAKERS[n](space, seed), space, budget, 12))) for n in (name, "random"))
+    box = shared_box([found, chance])
+    assert relative_hypervolume(found, *box) > 1.04 * relative_hypervolume(chance, *box)
+
+
+def test_guided_search_with_an_exact_model_comes_close_to_the_front():
+    space = small_space()
+    everything = cost_array(evaluate(space, np.array([a.indices for a in space.enumerate()], dtype=INDEX)))
+    ideal, reference = shared_box([everything])
+    best = relative_hypervolume(everything, ideal, reference)
+    for seed in range(3):
+        searcher = GuidedSearch(space, lambda _: exact(space), 2, seed, initial=8, generations=10, population=30)
+        found = cost_array(told(search(searcher, space, budget=36)))
+        assert relative_hypervolume(found, ideal, reference) > 0.99 * best
+
+
+@pytest.mark.parametrize("name", ["nsga2", "guided"])
+def test_bounds_that_nearly_nothing_meets_are_met(name):
+    space = wide_space()
+    tight = Problem(PROBLEM.objectives, (Bound("latency_s", 2.5), Bound("error", 11.0)))
+
+    def feasible(searcher):
+        return [e for e in told(search(searcher, space, 144, 12, tight)) if e.violation == 0]
+
+    def fit(found):
+        model = fitted(space, found)
+        return lambda rows: tight.costs(dict(zip(("error", "latency_s"), model(rows)[0].T, strict=True)))
+
+    searchers = {
+        "nsga2": NSGA2(space, 2, 0, population=12),
+        "guided": GuidedSearch(space, fit, 2, 0, initial=24, generations=10, population=30),
+    }
+    assert len(feasible(searchers[name])) > len(feasible(RandomSearch(space, 0)))
+
+
+@pytest.mark.parametrize("name", ["nsga2", "guided"])
+def test_bounds_that_nothing_meets_bring_the_violation_down(name):
+    space = wide_space()
+    never = Problem(PROBLEM.objectives, (Bound("latency_s", 0.1),))
+    searchers = {
+        "nsga2": NSGA2(space, 2, 0, population=12),
+        "guided": GuidedSearch(
+            space,
+            lambda found: lambda rows: (exact(space)(rows)[0], exact(space)(rows)[0][:, 1]),
+            2,
+            0,
+            initial=12,
+            generations=8,
+            population=20,
+        ),
+    }
+    violations = [e.violation for e in told(search(searchers[name], space, 96, 12, never))]
+    assert len(violations) == 96
+    assert np.mean(violations[-24:]) < 0.7 * np.mean(violations[:24])
