@@ -10,7 +10,6 @@ import re
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -35,6 +34,7 @@ def to_onnx(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     example = torch.zeros(2, *input_shape, device=device)
     training = {m: m.training for m in module.modules()}
     module.eval()
+    hook = module.register_forward_pre_hook(_scopes_by_path)
     try:
         with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
             warnings.simplefilter("ignore")  # deprecation of the exporter, and tracer notes on fixed shapes
@@ -54,6 +54,7 @@ def to_onnx(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"{type(module).__name__} cannot be exported to ONNX: {reason}") from error
     finally:
+        hook.remove()
         for m, mode in training.items():
             m.training = mode
     _own_weights_(model)
@@ -90,60 +91,33 @@ def _own_weights_(model: onnx.ModelProto) -> None:
     model.graph.initializer.extend(used)
 
 
+def _scopes_by_path(module: nn.Module, _inputs: object) -> None:
+    """Makes the exporter name scopes by whole paths; its own names are cut at the last one that is no number."""
+    scopes = torch.jit._trace._trace_module_map
+    if scopes is not None:
+        for path, m in module.named_modules():
+            scopes[m] = f"{scopes[m].partition('::')[0]}::{path}"
+
+
 def _name_by_module_(model: onnx.ModelProto, module: nn.Module) -> None:
-    """Renames nodes to `/path.of.module/Operator`.
+    """Renames nodes to `/path.of.module/Operator`, from scopes that are paths, or `path_1` in a second run.
 
     What no module stands for (`F.relu(x)`, `x + y`), and a later run of a layer without weights that is run
     several times, goes with the latest of the nodes that feed it: there is its place among the blocks.
     """
-    paths, weights = _Paths(module), {tensor.name for tensor in model.graph.initializer}
+    paths = {path for path, _ in module.named_modules()}
+    weights = {tensor.name for tensor in model.graph.initializer}
     made_in: dict[str, str] = {}  # tensor to module path, in the order of the nodes
     seen = Counter[str]()
     for node in model.graph.node:
-        *scopes, _ = node.name.strip("/").split("/")
-        path = paths.find(scopes)
-        if not path or (not weights.intersection(node.input) and paths.is_later_run(scopes)):
+        scope = node.name.strip("/").rpartition("/")[0].rpartition("/")[2]
+        path = scope if scope in paths else re.sub(r"_\d+$", "", scope)
+        if not path or (scope not in paths and not weights.intersection(node.input)):
             path = next((made_in[name] for name in reversed(made_in) if name in node.input), path)
         made_in.update(dict.fromkeys(node.output, path))
         name = f"/{path}/{node.op_type}" if path else f"/{node.op_type}"
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name] - 1}"
-
-
-class _Paths:
-    """Finds modules by the exporter's scopes.
-
-    A scope is the last component of the module's path that is no number, and what follows it: `conv`, `blocks.0`;
-    a second run of the same module is `conv_1`.  A module may be run from further up than where it stands.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._by_scope: dict[str, list[str]] = {}
-        for path, _ in module.named_modules():
-            if path:
-                self._by_scope.setdefault(_scope(path), []).append(path)
-
-    def find(self, scopes: Sequence[str]) -> str:
-        """The dotted path of the innermost module; empty for the network itself."""
-        path = ""
-        for scope in scopes:
-            named = self._by_scope.get(scope) or self._by_scope.get(_first_run(scope), [])
-            below = [p for p in named if not path or p.startswith(f"{path}.")]
-            path = min(below or named, key=lambda p: p.count("."), default=path)
-        return path
-
-    def is_later_run(self, scopes: Sequence[str]) -> bool:
-        """Whether the innermost scope is not that of a module, but of a later run of one."""
-        return bool(scopes) and scopes[-1] not in self._by_scope
-
-
-def _scope(path: str) -> str:
-    match = re.search(r"[^.]*[^.\d][^.]*(\.\d+)*$", path)
-    return match[0] if match else path
-
-
-def _first_run(scope: str) -> str:
-    return re.sub(r"_\d+$", "", scope)
 
 
 def nodes_of(model: onnx.ModelProto, members: tuple[str, ...]) -> list[str]:

@@ -138,7 +138,7 @@ def parse_quantity(text: str, unit: str) -> float:
         ValueError: not a positive number with this unit.
     """
     prefixes, example = _QUANTITIES[unit]
-    match = re.fullmatch(rf"\s*{_NUMBER}\s*([{''.join(prefixes)}]?)({unit}?)\s*", text)
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*([{''.join(prefixes)}]?)((?:{unit})?)\s*", text)
     if match is None or (match[3] and not match[4] and unit):
         raise ValueError(f"expected a quantity such as {example}, got {text!r}")
     return _positive(float(match[1] + match[2]) * prefixes[match[3]], text, f"a quantity such as {example}")

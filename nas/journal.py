@@ -132,7 +132,10 @@ def _open_study(storage: BaseStorage | Path, name: str, problem: Problem) -> opt
     metrics = [o.metric for o in problem.objectives]
     try:
         backend = _file_storage(storage) if isinstance(storage, Path) else storage
-        study = optuna.create_study(storage=backend, study_name=name, directions=directions, load_if_exists=True)
+        if name in optuna.get_all_study_names(backend):  # reading alone writes nothing
+            study = optuna.load_study(storage=backend, study_name=name)
+        else:
+            study = optuna.create_study(storage=backend, study_name=name, directions=directions, load_if_exists=True)
     except (ValueError, KeyError, TypeError) as error:  # of lines that are not Optuna's
         raise ValueError(f"{storage} is not a journal ({error}): use another folder") from error
     found = ([d.name.lower() for d in study.directions], study.metric_names or metrics)

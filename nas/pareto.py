@@ -29,9 +29,7 @@ def front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
 def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
     """The volume dominated by `costs` (n, m) up to the reference point (m,); rows beyond it add nothing."""
-    inside = np.asarray(costs, dtype=float)
-    inside = inside[(inside < reference).all(axis=1)] if len(inside) else inside
-    return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
+    return float(moocore.hypervolume(np.asarray(costs, dtype=float), ref=reference)) if len(costs) else 0.0
 
 
 def shared_box(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -79,7 +79,7 @@ class BlockTable:
         seconds: measured times of isolated blocks by (structure, precision).
         models: for blocks that were not measured, by precision.
         correction: the seven coefficients (t0, α and β per precision, γ, δ).
-        relative_std: of the network predictions on the networks they were fitted on.
+        relative_std: of the network predictions, each network left out of the fit in turn.
     """
 
     seconds: Mapping[tuple[str, str], float]
@@ -129,7 +129,10 @@ class BlockTable:
         free = np.array([False, False, True, False, True, False, False])  # a block may cost less than on its own
         fitted = lsq_linear(rows * _WIDTH, goal, bounds=(np.where(free, -np.inf, 0.0), np.inf))
         correction = fitted.x * _WIDTH
-        residual = terms @ correction / seconds - 1
+        # A point's residual, had it been left out, is its residual over 1 - leverage.
+        q, _ = np.linalg.qr((rows * _WIDTH)[:, fitted.active_mask == 0])
+        leverage = (q[: len(seconds)] ** 2).sum(axis=1)
+        residual = (terms @ correction / seconds - 1) / (1 - leverage)
         return replace(self, correction=correction, relative_std=float(np.sqrt(np.mean(residual**2))))
 
 
@@ -151,6 +154,7 @@ def fit_block_table(measured: Sequence[tuple[TracedBlock, str, float]]) -> Block
     models = {}
     for precision in dict.fromkeys(p for _, p, _ in measured):
         rows = [(b, t) for b, p, t in measured if p == precision]
+        rows.sort(key=lambda row: (row[0].structure, row[1]))  # likelihood is flat: its maximum shifts with the order
         models[precision] = _fit_block_model([b for b, _ in rows], np.array([t for _, t in rows]))
     medians = {key: statistics.median(found) for key, found in times.items()}
     return BlockTable(medians, models, _PRIOR.copy(), float("nan"))

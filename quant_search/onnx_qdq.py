@@ -72,10 +72,12 @@ def quantize(model: onnx.ModelProto, nodes: Sequence[str], ranges: TensorsData) 
     """
     quantizable = [node.name for node in model.graph.node if node.name in set(nodes) and node.op_type in OPERATORS]
     if not quantizable:
-        return model
+        result = onnx.ModelProto()
+        result.CopyFrom(model)
+        return result
     with _quiet():
         quantizer = QDQQuantizer(
-            onnx.shape_inference.infer_shapes(model),
+            onnx.shape_inference.infer_shapes(model),  # a copy, which the quantizer changes
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
@@ -87,5 +89,7 @@ def quantize(model: onnx.ModelProto, nodes: Sequence[str], ranges: TensorsData) 
             extra_options={},
         )
         quantizer.quantize_model()
-    result: onnx.ModelProto = quantizer.model.model
+        quantizer.model.topological_sort()  # the new nodes stand at the end, where ONNX does not allow them
+    result = quantizer.model.model
+    del result.graph.value_info[:]  # inferred for the quantizer; the file does without
     return result

@@ -53,9 +53,12 @@ class Preset:
 
 
 def _tiny_resolutions(native: int) -> tuple[int, ...]:
-    """Small images gain from being enlarged; larger ones may be shrunk, but not below 16 pixels."""
-    enlarged, shrunk = (native, 3 * native // 2, 2 * native), (native // 2, 3 * native // 4, native)
-    return tuple(dict.fromkeys(enlarged if native <= 16 else (max(16, size) for size in shrunk)))
+    """Up to 16 pixels, images may also be enlarged; larger ones may be shrunk, but not below 16 pixels."""
+    if native <= 16:
+        sizes = (max(1, 3 * native // 4), native, 3 * native // 2)
+    else:
+        sizes = (max(16, native // 2), max(16, 3 * native // 4), native)
+    return tuple(dict.fromkeys(sizes))
 
 
 def _mobile_resolutions(native: int) -> tuple[int, ...]:

@@ -75,6 +75,8 @@ def inherited_accuracy(
 ) -> float:
     """Validation accuracy of the subnet `arch` with the supernet's weights, calibrated on `images` training images."""
     plain = extract(network, arch)
+    if _device(plain).type == "cpu":  # a third faster there
+        plain.to(memory_format=torch.channels_last)
     calibrate_(plain, calibration_images(dataset, images), batch)
     return accuracy(plain, dataset.x_val, dataset.y_val, batch)
 

@@ -28,8 +28,6 @@ from supernet.distill import distillation_loss, label_loss
 from supernet.recipe import Recipe
 from supernet.sampling import sandwich
 
-_DEFAULT_SHIFT = 8
-"""An eighth of the image's side, the usual 4 of 32 pixels."""
 _EMA_POWER = 2 / 3
 
 
@@ -62,7 +60,7 @@ class Learner:
             network.to(memory_format=torch.channels_last)
         self.x = torch.from_numpy(dataset.x_train).to(self.device)
         self.y = torch.from_numpy(dataset.y_train).to(self.device)
-        self.shift = min(self.x.shape[2:]) // _DEFAULT_SHIFT if recipe.shift is None else recipe.shift
+        self.shift = default_shift(min(dataset.image_shape[1:])) if recipe.shift is None else recipe.shift
         self.optimizer = create_optimizer_v2(
             network, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
         )
@@ -176,6 +174,11 @@ class Learner:
             f"use a lower lr (now {self.recipe.lr:g}), a longer warmup (now {self.recipe.warmup:g}) "
             f"or a smaller clip (now {self.recipe.clip})"
         )
+
+
+def default_shift(side: int) -> int:
+    """Largest random shift in pixels of images with this shorter side: the usual 4 of 32, none below 16."""
+    return side // 8 if side >= 16 else 0
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total_steps: int) -> CosineLRScheduler:

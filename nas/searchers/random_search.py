@@ -9,7 +9,7 @@ import numpy as np
 from nas.objectives import Evaluation
 from search_spaces.space import INDEX, SearchSpace
 
-_ATTEMPTS = 20  # draws per architecture, after which what is left of a small space is listed
+_MISSES = 200  # known architectures drawn in a row, after which what is left of a small space is listed
 _LISTED = 10_000  # architectures, up to which a space is small; a larger one then counts as used up
 
 
@@ -33,13 +33,14 @@ class RandomSearch:
 def fresh_rows(space: SearchSpace, n: int, rng: np.random.Generator, asked: set[tuple[int, ...]]) -> np.ndarray:
     """Draws up to n architectures (≤ n, d) that are not in `asked`, and adds them to it."""
     rows: list[tuple[int, ...]] = []
-    for _ in range(_ATTEMPTS * n):
-        if len(rows) == n:
-            break
+    misses = 0
+    while len(rows) < n and misses < _MISSES:
         row = tuple(space.sample(1, rng)[0].tolist())  # one by one: asking in pieces draws the same
+        misses += 1
         if row not in asked:
             asked.add(row)
             rows.append(row)
+            misses = 0
     if len(rows) < n and space.size <= _LISTED:
         left = [arch.indices for arch in space.enumerate() if arch.indices not in asked]
         rows += [left[i] for i in rng.permutation(len(left))[: n - len(rows)]]

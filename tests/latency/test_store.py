@@ -1,5 +1,8 @@
+import contextlib
 import dataclasses
 import errno
+import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -59,6 +62,32 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path, junk):
     assert (tmp_path / "store").read_bytes() == junk
 
 
+def test_a_file_damaged_in_the_middle_is_named_when_it_is_read(tmp_path):
+    with MeasurementStore(tmp_path / "store") as store:
+        each = [dataclasses.replace(ONE, subject=f"{i:04}") for i in range(300)]
+        for m in each:
+            store.put(m)
+    content = (tmp_path / "store").read_bytes()
+    assert len(content) > 10 * 4096
+    (tmp_path / "store").write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+    def read():
+        with MeasurementStore(tmp_path / "store") as store:
+            return [get(store, m) for m in each]
+
+    with pytest.raises(ValueError, match=r"store .*is damaged.*move or delete"):
+        read()
+
+
+def test_a_table_of_another_program_is_no_store(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "store")) as other:
+        other.execute("CREATE TABLE measurements (time REAL, value REAL)")
+    with MeasurementStore(tmp_path / "store") as store:
+        for use in (lambda: get(store, ONE), lambda: store.put(ONE)):
+            with pytest.raises(ValueError, match="is damaged or no store"):
+                use()
+
+
 def test_a_damaged_record_is_named_too(tmp_path):
     with MeasurementStore(tmp_path / "store") as store:
         store.put(ONE)
@@ -77,6 +106,24 @@ def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path):
             store.put(large)
         assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(store.path)
         assert get(store, ONE) == ONE
+
+
+def test_a_store_that_cannot_be_written_says_so_and_can_be_read(tmp_path):
+    with MeasurementStore(tmp_path / "store") as store:
+        store.put(ONE)
+        store._connection.execute("PRAGMA query_only = 1")
+        with pytest.raises(OSError, match="cannot be written; point HWNAS_CACHE") as caught:
+            store.put(TWO)
+        assert caught.value.errno == errno.EACCES and get(store, ONE) == ONE
+
+
+@pytest.mark.parametrize("inside", ["store", "new/store"])
+def test_a_read_only_folder_is_an_os_error_that_names_it(tmp_path, inside):
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write anywhere")
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+        MeasurementStore(tmp_path / inside)
 
 
 def test_a_place_that_cannot_be_opened_is_an_os_error(tmp_path):

@@ -1,6 +1,7 @@
 import itertools
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,13 @@ def test_calls_per_sample_come_from_the_warm_call():
     clock = FakeClock()
     t = measure(clock.call(64, 1), clock=clock, max_samples=10, shortest_sample_s=64 * TICK_S)
     assert t.calls_per_sample == 64
+
+
+def test_a_call_that_warms_to_nothing_is_counted_anew():
+    clock = FakeClock()
+    warm = [100] + [0] * 6 + [1]  # found at the first call, then two windows below a step of the clock
+    t = measure(clock.call(*warm), clock=clock, max_samples=10, shortest_sample_s=64 * TICK_S)
+    assert t.calls_per_sample == 64 and t.median_s == TICK_S
 
 
 def test_a_sample_lasts_100_steps_of_the_clock():
@@ -167,6 +175,22 @@ def test_unequal_groups_are_resampled_whole():
     # Every resample is all ones, all twos, or three ones and a two (or the other way round): never beyond.
     low, high = timing([1, 1, 1, 2], (3, 1)).ci95_s()
     assert (low, high) == (1.0, 2.0)
+
+
+def test_many_samples_are_resampled_in_little_memory():
+    t = timing(np.random.default_rng(0).normal(10, 1, 10_000).tolist(), (5_000, 5_000))
+    tracemalloc.start()
+    low, high = t.ci95_s()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 9.9 < low < 10.0 < high < 10.1 and peak < 100e6
+
+
+def test_resampling_in_parts_changes_nothing(monkeypatch):
+    t = timing(np.random.default_rng(0).normal(10, 1, 30), (10, 15, 5))
+    whole = t.ci95_s()
+    monkeypatch.setattr("latency.timing._DRAWN_AT_ONCE", 100)
+    assert t.ci95_s() == whole
 
 
 def test_a_against_a_says_no_difference():

@@ -253,7 +253,7 @@ def test_bounds_that_nothing_meets_bring_the_violation_down(name):
             0,
             initial=12,
             generations=8,
-            population=20,
+            population=60,
         ),
     }
     violations = [e.violation for e in told(search(searchers[name], space, 96, 12, never))]

@@ -14,7 +14,7 @@ from supernet.data import Dataset
 from supernet.recipe import Recipe
 from supernet.train import TrainState, train_supernet
 
-RECIPE = Recipe(epochs=5, batch=16, lr=0.05, evaluations=2, erase=0.2, mixup=0.2)
+RECIPE = Recipe(epochs=5, batch=16, lr=0.05, optimizer="sgd", shift=1, evaluations=2, erase=0.2, mixup=0.2)
 
 
 class SmallNet(Network):

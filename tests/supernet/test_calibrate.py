@@ -38,7 +38,7 @@ def test_means_are_exact_for_uneven_batches(batch):
 
 def test_weights_momentum_and_old_statistics_do_not_matter():
     net, worn = two_norms(), two_norms()
-    worn[0].running_mean.fill_(99.0)
+    worn[0].running_mean.fill_(float("nan"))
     worn.train()
     before = {name: p.clone() for name, p in net.named_parameters()}
     calibrate_(net, X)

@@ -3,9 +3,10 @@ import torch
 from small_supernet import RECIPE, same, small_dataset, small_net, weights
 
 from search_spaces.network import find_space, run
+from supernet.batches import batch_indices
 from supernet.catalog import OPTIMIZERS
 from supernet.distill import distillation_loss, label_loss
-from supernet.learner import Learner, TrainingDiverged
+from supernet.learner import Learner, TrainingDiverged, default_shift
 from supernet.recipe import Recipe
 
 DATA = small_dataset()
@@ -60,8 +61,8 @@ def test_no_decay_on_norms_and_biases():
 def test_gradient_is_the_sum_over_the_sandwich():
     """Without randoms and clipping, the first SGD step is (1 + momentum) times the sum of two gradients."""
     recipe = Recipe(
-        epochs=1, batch=40, lr=0.1, momentum=0.5, weight_decay=0.0, optimizer="sgd", randoms=0, clip=None, shift=0,
-        warmup=0.0,
+        epochs=1, batch=40, lr=0.1, momentum=0.5, weight_decay=0.0, optimizer="sgd", label_smoothing=0.1, randoms=0,
+        clip=None, shift=0, warmup=0.0,
     )  # fmt: skip
     data = small_dataset()
     net, slow = small_net().eval(), small_net().train()
@@ -80,11 +81,20 @@ def test_gradient_is_the_sum_over_the_sandwich():
 def test_divergence_is_named_and_changes_no_weight():
     subject = learner()
     subject.step(0)
-    subject.x[:] = float("nan")
+    subject.x = subject.x * float("nan")
     before = weights(subject.network)
     with pytest.raises(TrainingDiverged, match=r"at step 1: the loss is nan with learning rate .*use a lower lr"):
         subject.step(1)
     assert same(before, weights(subject.network))
+
+
+def test_each_step_has_its_own_batch():
+    subject = learner()
+    subject.x = subject.x.clone()
+    subject.x[batch_indices(len(DATA.y_train), RECIPE.batch, RECIPE.seed, 1)] = float("nan")
+    subject.step(0)
+    with pytest.raises(TrainingDiverged, match="at step 1"):
+        subject.step(1)
 
 
 def test_another_network_is_refused():
@@ -101,3 +111,7 @@ def test_weights_that_are_not_finite_are_never_kept(bad):
     subject.network.classifier.bias.data[1] = float(bad)
     with pytest.raises(TrainingDiverged, match=f"at step 3: the largest weight is {bad}"):
         subject.check_weights(3)
+
+
+def test_small_images_are_not_shifted_by_default():
+    assert [default_shift(side) for side in (8, 15, 16, 32, 224)] == [0, 0, 2, 4, 28]

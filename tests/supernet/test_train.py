@@ -80,6 +80,18 @@ def test_resumed_equals_uninterrupted(step, straight, tmp_path):
     assert timeless(history) == timeless(straight[1])
 
 
+def test_mean_loss_since_the_entry_before_survives_a_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr("supernet.plan._ENTRIES", 3)
+    losses = []
+    straight = train_supernet(small_net(), small_dataset(), RECIPE, None, lambda state: losses.append(state.loss))
+    assert [entry.step for entry in straight.entries] == [0, 3, 5, 6, 9, 10]
+    assert straight.entries[4].loss == sum(losses[6:9]) / 3
+    with pytest.raises(Stop):
+        train_supernet(small_net(), small_dataset(), RECIPE, tmp_path, stop_after(8), checkpoint_every_s=0.0)
+    resumed = train_supernet(small_net(), small_dataset(), RECIPE, tmp_path)
+    assert timeless(resumed) == timeless(straight)
+
+
 def test_killed_process_resumes_to_the_bit(straight, tmp_path):
     command = [sys.executable, small_supernet.__file__, str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}

@@ -1,0 +1,40 @@
+"""Decodes the benchmark's CIFAR-10 JPEGs, once, into an .npz that `nas search --data FILE.npz` takes.
+
+python -m experiments.decode_images --out cifar10.npz [--data DIR] [--train N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def decode(file: Path, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 32, 32, 3) uint8 and labels (n,) of one file of JPEG bytes; the first `limit` of them."""
+    content = np.load(file)
+    prefix, offset, body = content["prefix"].tobytes(), content["offset"], content["body"].tobytes()
+    n = min(limit or len(offset), len(offset) - 1)
+    jpegs = (prefix + body[offset[i] : offset[i + 1]] for i in range(n))
+    images = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in jpegs])
+    return images, content["label"][:n].astype(np.int64)
+
+
+def main() -> None:
+    """Decodes both splits."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--train", type=int, help="only the first N training images")
+    arguments = parser.parse_args()
+    x_train, y_train = decode(arguments.data / "cifar10_jpg_train.npz", arguments.train)
+    x_test, y_test = decode(arguments.data / "cifar10_jpg_test.npz")
+    np.savez(arguments.out, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    print(f"{arguments.out}: {len(x_train)} training and {len(x_test)} test images")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from latency import harness
+from latency.device import fingerprint, parse_device
+from latency.harness import CAREFUL, QUICK, Effort, measure_models
+from latency.lowering import to_onnx
+from latency.measurement import subject_of
+from latency.store import MeasurementStore
+
+CPU = parse_device("cpu")
+EFFORT = Effort(rounds=2, samples=3, sample_s=1e-5)
+
+
+def model(width):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return to_onnx(net, (3, 4, 4)).SerializeToString()
+
+
+@pytest.fixture
+def store(tmp_path):
+    with MeasurementStore(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The models of the sessions that are opened."""
+    models = []
+
+    def spied(model, device, original=harness.open_session):
+        models.append(model)
+        return original(model, device)
+
+    monkeypatch.setattr(harness, "open_session", spied)
+    return models
+
+
+def test_measurements_come_in_the_order_of_the_models():
+    a, b = model(2), model(3)
+    measured = measure_models([a, b, a], CPU, EFFORT)
+    assert [m.subject for m in measured] == [subject_of(a), subject_of(b), subject_of(a)] and measured[0] is measured[2]
+    for m in measured:
+        assert m.timing.groups == (3, 3) and len(m.timing.samples_s) == 6
+        assert m.device == "cpu" and m.fingerprint == fingerprint(CPU)
+        assert dict(m.settings) == {"batch": 1, "rounds": 2, "samples": 3, "sample_s": 1e-5}
+
+
+def test_what_the_store_has_is_not_measured_again(store, opened):
+    a, b = model(2), model(3)
+    first = measure_models([a], CPU, EFFORT, store)
+    assert opened == [a, a]  # a fresh session each round
+    both = measure_models([b, a], CPU, EFFORT, store)
+    assert opened == [a, a, b, b] and both[1] == first[0]
+    assert measure_models([a, b], CPU, EFFORT, store) == both[::-1] and len(opened) == 4
+
+
+def test_another_effort_or_device_is_another_measurement(store, opened):
+    a = model(2)
+    measure_models([a], CPU, EFFORT, store)
+    measure_models([a], CPU, dataclasses.replace(EFFORT, samples=4), store)
+    measure_models([a], dataclasses.replace(CPU, threads=2), EFFORT, store)
+    assert len(opened) == 6
+    assert QUICK.rounds < CAREFUL.rounds
+
+
+def test_sessions_are_opened_in_alternating_order(opened):
+    a, b = model(2), model(3)
+    measure_models([a, b], CPU, EFFORT)
+    assert opened == [a, b, b, a]
+
+
+def test_a_model_that_does_not_load_is_refused_and_nothing_stored(store):
+    a = model(2)
+    with pytest.raises(ValueError, match="cannot open"):
+        measure_models([a, b"junk"], CPU, EFFORT, store)
+    settings = measure_models([a], CPU, EFFORT)[0].settings
+    assert store.get(subject_of(a), fingerprint(CPU), settings) is None
+
+
+def test_no_models_no_measurements(store):
+    assert measure_models([], CPU, EFFORT, store) == []

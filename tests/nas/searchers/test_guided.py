@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from nas.objectives import Bound, Problem, minimize
+from nas.searchers.guided import GuidedSearch, _spread
+from nas.searchers.random_search import RandomSearch
+from search_spaces.space import Architecture, SearchSpace
+from search_spaces.value import Choice
+
+SPACE = SearchSpace("s", [Choice(f"c{j}", (0, 1, 2, 3)) for j in range(6)])
+PROBLEM = Problem((minimize("a"), minimize("b")))
+
+
+def model(rows):
+    """The front: all indices at 0 but for the first choice."""
+    return np.column_stack([rows[:, 0] + rows[:, 1:].sum(axis=1), 3 - rows[:, 0] + rows[:, 1:].sum(axis=1)]), np.zeros(
+        len(rows)
+    )
+
+
+def evaluate(rows, problem=PROBLEM):
+    return [
+        problem.evaluation(Architecture(SPACE, tuple(row)), {"a": a, "b": b}, "verified")
+        for row, (a, b) in zip(rows.tolist(), model(rows)[0], strict=True)
+    ]
+
+
+def guided(fit=lambda _: model, initial=8):
+    return GuidedSearch(SPACE, fit, 2, 0, initial, generations=20, population=40)
+
+
+def test_the_initial_architectures_are_those_of_random_search():
+    searcher, chance = guided(), RandomSearch(SPACE, 0)
+    pieces = []
+    for n in (5, 5):
+        pieces.append(searcher.ask(n))
+        searcher.tell(evaluate(pieces[-1]))
+    assert [len(p) for p in pieces] == [5, 3]
+    assert np.array_equal(np.concatenate(pieces), chance.ask(8))
+
+
+def test_then_come_the_best_by_prediction():
+    searcher = guided()
+    searcher.tell(evaluate(searcher.ask(8)))
+    assert {tuple(row) for row in searcher.ask(4).tolist()} == {(i, 0, 0, 0, 0, 0) for i in range(4)}
+
+
+def test_the_model_is_fitted_on_everything_told():
+    seen = []
+    searcher = guided(lambda found: seen.append(list(found)) or model)
+    first = evaluate(searcher.ask(8))
+    searcher.tell(first)
+    second = evaluate(searcher.ask(3))
+    searcher.tell(second)
+    searcher.ask(3)
+    assert seen == [first, first + second]
+
+
+def test_random_ones_are_asked_until_one_succeeds():
+    called = []
+    searcher = guided(lambda found: called.append(1) or model)
+    rows = [searcher.ask(8)]
+    searcher.tell([])
+    rows.append(searcher.ask(8))
+    assert not called and len(rows[1]) == 1
+    searcher.tell(evaluate(rows[1]))
+    searcher.ask(4)
+    assert called
+
+
+def test_infeasible_predictions_are_asked_by_violation():
+    def strict(rows):
+        costs, _ = model(rows)
+        return costs, 1.0 + rows.sum(axis=1)
+
+    tight = Problem(PROBLEM.objectives, (Bound("a", 0.5), Bound("b", 0.5)))
+    searcher = guided(lambda _: strict)
+    searcher.tell(evaluate(searcher.ask(8), tight))
+    rows = searcher.ask(5)
+    assert sorted(rows.sum(axis=1).tolist()) == [0, 1, 1, 1, 1]
+
+
+def test_a_model_that_predicts_no_numbers_is_refused():
+    searcher = guided(lambda _: lambda rows: (np.full((len(rows), 2), np.nan), np.zeros(len(rows))))
+    searcher.tell(evaluate(searcher.ask(8)))
+    with pytest.raises(ValueError, match="finite costs"):
+        searcher.ask(4)
+
+
+def test_spread_takes_the_largest_gain_first_and_near_misses_last():
+    known = np.array([[0.0, 10.0], [10.0, 0.0]])
+    costs = np.array([[9.0, 9.0], [5.0, 5.0], [2.0, 8.0], [11.0, 11.0]])
+    assert _spread(costs, known, 4) == [1, 2, 0, 3]
+    assert set(_spread(costs, np.zeros((0, 2)), 2)) == {1, 2}
+
+
+def test_spread_of_costs_without_any_spread():
+    same = np.full((3, 2), 1e6)
+    assert sorted(_spread(same, same[:1], 2)) == [0, 1]

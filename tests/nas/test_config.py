@@ -1,0 +1,313 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.config import (
+    FILE,
+    Settings,
+    default_folder,
+    first_line,
+    open_folder,
+    parse_duration,
+    parse_quantity,
+    read_settings,
+)
+from nas.objectives import Bound, maximize, minimize
+
+LAW = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+ROOT = Path(__file__).parents[2]
+
+# One other value for each setting.
+OTHER = {
+    "space": "models:Net",
+    "preset": "tiny",
+    "data": "images",
+    "data_fingerprint": "abc",
+    "image_size": 32,
+    "device": "cpu:2",
+    "precisions": ("fp32",),
+    "searcher": "random",
+    "seed": 1,
+    "budget_s": 60.0,
+    "epochs": 3,
+    "batch": 16,
+    "lr": 0.1,
+    "evaluations": 12,
+    "baselines": False,
+    "max_latency_s": 0.002,
+    "max_size_bytes": 1e6,
+    "max_macs": 3e7,
+    "min_accuracy": 0.9,
+}
+
+
+# -- quantities --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "value"),
+    [
+        ("2ms", "s", 0.002),
+        (" 2 ms ", "s", 0.002),
+        ("150us", "s", 150e-6),
+        ("150\N{MICRO SIGN}s", "s", 150e-6),
+        ("150\N{GREEK SMALL LETTER MU}s", "s", 150e-6),
+        ("80ns", "s", 80e-9),
+        ("1.5s", "s", 1.5),
+        (".5s", "s", 0.5),
+        ("2.", "s", 2.0),
+        ("0.002", "s", 0.002),
+        ("2e-3", "s", 0.002),
+        ("2E-3s", "s", 0.002),
+        ("1MB", "B", 1e6),
+        ("500kB", "B", 5e5),
+        ("500KB", "B", 5e5),
+        ("2GB", "B", 2e9),
+        ("1000000", "B", 1e6),
+        ("1e+6", "B", 1e6),
+        ("30M", "", 3e7),
+        ("1.5G", "", 1.5e9),
+        ("400k", "", 4e5),
+        ("2T", "", 2e12),
+        ("12345", "", 12345.0),
+    ],
+)
+def test_quantities(text, unit, value):
+    assert parse_quantity(text, unit) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        (text, unit)
+        for unit, texts in {
+            "s": ["2m", "2k", "2kB", "2Ms", "2 m s", "1h", "5min"],  # 2m: minutes or a thousandth?
+            "B": ["1M", "1k", "1mB", "1MiB", "1mb", "1MS", "1b"],
+            "": ["30m", "30u", "30MB", "30 M B", "30Ms"],
+        }.items()
+        for text in [
+            *texts,
+            "",
+            " ",
+            "ms",
+            "fast",
+            "-2",
+            "-2ms",
+            "0",
+            "0.0",
+            "1..2",
+            ".",
+            "1,5",
+            "1e999",
+            "nan",
+            "inf",
+            "1e-999",
+        ]
+    ],
+)
+def test_what_is_no_quantity_is_refused_with_an_example(text, unit):
+    example = {"s": "2ms", "B": "1MB", "": "30M"}[unit]
+    with pytest.raises(ValueError, match=f"expected a quantity such as {example}") as caught:
+        parse_quantity(text, unit)
+    assert str(caught.value).endswith(f"got {text!r}")
+
+
+@LAW
+@given(
+    st.floats(1e-3, 1e5),
+    st.sampled_from(
+        [(p, "s", f) for p, f in {"": 1, "m": 1e-3, "u": 1e-6, "n": 1e-9}.items()]
+        + [(p, u, f) for u in ("B", "") for p, f in {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}.items()]
+    ),
+    st.sampled_from(["", " ", "  "]),
+)
+def test_quantities_are_read_back(number, kind, space):
+    prefix, unit, factor = kind
+    assert parse_quantity(f"{space}{number!r}{space}{prefix}{unit}{space}", unit) == pytest.approx(number * factor)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("90", 90), ("4m", 240), ("4min", 240), ("1.5h", 5400), (" 2 m ", 120), ("1e2s", 100), (".5h", 1800)],
+)
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "m", "4d", "4ms", "-4m", "0", "0m", "soon", "1:30", "4m30s", "..m", "1e999h", "nan", "4 minutes"]
+)
+def test_what_is_no_duration_is_refused_with_an_example(text):
+    with pytest.raises(ValueError, match="expected a duration such as 90s, 4m or 1h") as caught:
+        parse_duration(text)
+    assert str(caught.value).endswith(f"got {text!r}")
+
+
+@LAW
+@given(st.floats(1e-3, 1e5), st.sampled_from([("", 1), ("s", 1), ("m", 60), ("min", 60), ("h", 3600)]))
+def test_durations_are_read_back(number, kind):
+    unit, factor = kind
+    assert parse_duration(f"{number!r}{unit}") == pytest.approx(number * factor)
+
+
+@LAW
+@given(st.text(max_size=12))
+def test_any_text_is_a_quantity_or_a_one_line_error(text):
+    for parse in (parse_duration, *(lambda t, u=u: parse_quantity(t, u) for u in ("s", "B", ""))):
+        try:
+            assert parse(text) > 0
+        except ValueError as error:
+            assert str(error).isprintable()
+            assert "expected" in str(error) and "got" in str(error)
+
+
+# -- settings ----------------------------------------------------------------------------------------
+
+
+def test_every_setting_changes_the_digest_and_equal_settings_share_it():
+    assert OTHER.keys() == Settings.model_fields.keys()
+    digests = {Settings(**{name: value}).digest for name, value in OTHER.items()}
+    assert len(digests | {Settings().digest}) == len(OTHER) + 1
+    assert Settings().digest == Settings(**Settings().model_dump()).digest
+    assert Settings(precisions=["fp32", "int8"], budget_s=240).digest == Settings().digest
+
+
+def test_the_digest_is_the_same_in_another_process():
+    code = "from nas.config import Settings; print(Settings(seed=3, lr=0.1).digest)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "77"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == Settings(seed=3, lr=0.1).digest
+    assert len(done.stdout.strip()) == 8
+
+
+def test_the_problem_is_accuracy_against_latency_within_the_bounds():
+    assert Settings().problem.objectives == (maximize("val_accuracy"), minimize("latency_s"))
+    assert Settings().problem.bounds == ()
+    given = Settings(max_latency_s=0.002, max_size_bytes=1e6, max_macs=3e7, min_accuracy=0.9)
+    assert given.problem.bounds == (
+        Bound("latency_s", 0.002),
+        Bound("size_bytes", 1e6),
+        Bound("macs", 3e7),
+        Bound("val_accuracy", 0.9, at_least=True),
+    )
+
+
+@pytest.mark.parametrize("name", ["budget_s", "lr", "max_latency_s", "max_size_bytes", "max_macs", "min_accuracy"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_settings_that_make_no_sense_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=name) as caught:
+        Settings(**{name: value})
+    assert first_line(caught.value).startswith(f"{name}: Input should be ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "start"),
+    [
+        (Settings(), "mbconv-digits-cpu"),
+        (Settings(space="my.models:Net", data="/data/my images.npz", device="cpu:4"), "Net-my_images-cpu_4"),
+        (Settings(data="../../up"), "mbconv-up-cpu"),
+        (Settings(data=".."), "mbconv-..-cpu"),
+    ],
+)
+def test_the_default_folder_names_space_data_and_device(settings, start):
+    folder = default_folder(settings)
+    assert folder == Path("runs") / f"{start}-{settings.digest}"
+    assert folder.parent == Path("runs")
+
+
+# -- folders -----------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_made_once_and_found_again(tmp_path):
+    folder, given = tmp_path / "a" / "b", Settings(**OTHER)
+    assert open_folder(folder, given) is False
+    assert [path.name for path in folder.iterdir()] == [FILE]
+    assert read_settings(folder) == given
+    assert open_folder(folder, given) is True
+
+
+def test_an_empty_folder_may_be_used(tmp_path):
+    assert open_folder(tmp_path, Settings()) is False
+
+
+def test_a_run_of_other_settings_is_left_alone(tmp_path):
+    open_folder(tmp_path, Settings())
+    with pytest.raises(ValueError, match=r"holds a run with seed=0, now seed=5: name another folder with --out"):
+        open_folder(tmp_path, Settings(seed=5))
+    assert read_settings(tmp_path) == Settings()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("important")
+    with pytest.raises(ValueError, match=r"exists and holds no run: name another folder with --out"):
+        open_folder(tmp_path, Settings())
+    with pytest.raises(ValueError, match=r"exists and holds no run"):
+        open_folder(tmp_path / "thesis.tex", Settings())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_killed_while_it_wrote_its_config_is_begun_again(tmp_path):
+    (tmp_path / "config.part").write_text('{"space": "mb')
+    assert open_folder(tmp_path, Settings()) is False
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_folder_that_cannot_be_made_is_the_systems_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        open_folder(tmp_path / "file" / "run", Settings())
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() == 0, reason="the superuser may write everywhere")
+def test_an_unwritable_folder_is_the_systems_error(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        open_folder(tmp_path / "run", Settings())
+
+
+def test_reading_a_folder_without_a_run_says_what_to_give(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no run \(no config.json\): give the folder"):
+        read_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "Invalid JSON"),
+        ('{"seed": 1', "Invalid JSON"),
+        ("[1, 2]", "Input should be an object"),
+        (json.dumps({"sed": 1}), "sed: Extra inputs are not permitted, got 1"),
+        (json.dumps({"seed": "x"}), "seed: Input should be a valid integer.*, got 'x'"),
+        (json.dumps({"precisions": 8}), "precisions: Input should be a valid array, got 8"),
+        (json.dumps({"evaluations": 2}), "evaluations: Input should be greater than or equal to 4, got 2"),
+        (json.dumps({"space": ["x" * 10] * 1000}), "space: Input should be a valid string, got "),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_one_line_with_the_reason(tmp_path, content, said):
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(ValueError, match=f"config.json is not the config of a run of this version: .*{said}") as caught:
+        read_settings(tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+def test_a_config_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / FILE).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="is not the config of a run"):
+        read_settings(tmp_path)
+
+
+def test_the_gist_of_an_error_is_one_line():
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert first_line(KeyError()) == "KeyError"
