@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from latency.count import Counts, count
+from latency.count import Counts, count_
 from search_spaces.elastic import Elastic, bound, plain_copy
 from search_spaces.network import Block, extract, find_blocks, is_chain
 from search_spaces.space import Architecture
@@ -121,11 +121,8 @@ def _own_choices(modules: Sequence[nn.Module]) -> tuple[str, ...]:
 
 
 def _traced(block: Block, plain: nn.Module, shape: tuple[int, ...]) -> TracedBlock:
-    plain = plain.to("meta").eval()
-    with torch.no_grad():
-        output = tuple(plain(torch.empty(1, *shape, device="meta")).shape[1:])
-    structure = f"{plain!r}{_attributes(plain)} at {shape}"
-    return TracedBlock(block.name, structure, shape, output, count(plain, shape), block.weighted)
+    counts, output = count_(plain.cpu(), shape)
+    return TracedBlock(block.name, f"{plain!r}{_attributes(plain)} at {shape}", shape, output, counts, block.weighted)
 
 
 def _attributes(plain: nn.Module) -> str:

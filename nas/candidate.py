@@ -18,6 +18,8 @@ from search_spaces.space import Architecture
 from supernet.calibrate import calibrate_, calibration_images
 from supernet.data import Dataset
 
+RANGE_IMAGES = 128  # training images that activation ranges are taken from
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -70,4 +72,4 @@ def with_policy(
     members = tuple(m for block in blocks if policy.get(block.name) == "int8" for m in block.members)
     if not members:
         return model
-    return quantize(model, nodes_of(model, members), activation_ranges(model, images))
+    return quantize(model, nodes_of(model, members), activation_ranges(model, images[:RANGE_IMAGES]))

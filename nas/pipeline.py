@@ -50,7 +50,8 @@ from supernet.train import TrainState, train_supernet
 
 T = TypeVar("T")
 TRAINING_SHARE = 0.4  # of the time budget; the rest is profiling, evaluations and verification
-INHERITED = 64  # subnets whose accuracy is taken with the supernet's weights, before any export
+INHERITED = 64  # random subnets whose accuracy is taken with the supernet's weights, before any export
+SCALED = 8  # and evenly scaled ones, from the smallest to the largest
 _LEAST_FINALISTS = 16  # the front and what is next to it: verification may reorder them
 INHERITED_FILE = "inherited.json"
 
@@ -149,10 +150,12 @@ def _train(setup: Setup) -> History:
 
 
 def _inherit(setup: Setup) -> Inherited:
-    """Inherited accuracies of random subnets in fp32, kept in a file of the run."""
+    """Inherited accuracies of random and of scaled subnets in fp32, kept in a file of the run."""
     file = setup.folder / INHERITED_FILE
-    population = setup.space.sample(INHERITED, np.random.default_rng([setup.settings.seed, 3]))
-    archs = [uniform(setup.space.row(row), "fp32") for row in population]
+    space = setup.space
+    population = space.sample(INHERITED, np.random.default_rng([setup.settings.seed, 3]))
+    scaled = [space.scaled(step / (SCALED - 1)) for step in range(SCALED)]
+    archs = [uniform(arch, "fp32") for arch in (*map(space.row, population), *scaled)]
     found: list[float] = json.loads(file.read_text()) if file.exists() else []
     with setup.reporter.stage("inherit", len(archs)) as stage:
         stage.advance(len(found))
@@ -222,11 +225,12 @@ class _Watched:
 
 
 def _searchers(setup: Setup, watched: _Watched) -> dict[str, Searcher]:
-    """The search and, if wanted, its baselines; random search begins with the same architectures as the search."""
+    """The search and, if wanted, its baselines; random search begins with random architectures of the search."""
     settings, space = setup.settings, setup.space
     first = max(4, settings.evaluations // 3)
+    corners = np.array([uniform(arch, "fp32").indices for arch in (space.smallest(), space.largest())])
     makers: dict[str, Callable[[], Searcher]] = {
-        "guided": lambda: GuidedSearch(space, watched.fit, 2, settings.seed, first),
+        "guided": lambda: GuidedSearch(space, watched.fit, 2, settings.seed, first, corners),
         "nsga2": lambda: NSGA2(space, 2, settings.seed, population=first),
         "random": lambda: RandomSearch(space, settings.seed),
     }

@@ -77,7 +77,7 @@ def quantize(model: onnx.ModelProto, nodes: Sequence[str], ranges: TensorsData) 
         return result
     with _quiet():
         quantizer = QDQQuantizer(
-            onnx.shape_inference.infer_shapes(model),  # a copy, which the quantizer changes
+            onnx.shape_inference.infer_shapes(model),
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,

@@ -23,7 +23,8 @@ class GuidedSearch:
 
     Args:
         fit: from all evaluations told so far to a cost model.
-        initial: how many random architectures come before the first fit.
+        initial: how many architectures come before the first fit: the anchors, then random ones.
+        anchors: architectures (n, d) to begin with, such as the space's corners: models extrapolate badly.
         generations: of the inner NSGA-II, whose population is `population`.
     """
 
@@ -34,7 +35,8 @@ class GuidedSearch:
         objectives: int,
         seed: int,
         initial: int,
-        generations: int = 40,
+        anchors: np.ndarray | None = None,
+        generations: int = 25,
         population: int = 100,
     ) -> None:
         self._space, self._fit, self._objectives = space, fit, objectives
@@ -44,9 +46,14 @@ class GuidedSearch:
         self._asked: set[tuple[int, ...]] = set()
         self._told: list[Evaluation] = []
         self._round = 0
+        self._anchors: list[tuple[int, ...]] = (
+            [] if anchors is None else list(dict.fromkeys(map(tuple, anchors.tolist())))
+        )
 
     def ask(self, n: int) -> np.ndarray:
-        """The next architectures (≤ n, d): random ones up to `initial`, then the best by prediction."""
+        """The next architectures (≤ n, d): anchors and random ones up to `initial`, then the best by prediction."""
+        if self._anchors:
+            return self._open(n)
         missing = self._initial - len(self._asked)
         if missing > 0 or not self._told:
             return fresh_rows(self._space, min(n, max(missing, 1)), self._rng, self._asked)
@@ -56,6 +63,14 @@ class GuidedSearch:
         if len(rows) < n:
             rows = np.concatenate([rows, fresh_rows(self._space, n - len(rows), self._rng, self._asked)])
         return rows
+
+    def _open(self, n: int) -> np.ndarray:
+        """The next anchors (≤ n, d), and random architectures with the last of them."""
+        now, self._anchors = self._anchors[:n], self._anchors[n:]
+        self._asked.update(now)
+        more = max(0, min(n, self._initial) - len(now))
+        fresh = fresh_rows(self._space, more, self._rng, self._asked)
+        return np.concatenate([np.array(now, dtype=INDEX), fresh])
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Takes evaluations to fit on."""

@@ -122,15 +122,15 @@ class Functional(nn.Module):
     def forward(self, x):
         x = self.act(self.first(x))
         y = self.act(self.second(x))
-        y = self.third(self.third(F.relu(y)))
+        y = self.second(self.third(F.relu(y)))
         return self.fc(torch.flatten(F.adaptive_avg_pool2d(x + y, 1), 1))
 
 
 def test_what_no_module_stands_for_goes_with_the_node_before_it():
     model = to_onnx(Functional(), (3, 6, 6))
     assert [node.name for node in model.graph.node] == [
-        "/first/Conv", "/act/Relu", "/second/Conv", "/second/Relu", "/second/Relu_1", "/third/Conv", "/third/Conv_1",
-        "/third/Add", "/third/GlobalAveragePool", "/third/Flatten", "/fc/Gemm",
+        "/first/Conv", "/act/Relu", "/second/Conv", "/second/Relu", "/second/Relu_1", "/third/Conv", "/second/Conv_1",
+        "/second/Add", "/second/GlobalAveragePool", "/second/Flatten", "/fc/Gemm",
     ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 import os
 import time
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import optuna
@@ -45,6 +45,15 @@ class Bench:
         if error is not None:
             raise error
         return metrics(arch)
+
+
+class Immediate(Executor):
+    """Has done everything when it is asked for the first result."""
+
+    def submit(self, fn, /, *args):
+        future = Future()
+        future.set_result(fn(*args))
+        return future
 
 
 def metrics(arch):
@@ -203,6 +212,24 @@ def test_an_interrupt_while_others_wait_cancels_them():
     with pytest.raises(KeyboardInterrupt):
         loop(Listed(), bench, budget=250, batch=250, on_evaluation=interrupt)
     assert len(bench.archs) < 200
+
+
+def test_what_is_done_is_recorded_before_anything_else_happens():
+    def interrupt(evaluation):
+        raise KeyboardInterrupt
+
+    journal = new_journal()
+    with pytest.raises(KeyboardInterrupt):
+        loop(Listed(), Bench(), journal, executor=Immediate(), on_evaluation=interrupt)
+    assert len(journal) == 6
+
+
+def test_what_another_process_has_recorded_meanwhile_is_not_measured(tmp_path):
+    journal, other = (new_journal(tmp_path / "journal.log") for _ in range(2))
+    expected = loop(Listed(), Bench(), other, budget=5)
+    bench = Bench()
+    assert loop(Listed(), bench, journal, budget=5) == expected
+    assert bench.archs == []
 
 
 @pytest.mark.parametrize("error", [TypeError("bug"), KeyError("bug"), OSError("disk full"), MemoryError()])

@@ -87,4 +87,6 @@ def test_costs_of_many_refuse_what_is_no_number():
     with pytest.raises(ValueError, match="finite, got others for accuracy"):
         Problem((maximize("accuracy"),)).costs({"accuracy": np.array([1.0, np.inf])})
     with pytest.raises(ValueError, match="finite, got others for macs"):
-        Problem((maximize("accuracy"),), (Bound("macs", 1.0),)).costs({"accuracy": np.ones(1), "macs": [np.nan]})
+        Problem((maximize("accuracy"),), (Bound("macs", 1.0),)).costs(
+            {"accuracy": np.ones(1), "macs": np.array([np.nan])}
+        )

@@ -24,6 +24,9 @@ MODULE = """
             self.hidden = nas.Linear(in_channels * image_size**2, width)
             self.classifier = nas.Linear(width, num_classes, bias=bias)
 
+    class Other:
+        pass
+
     helper = 3
 """
 
@@ -184,6 +187,7 @@ def test_images_must_be_square():
         ("spec_models:Nett", r"module 'spec_models' has no 'Nett' \(did you mean 'Net'\?\)"),
         ("spec_models:", "module 'spec_models' has no ''"),
         ("spec_models:helper", "'spec_models:helper' is not a class derived from torch.nn.Module"),
+        ("spec_models:Other", "is not a class derived from torch.nn.Module"),
         ("spec_models:nas", "is not a class derived from torch.nn.Module"),
     ],
 )

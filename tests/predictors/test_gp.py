@@ -18,6 +18,8 @@ def test_a_linear_function_is_recovered():
     np.testing.assert_allclose(predicted.mean, linear(test), atol=0.01)
     assert predicted.mean.shape == predicted.std.shape == (200,)
     assert (predicted.std < 0.05 * linear(test).std()).all()
+    beyond = fit_gaussian_process(np.asarray, train, linear(train)).predict(test + 2).mean
+    np.testing.assert_allclose(beyond, linear(test + 2), atol=0.05)
 
 
 def test_a_smooth_deviation_from_it_too():
@@ -39,6 +41,7 @@ def test_intervals_cover_new_observations_as_often_as_they_say(noise):
         predicted = fit_gaussian_process(np.asarray, train, linear(train) + noise * rng.normal(size=100)).predict(test)
         observed = linear(test) + noise * rng.normal(size=500)
         inside.append(np.abs(observed - predicted.mean) < 1.96 * predicted.std)
+        assert np.sqrt(np.mean((predicted.mean - linear(test)) ** 2)) < 0.5 * noise
     assert 0.90 < np.mean(inside) < 0.98
 
 

@@ -105,7 +105,7 @@ def test_h_swish_and_the_gate_stay_in_fp32_between_quantized_neighbours(fp32, ra
     kinds = Counter(node.op_type for node in optimised_graph(int8, CPU).graph.node)
     assert kinds["QLinearConv"] == 3 and kinds["QLinearMul"] == kinds["QLinearAdd"] == 1 and kinds["QGemm"] == 1
     assert kinds["HardSigmoid"]
-    assert "Conv" not in kinds and "FusedConv" not in kinds
+    assert {"Conv", "FusedConv", "Relu"}.isdisjoint(kinds)
 
 
 @pytest.mark.parametrize(("member", "weights"), [("0", {"0.0"}), ("1", {"1.conv", "1.squeeze"}), ("4", {"4"})])
@@ -148,9 +148,8 @@ def test_the_same_choice_gives_the_same_bytes(fp32, ranges):
 def test_logging_is_as_it_was(fp32, images, ranges, caplog):
     logging.disable(logging.INFO)
     try:
-        with caplog.at_level(logging.WARNING):
-            activation_ranges(fp32, images)
-            quantize(fp32, every(fp32), ranges)
+        activation_ranges(fp32, images)
+        quantize(fp32, every(fp32), ranges)
         assert logging.root.manager.disable == logging.INFO and not caplog.records
     finally:
         logging.disable(logging.NOTSET)
