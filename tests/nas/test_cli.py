@@ -1,0 +1,217 @@
+"""The command line end to end, on one small but whole run: real training, real files, real ONNX Runtime."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
+SMALL = ["--epochs", "1", "--evaluations", "4", "--no-baselines"]
+
+
+def nas(*arguments, cwd, cache, **options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HWNAS_CACHE": str(cache), "COLUMNS": "120"}
+    return subprocess.run(
+        [*NAS, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+    """A finished run with baselines: its folder, and what the command printed."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    arguments = ("search", "--epochs", "1", "--evaluations", "6", "--out", folder, "--json")
+    done = nas(*arguments, cwd=folder.parent, cache=cache)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_search_prints_one_json_object_and_progress_beside_it(finished):
+    folder, done = finished
+    result = json.loads(done.stdout)
+    assert result["run"] == str(folder)
+    assert result["front"] == json.loads((folder / "front.json").read_text())
+    for stage in ("space", "profile", "train", "inherit", "search", "verify"):
+        assert f"{stage}:" in done.stderr
+    assert set(result["search"]["hypervolume"]) == {"search", "random", "uniform"}
+    assert "architectures" in done.stderr and "Verified front" in done.stderr and "Hypervolume" in done.stderr
+
+
+def test_every_point_has_its_fields_and_its_file(finished):
+    folder, _ = finished
+    front = json.loads((folder / "front.json").read_text())
+    assert front
+    for point in front:
+        assert {"file", "arch", "policy", "accuracy", "val_accuracy", "size_bytes", "macs"} < point.keys()
+        assert point["provenance"] == "verified"
+        assert (folder / point["file"]).stat().st_size == point["size_bytes"]
+        low, high = point["latency_s"]["ci95"]
+        assert 0 < low <= point["latency_s"]["median"] <= high
+    assert (folder / "report.html").stat().st_size > 1_000_000
+    assert {"config.json", "journal.log", "checkpoint.safetensors", "record.json"} <= {p.name for p in folder.iterdir()}
+
+
+def test_no_point_dominates_another(finished):
+    folder, _ = finished
+    front = json.loads((folder / "front.json").read_text())
+    for a in front:
+        for b in front:
+            if a is not b:
+                better = a["latency_s"]["median"] <= b["latency_s"]["median"] and a["val_accuracy"] >= b["val_accuracy"]
+                assert not better
+
+
+def test_accuracies_are_reproduced_from_the_written_test_data(finished, cache, tmp_path):
+    folder, _ = finished
+    done = nas("data", "digits", "--split", "test", "--out", tmp_path / "test.npz", cwd=tmp_path, cache=cache)
+    assert done.returncode == 0, done.stderr
+    test = np.load(tmp_path / "test.npz")
+    for point in json.loads((folder / "front.json").read_text()):
+        labels = ort.InferenceSession(folder / point["file"]).run(None, {"input": test["x"]})[0].argmax(1)
+        assert float((labels == test["y"]).mean()) == point["accuracy"]
+
+
+def test_the_same_command_reads_the_finished_run(finished, cache):
+    folder, done = finished
+    before = (folder / "record.json").read_bytes()
+    arguments = ("search", "--epochs", "1", "--evaluations", "6", "--out", folder, "--json", "--quiet")
+    again = nas(*arguments, cwd=folder.parent, cache=cache)
+    assert json.loads(again.stdout) == json.loads(done.stdout)
+    assert again.stderr == "" and (folder / "record.json").read_bytes() == before
+
+
+def test_other_settings_do_not_touch_a_run(finished, cache):
+    folder, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    other = nas("search", "--epochs", "2", "--out", folder, cwd=folder.parent, cache=cache)
+    assert other.returncode == 2 and "epochs=1, now epochs=2" in other.stderr and "--out" in other.stderr
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+def test_report_and_verify(finished, cache, tmp_path):
+    folder, _ = finished
+    report = nas("report", folder, "--out", tmp_path, "--json", cwd=tmp_path, cache=cache)
+    assert report.returncode == 0 and (tmp_path / "report.html").exists(), report.stderr
+    assert set(json.loads(report.stdout)["gains"]) == {"random", "uniform"}
+    verify = nas("verify", folder, "--out", tmp_path, "--json", cwd=tmp_path, cache=cache)
+    assert verify.returncode == 0, verify.stderr
+    rows = json.loads(verify.stdout)["points"]
+    front = json.loads((folder / "front.json").read_text())
+    assert [row["accuracy"] for row in rows] == [point["accuracy"] for point in front]
+    assert {row["verdict"] for row in rows} <= {"holds", "slower now", "faster now"}
+
+
+LOADED = """
+import json, sys, numpy as np, onnxruntime as ort, torch
+folder = sys.argv[1]
+x = np.random.default_rng(0).standard_normal((3, 1, 8, 8)).astype("float32")
+onnx = ort.InferenceSession(f"{folder}/model.onnx").run(None, {"input": x})[0]
+program = torch.export.load(f"{folder}/model.pt2").module()(torch.from_numpy(x)).detach().numpy()
+assert not {"nas", "search_spaces", "supernet"} & set(sys.modules)
+print(json.dumps(float(abs(onnx - program).max() / abs(program).max())))
+"""
+
+
+def test_an_exported_point_loads_without_the_toolkit(finished, cache, tmp_path):
+    folder, _ = finished
+    front = json.loads((folder / "front.json").read_text())
+    point = next((i for i, p in enumerate(front) if "int8" not in p["policy"].values()), 0)
+    done = nas("export", folder, "--point", point, "--to", tmp_path / "deploy", cwd=tmp_path, cache=cache)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "deploy" / "card.json").read_text())
+    assert card["accuracy"] == front[point]["accuracy"] and card["settings"]["space"] == "mbconv"
+    command = [sys.executable, "-I", "-c", LOADED, str(tmp_path / "deploy")]
+    loaded = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert loaded.returncode == 0, loaded.stderr
+    assert json.loads(loaded.stdout) < (1e-3 if "int8" not in front[point]["policy"].values() else 1)
+    again = nas("export", folder, "--point", point, "--to", tmp_path / "deploy", cwd=tmp_path, cache=cache)
+    assert again.returncode == 2 and "not an empty folder" in again.stderr
+    beyond = nas("export", folder, "--point", 99, "--to", tmp_path / "other", cwd=tmp_path, cache=cache)
+    assert beyond.returncode == 2 and f"points 0 to {len(front) - 1}, got 99" in beyond.stderr
+
+
+def test_a_bound_that_nothing_meets_ends_with_the_best_possible_value(finished, cache, tmp_path):
+    done = nas("search", *SMALL, "--max-latency", "1ns", "--out", tmp_path / "run", cwd=tmp_path, cache=cache)
+    assert done.returncode == 1
+    assert "latency_s ≤ 1e-09" in done.stderr and "best possible found" in done.stderr
+
+
+def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(finished, cache, tmp_path):
+    done = nas("search", *SMALL, "--lr", "1e12", "--out", tmp_path / "run", "--quiet", cwd=tmp_path, cache=cache)
+    assert done.returncode == 2
+    assert done.stderr.startswith("nas: ") and done.stderr.count("\n") == 1 and "rate" in done.stderr
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_an_interrupted_search_says_how_to_go_on(finished, cache, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HWNAS_CACHE": str(cache)}
+    command = [*NAS, "search", "--epochs", "500", "--out", str(tmp_path / "run"), "--quiet"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "config.json").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "to go on, repeat the command" in errors and str(tmp_path / "run") in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search", "--space", "mbcon"), "did you mean 'mbconv'?"),
+        (("search", "--device", "gpu"), "cpu only"),
+        (("search", "--device", "cpu:threads=9999"), "threads must be"),
+        (("search", "--data", "digts"), "did you mean 'digits'?"),
+        (("search", "--data", "missing.npz"), "missing.npz"),
+        (("search", "--precision", "int4"), "unknown precision 'int4'"),
+        (("search", "--preset", "tny"), "did you mean 'tiny'?"),
+        (("search", "--searcher", "random2"), "did you mean 'random'?"),
+        (("search", "--max-latency", "2parsecs"), "2parsecs"),
+        (("search", "--epoch", "3"), "--epochs"),
+        (("search", "--lr", "-1"), "lr"),
+        (("serch",), "search"),
+        (("search", "--space", "no_such_module:Net"), "cannot import 'no_such_module'"),
+        (("report", "nowhere"), "holds no run"),
+        (("data", "digits", "--split", "tset", "--out", "x.npz"), "train, val or test, got 'tset'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_writes_nothing(arguments, message, cache, tmp_path):
+    done = nas(*arguments, cwd=tmp_path, cache=cache)
+    assert done.returncode == 2
+    assert message in done.stderr and done.stderr.startswith("nas: ") and done.stderr.count("\n") == 1
+    assert done.stdout == "" and not list(tmp_path.iterdir())
+
+
+def test_spaces_lists_and_describes(cache, tmp_path):
+    listing = nas("spaces", "--json", cwd=tmp_path, cache=cache)
+    assert [s["name"] for s in json.loads(listing.stdout)["spaces"]] == ["mbconv"]
+    described = nas("spaces", "mbconv", "--preset", "tiny", "--json", "--out", tmp_path, cwd=tmp_path, cache=cache)
+    assert described.returncode == 0, described.stderr
+    part = json.loads(described.stdout)["presets"][0]
+    assert [row["what"] for row in part["rows"]] == ["smallest", "middle", "largest"]
+    macs = [row["macs"] for row in part["rows"]]
+    assert macs == sorted(macs) and json.loads((tmp_path / "spaces.json").read_text())["presets"][0]["rows"]
+    assert any(choice["name"] == "resolution" for choice in part["choice_list"])
+
+
+def test_every_command_has_one_line_of_help(cache, tmp_path):
+    assert nas("--help", cwd=tmp_path, cache=cache).returncode == 0
+    for command in ("search", "spaces", "data", "report", "verify", "export"):
+        done = nas(command, "--help", cwd=tmp_path, cache=cache)
+        assert done.returncode == 0
+        for option in ("--json", "--quiet", "--seed", "--out"):
+            assert option in done.stdout, (command, option)
