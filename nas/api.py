@@ -83,7 +83,7 @@ def search(
 
     Raises:
         ValueError: an argument that cannot be met; nothing was written.
-        LookupError: no architecture keeps to the bounds.
+        CannotBeDone: no architecture keeps to the bounds.
     """
     dataset = _dataset(data, image_size)
     try:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 
+from nas.errors import CannotBeDone
+
 if TYPE_CHECKING:
     from nas.progress import Reporter
 
@@ -290,7 +292,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def _run(arguments: list[str]) -> int:
     """The exit code of one command."""
     try:
-        app(arguments or ["--help"], standalone_mode=False, prog_name="nas")
+        code = app(arguments or ["--help"], standalone_mode=False, prog_name="nas")
     except _UsageError as error:
         _say(_usage_message(error))
         return 2
@@ -299,16 +301,14 @@ def _run(arguments: list[str]) -> int:
     except ValueError as error:
         _say(" ".join(str(error).split()))
         return 2
-    except LookupError as error:
-        if isinstance(error, (KeyError, IndexError)):
-            raise  # a bug: show where
-        _say(str(error))
+    except CannotBeDone as error:
+        _say(" ".join(str(error).split()))
         return 1
     except OSError as error:
         full = error.errno == errno.ENOSPC
         _say(f"the disk is full ({error.filename or error}): make room and repeat the command" if full else str(error))
         return 2 if full else 1
-    return 0
+    return code if isinstance(code, int) else 0  # what typer makes of an interrupt: 130
 
 
 def _usage_message(error: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import closing
 
+from nas.errors import CannotBeDone
 from nas.journal import Journal
 from nas.objectives import Evaluation, Problem
 from nas.searchers.protocol import Searcher
@@ -18,7 +19,7 @@ Measure = Callable[[Architecture], dict[str, float]]
 MAX_FAILURES = 10  # in a row, after which something is wrong with more than one architecture
 
 
-class TooManyFailures(RuntimeError):
+class TooManyFailures(CannotBeDone):
     """Every one of the last `MAX_FAILURES` evaluations failed."""
 
 

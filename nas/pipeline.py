@@ -6,7 +6,9 @@ space → supernet → inherited accuracies ┐
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -23,6 +25,7 @@ from latency.store import MeasurementStore
 from nas.candidate import Builder
 from nas.config import Settings, open_folder
 from nas.describe import describe_space
+from nas.errors import CannotBeDone
 from nas.journal import Journal
 from nas.loop import run_loop
 from nas.objectives import Evaluation, cost_array
@@ -49,6 +52,7 @@ from supernet.recipe import Recipe
 from supernet.train import TrainState, train_supernet
 
 T = TypeVar("T")
+LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
 TRAINING_SHARE = 0.4  # of the time budget; the rest is profiling, evaluations and verification
 INHERITED = 64  # random subnets whose accuracy is taken with the supernet's weights, before any export
 SCALED = 8  # and evenly scaled ones, from the smallest to the largest
@@ -71,7 +75,7 @@ def run(
 
     Raises:
         ValueError: settings that cannot be met, checked before anything is written.
-        LookupError: no architecture keeps to the bounds.
+        CannotBeDone: no architecture keeps to the bounds.
         OSError: the folder cannot be written.
     """
     device = parse_device(settings.device)
@@ -79,6 +83,7 @@ def run(
         space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
     )
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
+    _check_disk(folder)
     open_folder(folder, settings)
     if (folder / RECORD).exists():
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
@@ -89,6 +94,17 @@ def run(
         return _stages(
             Setup(settings, dataset, network, architectures, joint, tracer, device, folder, store, reporter), on_space
         )
+
+
+def _check_disk(folder: Path) -> None:
+    """Refuses a disk that the run would fill.
+
+    Raises:
+        OSError: ENOSPC.
+    """
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if shutil.disk_usage(existing).free < LEAST_FREE_BYTES:
+        raise OSError(errno.ENOSPC, f"less than {LEAST_FREE_BYTES / 1e6:.0f} MB free", str(existing))
 
 
 def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -277,7 +293,7 @@ def _verify(setup: Setup, searched: Searched) -> Verified:
     everything = {e.arch: (e, name) for name, found in reversed(searched.groups.items()) for e in found}
     finalists = _finalists([e for e, _ in everything.values()], _LEAST_FINALISTS)
     if not finalists:
-        raise LookupError(_unmet([e for e, _ in everything.values()], settings))
+        raise CannotBeDone(_unmet([e for e, _ in everything.values()], settings))
     builder = Builder(setup.network, setup.tracer, setup.dataset, settings.precisions)
     with setup.reporter.stage("verify") as stage:
         return verify_front(

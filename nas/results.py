@@ -18,6 +18,7 @@ from latency.runtimes.onnx_runtime import accuracy, open_session
 from latency.timing import LEAST_CLAIM
 from nas.candidate import Builder
 from nas.config import Settings, read_settings
+from nas.errors import CannotBeDone
 from nas.pareto import relative_hypervolume, shared_box
 from nas.progress import Reporter
 from nas.record import RECORD, write_bytes, write_json
@@ -144,7 +145,7 @@ def export_point(folder: Path, point: int, to: Path, seed: int, space: SpaceLike
 
     Raises:
         ValueError: no finished run, no such point, or a folder that holds something already.
-        RuntimeError: the two files disagree.
+        CannotBeDone: the two files disagree.
     """
     record, settings = read_record(folder), read_settings(folder)
     front = record["front"]
@@ -165,7 +166,7 @@ def export_point(folder: Path, point: int, to: Path, seed: int, space: SpaceLike
     got = open_session(model, parse_device("cpu")).run(images.numpy())
     difference = float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-9))
     if "int8" not in entry["policy"].values() and difference > _TOLERANCE:
-        raise RuntimeError(f"{entry['file']} and the torch network differ by {difference:.2g} of the largest logit")
+        raise CannotBeDone(f"{entry['file']} and the torch network differ by {difference:.2g} of the largest logit")
     card = _card(record, settings, dataset, entry, difference)
     to.mkdir(parents=True, exist_ok=True)
     write_bytes(to / "model.onnx", model)
