@@ -1,0 +1,47 @@
+"""What is said of a finished run."""
+
+import json
+
+import pytest
+
+from nas.config import Settings, open_folder
+from nas.results import _verdict, gains, read_record
+
+POINT = {"accuracy": 0.9, "latency_s": {"median": 1.0e-3, "ci95": [0.99e-3, 1.01e-3]}}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "median_s", "verdict"),
+    [
+        (0.9, 1.0e-3, "holds"),
+        (0.9, 1.029e-3, "holds"),  # within 3 %
+        (0.9, 1.06e-3, "slower now"),
+        (0.9, 0.93e-3, "faster now"),
+        (0.89, 1.0e-3, "accuracy differs"),
+    ],
+)
+def test_verdicts(accuracy, median_s, verdict):
+    assert _verdict(POINT, accuracy, median_s, (median_s * 0.99, median_s * 1.01)) == verdict
+
+
+def test_a_wide_interval_excuses_a_wide_move():
+    assert _verdict(POINT, 0.9, 1.06e-3, (0.98e-3, 1.14e-3)) == "holds"
+
+
+def test_gains_are_seeded_and_contain_the_truth_of_a_clear_case():
+    better = [[0.9 + 0.001 * i, 1.0 + 0.1 * i] for i in range(20)]
+    worse = [[0.7 + 0.001 * i, 2.0 + 0.1 * i] for i in range(20)]
+    search = {"groups": {"search": better, "random": worse}}
+    assert gains(search, 0) == gains(search, 0)
+    low, high = gains(search, 0)["random"]
+    assert 0 < low <= high
+
+
+def test_an_unfinished_run_says_how_to_go_on(tmp_path):
+    with pytest.raises(ValueError, match="holds no run"):
+        read_record(tmp_path)
+    open_folder(tmp_path / "run", Settings())
+    with pytest.raises(ValueError, match="is not finished: repeat its `nas search`"):
+        read_record(tmp_path / "run")
+    (tmp_path / "run" / "record.json").write_text(json.dumps({"front": []}))
+    assert read_record(tmp_path / "run") == {"front": []}

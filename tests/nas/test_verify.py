@@ -1,0 +1,48 @@
+"""What stays on the front after verification."""
+
+import pytest
+
+from nas.candidate import Candidate
+from nas.objectives import Bound, Problem, maximize, minimize
+from nas.verify import Point, _still_best, missed
+from search_spaces.space import SearchSpace
+from search_spaces.value import Choice
+
+SPACE = SearchSpace("toy", [Choice("a", tuple(range(9)))])
+PROBLEM = Problem((maximize("val_accuracy"), minimize("latency_s")))
+
+
+def point(i, val_accuracy, latency_s, size=10):
+    candidate = Candidate(SPACE.row((i,)), b"0" * size, {"stem": "fp32"}, 100, 50)
+    ends = (latency_s * 0.9, latency_s * 1.1)
+    return Point(candidate, 0.5, val_accuracy, latency_s, ends, 0.0, "search")
+
+
+def test_dominated_points_go_and_only_expected_ones_count_as_dropped():
+    points = [point(0, 0.9, 1.0), point(1, 0.8, 2.0), point(2, 0.95, 3.0), point(3, 0.7, 4.0)]
+    kept, dropped = _still_best(points, PROBLEM, expected=2)
+    assert kept == [points[0], points[2]]
+    assert dropped == [("a=1", "dominated after re-measuring")]
+
+
+def test_validation_decides_and_test_accuracy_does_not():
+    points = [point(0, 0.9, 1.0), point(1, 0.91, 2.0)]
+    assert _still_best(points, PROBLEM, 2)[0] == points
+
+
+def test_points_over_a_bound_go():
+    bounded = Problem(PROBLEM.objectives, (Bound("size_bytes", 20),))
+    kept, dropped = _still_best([point(0, 0.9, 1.0, size=30), point(1, 0.8, 2.0)], bounded, 2)
+    assert [p.candidate.arch["a"] for p in kept] == [1] and dropped == [("a=0", "over a bound")]
+
+
+def test_a_point_lists_its_fields():
+    plain = point(3, 0.9, 1.0).plain("front/point-00.onnx")
+    assert plain["arch"] == {"a": 3} and plain["latency_s"] == {"median": 1.0, "ci95": [0.9, 1.1]}
+    assert plain["size_bytes"] == 10 and plain["provenance"] == "verified"
+
+
+def test_misses_are_medians():
+    pair = lambda p, v: {"predicted": p, "verified": v}  # noqa: E731
+    rows = [{"latency_s": pair(1.0, 1.0 + e), "val_accuracy": pair(0.9, 0.9 - e)} for e in (0.01, 0.02, 0.5)]
+    assert missed(rows) == pytest.approx((0.02, 0.02))
