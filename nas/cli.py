@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,11 +49,20 @@ class _Output:
 
     as_json: bool
     quiet: bool
+    # Asked before the bars begin: they put a stand-in in the place of standard output.
+    on_terminal: bool = field(default_factory=lambda: sys.stdout.isatty() and sys.stderr.isatty())
 
     def show(self, view: RenderableType) -> None:
         """Something for a person: on standard output, or standard error beside JSON."""
         if not self.quiet:
             Console(stderr=self.as_json).print(view, highlight=False)
+
+    def amid(self, view: RenderableType, reporter: Reporter) -> None:
+        """Something for a person while bars are shown: above them on a terminal, else as `show`."""
+        if self.on_terminal:
+            reporter.message(view)
+        else:
+            self.show(view)
 
     def result(self, content: Mapping[str, Any], view: RenderableType) -> None:
         """The result of the command."""
@@ -134,7 +143,9 @@ def search(
     folder = out or default_folder(settings)
     try:
         with output.reporter() as reporter:
-            record = run(settings, space, dataset, folder, reporter, lambda found: output.show(space_table(found)))
+            record = run(
+                settings, space, dataset, folder, reporter, lambda found: output.amid(space_table(found), reporter)
+            )
     except KeyboardInterrupt:
         _say(f"interrupted; to go on, repeat the command (its run is in {folder})")
         raise

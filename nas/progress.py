@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -42,8 +42,8 @@ class Reporter(Protocol):
         """A context in which the stage `name` runs."""
         ...
 
-    def message(self, text: str) -> None:
-        """A line that stays."""
+    def message(self, view: RenderableType) -> None:
+        """Something that stays: a line or a table."""
         ...
 
 
@@ -68,7 +68,7 @@ class SilentReporter:
         """A stage that tells nobody."""
         yield _Silent()
 
-    def message(self, text: str) -> None:
+    def message(self, view: RenderableType) -> None:
         """Nothing is shown."""
 
 
@@ -126,6 +126,6 @@ class LiveReporter:
             line = f"{name}: {state.elapsed or 0:.1f} s {state.fields['note']}".rstrip()
             self._console.print(line, highlight=False, markup=False)
 
-    def message(self, text: str) -> None:
-        """A line above the bars."""
-        self._progress.console.print(text, highlight=False)
+    def message(self, view: RenderableType) -> None:
+        """Above the bars."""
+        self._progress.console.print(view, highlight=False, markup=False)
