@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -293,7 +295,14 @@ def main() -> None:
     # Threads that wait actively for a neighbour's time slice make small networks a hundred times slower on a
     # busy machine.  Read by OpenMP when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGINT, _interrupt)
     sys.exit(_run(sys.argv[1:]))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The first Ctrl-C ends the command in order, a second one at once; a run can be resumed after either."""
+    signal.signal(number, lambda *_: os._exit(130))
+    raise KeyboardInterrupt
 
 
 # Typer's usage errors and their base: newer versions of it carry a click of their own, which has no public name.

@@ -160,7 +160,7 @@ def test_an_interrupted_search_says_how_to_go_on(finished, cache, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HWNAS_CACHE": str(cache)}
     command = [*NAS, "search", "--epochs", "500", "--out", str(tmp_path / "run"), "--quiet"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "run" / "config.json").exists():
+    while not (tmp_path / "run" / "checkpoint.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
