@@ -35,12 +35,13 @@ from nas.profiling import Profile, Profiler
 from nas.progress import Reporter
 from nas.record import RECORD, Parts, Searched, Setup, make_record, write_json
 from nas.report import write_report
+from nas.searchers.catalog import SEARCHERS
 from nas.searchers.guided import GuidedSearch
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
-from nas.spec import SpaceLike, build_network
+from nas.spec import SpaceLike, build_network, suggestion
 from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
@@ -79,6 +80,7 @@ def run(
         OSError: the folder cannot be written.
     """
     device = parse_device(settings.device)
+    check_searcher(settings.searcher)
     network, architectures = build_network(
         space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
     )
@@ -94,6 +96,16 @@ def run(
         return _stages(
             Setup(settings, dataset, network, architectures, joint, tracer, device, folder, store, reporter), on_space
         )
+
+
+def check_searcher(name: str) -> None:
+    """Refuses a searcher that does not exist.
+
+    Raises:
+        ValueError: with the nearest name.
+    """
+    if name not in SEARCHERS:
+        raise ValueError(f"unknown searcher {name!r}{suggestion(name, SEARCHERS)}; there are {', '.join(SEARCHERS)}")
 
 
 def _check_disk(folder: Path) -> None:
@@ -177,9 +189,9 @@ def _inherit(setup: Setup) -> Inherited:
         stage.advance(len(found))
         for arch in archs[len(found) :]:
             found.append(inherited_accuracy(setup.network, arch, setup.dataset))
+            write_json(file, found)
             stage.advance()
         stage.say(f"accuracies {100 * min(found):.0f}–{100 * max(found):.0f} %")
-    write_json(file, found)
     return Inherited(np.array([a.indices for a in archs], dtype=population.dtype), np.array(found))
 
 

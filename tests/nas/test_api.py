@@ -41,6 +41,8 @@ def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, monkeypatch):
         nas.search("mbconv", evaluations=1)
     with pytest.raises(ValueError, match="unknown space 'mbcnv'"):
         nas.search("mbcnv")
+    with pytest.raises(ValueError, match="unknown searcher 'randm'"):
+        nas.search("mbconv", searcher="randm")
     with pytest.raises(ValueError, match="min_accuracy"):
         nas.search("mbconv", min_accuracy=1.5)
     assert not list(tmp_path.iterdir())

@@ -117,12 +117,13 @@ def test_finished_training_is_loaded_without_a_step(straight, tmp_path):
 
 
 def test_budget_is_kept_and_its_steps_do_not_change_on_resume(tmp_path):
-    recipe = Recipe(budget_s=2.0, batch=16, evaluations=1)
+    # A generous budget, bounded by epochs: how many steps fit in seconds would depend on how busy the machine is.
+    recipe = Recipe(budget_s=600.0, epochs=2, batch=16, evaluations=1)
     with pytest.raises(Stop):
         train_supernet(small_net(), small_dataset(), recipe, tmp_path, stop_after(1))
     planned = load_checkpoint(tmp_path / FILE_NAME).meta
-    # Written before the first step; on a busy machine the budget may hold one step only, which ends the training.
-    assert planned["step"] == 0 or planned["plan"]["total_steps"] == 1
+    assert planned["step"] == 0  # written before the first step
+    assert planned["plan"]["total_steps"] > 1
     history = train_supernet(small_net(), small_dataset(), recipe, tmp_path)
     assert history.total_steps == planned["plan"]["total_steps"] == history.final.step
 
