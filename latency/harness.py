@@ -9,6 +9,7 @@ import numpy as np
 
 from latency.device import Device, fingerprint
 from latency.measurement import Measurement, settings_of, subject_of
+from latency.pace import Pace
 from latency.runtimes.onnx_runtime import open_session
 from latency.store import MeasurementStore
 from latency.timing import Call, measure_interleaved
@@ -19,17 +20,20 @@ class Effort:
     """How much is spent on one timing.
 
     Args:
-        rounds: fresh sessions of the model.
+        rounds: fresh sessions of the model that must be undisturbed, of `most_rounds` at most.
         samples: per round, each lasting at least `sample_s`.
     """
 
     rounds: int
+    most_rounds: int
     samples: int
     sample_s: float = 5e-4
 
 
-QUICK = Effort(rounds=2, samples=15)  # to rank by, and to fit models on
-CAREFUL = Effort(rounds=10, samples=15)  # for the numbers that are reported
+_PACE = Pace()  # of this process: it knows the better how fast the machine can be the longer it is used
+
+QUICK = Effort(rounds=2, most_rounds=10, samples=15)  # to rank by, and to fit models on
+CAREFUL = Effort(rounds=20, most_rounds=60, samples=20)  # for the numbers that are reported
 
 
 def measure_models(
@@ -48,8 +52,10 @@ def measure_models(
     timings = measure_interleaved(
         [_opener(model, device) for model in missing.values()],
         rounds=effort.rounds,
+        most_rounds=effort.most_rounds,
         samples_per_round=effort.samples,
         shortest_sample_s=effort.sample_s,
+        pace=_PACE,
     )
     for subject, timing in zip(missing, timings, strict=True):
         known[subject] = Measurement(subject, device.name, place, timing, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -31,6 +32,11 @@ class Measurement:
     fingerprint: str
     timing: Timing
     settings: Settings = ()
+
+    @functools.cached_property
+    def undisturbed(self) -> Timing:
+        """The part of the timing that is reported: rounds in which the device was left to the subject."""
+        return self.timing.undisturbed()
 
     def to_json(self) -> str:
         """One line of JSON that `from_json` turns back into an equal measurement."""

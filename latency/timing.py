@@ -10,12 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
+
+from latency.clock import SYSTEM_CLOCK, Clock
+from latency.pace import Pace
 
 Call = Callable[[], object]
 Verdict = Literal["faster", "slower", "no difference"]
@@ -24,38 +26,14 @@ SHORTEST_SAMPLE_S = 50e-6
 LEAST_CLAIM = 0.03  # differences below it are within what a change of code layout or of room temperature makes
 
 _RESOLUTIONS_PER_SAMPLE = 100
+_DISTURBED = 1.1  # a sample this much slower than the fastest one shared the machine with somebody
 _WINDOW = 3  # samples in a warm-up window
 _MOST_WINDOWS = 20
-_STEADY = 0.02  # relative difference of two windows' medians
+_STEADY = 0.02  # by which a window must be faster than the one before for the warm-up to go on
 _MOST_DOUBLINGS = 30
 _READINGS = 2000
 _RESAMPLES = 1000
 _DRAWN_AT_ONCE = 2**20  # numbers in memory, some 30 MB, however many samples there are
-
-
-class Clock(Protocol):
-    """Two readings in seconds; only differences mean something."""
-
-    def wall(self) -> float:
-        """Time that passes for everyone."""
-
-    def cpu(self) -> float:
-        """CPU time of the calling thread."""
-
-
-class SystemClock:
-    """The finest clocks of the standard library."""
-
-    def wall(self) -> float:
-        """`time.perf_counter`."""
-        return time.perf_counter()
-
-    def cpu(self) -> float:
-        """`time.thread_time`."""
-        return time.thread_time()
-
-
-SYSTEM_CLOCK = SystemClock()
 
 
 @dataclass(frozen=True)
@@ -115,6 +93,30 @@ class Timing:
         if not 0 <= p <= 1:
             raise ValueError(f"a quantile is asked for with p from 0 to 1, got {p}")
         return float(np.quantile(self.samples_s, p))
+
+    def undisturbed_in_rounds(self) -> list[list[int]]:
+        """For each round the positions of its samples that are within a tenth of the fastest sample of all."""
+        limit, ends = _DISTURBED * min(self.samples_s), itertools.accumulate(self.groups)
+        return [
+            [i for i in range(end - size, end) if self.samples_s[i] <= limit]
+            for end, size in zip(ends, self.groups, strict=True)
+        ]
+
+    def undisturbed(self) -> Timing:
+        """The samples within a tenth of the fastest: what the subject takes when it is left alone.
+
+        What others on the machine add says something of them, and nothing of the subject: it is positive, comes
+        and goes, and does not repeat (Chen and Revels, "Robust benchmarking in noisy environments",
+        arXiv:1608.04295).
+        """
+        rounds = self.undisturbed_in_rounds()
+        kept = [i for inside in rounds for i in inside]
+        return Timing(
+            samples_s=tuple(self.samples_s[i] for i in kept),
+            calls_per_sample=self.calls_per_sample,
+            cpu_samples_s=tuple(self.cpu_samples_s[i] for i in kept),
+            groups=tuple(len(inside) for inside in rounds if inside),
+        )
 
     def ci95_s(self, seed: int = 0) -> tuple[float, float]:
         """The ends of the bootstrap 95 % interval of the median; groups are drawn first, then samples inside them."""
@@ -213,10 +215,13 @@ def measure_interleaved(
     openers: Sequence[Callable[[], Call]],
     *,
     rounds: int = 10,
+    most_rounds: int | None = None,
     samples_per_round: int = 10,
     clock: Clock = SYSTEM_CLOCK,
     warm_up_s: float = 0.25,
     shortest_sample_s: float = SHORTEST_SAMPLE_S,
+    pace: Pace | None = None,
+    patience_s: float = 0.25,
 ) -> list[Timing]:
     """Times several subjects in one process, a timing each, in the order of `openers`.
 
@@ -225,26 +230,35 @@ def measure_interleaved(
 
     Args:
         openers: each opens a fresh session of its subject and returns the call to be timed.
+        most_rounds: further rounds are given to each subject that has fewer than `rounds` undisturbed ones,
+            up to this many in all; by default none.
+        pace: says when the core is left to this thread; by default one that begins to learn now.
+        patience_s: for how long a round waits for that before it goes ahead anyway.
 
     Raises:
-        ValueError: no round or no sample asked for, or a clock that stands still.
+        ValueError: no round or no sample asked for, fewer rounds at most than at least, or a clock that stands still.
     """
-    if rounds < 1 or samples_per_round < 1:
-        raise ValueError(f"rounds and samples_per_round must be at least 1, got {rounds} and {samples_per_round}")
+    most_rounds = rounds if most_rounds is None else most_rounds
+    if rounds < 1 or samples_per_round < 1 or most_rounds < rounds:
+        got = f"{rounds}, {most_rounds} and {samples_per_round}"
+        raise ValueError(f"rounds, most_rounds and samples_per_round must be at least 1 and in order, got {got}")
     shortest_s = _shortest_s(clock, shortest_sample_s)
+    pace = pace or Pace(clock)
     records: dict[int, _Record] = {}
-    forward = range(len(openers))
-    for i in range(rounds):
-        for subject in forward if i % 2 == 0 else reversed(forward):
+    subjects = range(len(openers))
+    for i in range(most_rounds):
+        left = [s for s in subjects if i < rounds or records[s].undisturbed_rounds() < rounds]
+        for subject in left if i % 2 == 0 else reversed(left):
             call = openers[subject]()
             known = records[subject].calls if subject in records else None
             calls = _prepare(call, known, clock, shortest_s, warm_up_s)
             record = records.setdefault(subject, _Record(calls))
+            record.quiet.append(pace.wait(patience_s))
             for _ in range(samples_per_round):
                 record.take(call, clock)
             record.close_group()
             del call  # the session ends before the next one opens
-    return [records[subject].timing() for subject in forward]
+    return [records[subject].timing() for subject in subjects]
 
 
 @dataclass
@@ -255,6 +269,12 @@ class _Record:
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
+    quiet: list[bool] = field(default_factory=list)  # whether each round began undisturbed
+
+    def undisturbed_rounds(self) -> int:
+        """Rounds that began undisturbed and hold a sample near the fastest."""
+        found = self.timing().undisturbed_in_rounds()
+        return sum(quiet and bool(inside) for quiet, inside in zip(self.quiet, found, strict=True))
 
     def take(self, call: Call, clock: Clock) -> None:
         wall, cpu = _sample(call, self.calls, clock)
@@ -302,10 +322,13 @@ def _lasting_calls(call: Call, clock: Clock, shortest_s: float) -> int:
 
 
 def _warm_up(call: Call, calls: int, clock: Clock, limit_s: float) -> float:
-    """Samples in windows until two successive medians agree within 2 %; the last median, seconds per call."""
+    """Samples in windows until one is no more than 2 % faster than the one before; its median, seconds per call.
+
+    Slower ones end the warm-up too: a disturbance is no warming, and waiting for it to pass is left to rounds.
+    """
     start, before, median = clock.wall(), math.inf, math.inf
     for _ in range(_MOST_WINDOWS):
         before, median = median, statistics.median(_sample(call, calls, clock)[0] for _ in range(_WINDOW))
-        if abs(median - before) <= _STEADY * median or clock.wall() - start >= limit_s:
+        if (before < math.inf and median >= (1 - _STEADY) * before) or clock.wall() - start >= limit_s:
             break
     return median

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from nas.config import Settings, default_folder, first_line
+from nas.config import IN_PYTHON, Settings, default_folder, first_line
 from nas.pipeline import run
 from nas.progress import LiveReporter, SilentReporter
-from nas.results import export_point
+from nas.results import export_point, verify_again
 from nas.spec import SpaceLike
 from supernet.data import Dataset, from_datasets, load_data
 
@@ -31,6 +31,7 @@ class Result:
     folder: Path
     record: dict[str, Any]
     space: SpaceLike
+    dataset: Dataset
 
     @property
     def front(self) -> list[dict[str, Any]]:
@@ -44,7 +45,15 @@ class Result:
         Raises:
             ValueError: no such point, or a folder that holds something already.
         """
-        return export_point(self.folder, point, Path(to), self.record["settings"]["seed"], self.space)
+        return export_point(self.folder, point, Path(to), self._seed, self.space, self.dataset)
+
+    def verify(self) -> list[dict[str, Any]]:
+        """Measures every file of the front again and says what moved; see `nas verify`."""
+        return verify_again(self.folder, SilentReporter(), self._seed, self.dataset)
+
+    @property
+    def _seed(self) -> int:
+        return int(self.record["settings"]["seed"])
 
 
 def search(
@@ -62,7 +71,7 @@ def search(
     epochs: int | None = None,
     batch: int | None = None,
     lr: float | None = None,
-    evaluations: int = 36,
+    evaluations: int = 32,
     baselines: bool = True,
     max_latency_s: float | None = None,
     max_size_bytes: float | None = None,
@@ -90,7 +99,7 @@ def search(
         settings = Settings(
             space=_space_text(space),
             preset=preset,
-            data=str(data) if isinstance(data, (str, Path)) else dataset.name,
+            data=str(data) if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name,
             data_fingerprint=dataset.fingerprint,
             image_size=image_size,
             device=device,
@@ -112,9 +121,9 @@ def search(
         raise ValueError(first_line(error)) from error
     folder = Path(out) if out is not None else default_folder(settings)
     if quiet:
-        return Result(folder, run(settings, space, dataset, folder, SilentReporter()), space)
+        return Result(folder, run(settings, space, dataset, folder, SilentReporter()), space, dataset)
     with LiveReporter(Console(stderr=True)) as reporter:
-        return Result(folder, run(settings, space, dataset, folder, reporter), space)
+        return Result(folder, run(settings, space, dataset, folder, reporter), space, dataset)
 
 
 def _dataset(data: Data, image_size: int | None) -> Dataset:

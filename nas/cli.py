@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from nas.errors import CannotBeDone
 
@@ -97,7 +97,7 @@ def search(
     epochs: Annotated[int | None, typer.Option(help="Of training, instead of a share of the budget.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 36,
+    evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 32,
     baselines: Annotated[bool, typer.Option(help="Compare with random search and uniform scaling.")] = True,
     max_latency: Annotated[str | None, typer.Option(help="Bound on the latency: 2ms, 500us.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,
@@ -135,7 +135,6 @@ def search(
     except ValueError as error:
         raise ValueError(first_line(error)) from error
     from nas.pipeline import run
-    from nas.results import gains
     from nas.tables import result_view, space_table
     from supernet.data import load_data
 
@@ -151,7 +150,7 @@ def search(
     except KeyboardInterrupt:
         _say(f"interrupted; to go on, repeat the command (its run is in {folder})")
         raise
-    output.result({"run": str(folder), **record}, result_view(record, gains(record["search"], seed)))
+    output.result({"run": str(folder), **record}, result_view(record))
     from nas.report import headline
 
     output.show(headline(record))
@@ -170,7 +169,7 @@ def spaces(
 ) -> None:
     """List the ready-made spaces, or describe one: its choices, and its smallest, middle and largest network."""
     from nas.describe import describe_presets, list_spaces
-    from nas.tables import choices_table, space_table
+    from nas.tables import preset_view
 
     output = _Output(as_json, quiet)
     if name is None:
@@ -181,16 +180,9 @@ def spaces(
         with output.reporter() as reporter:
             described = describe_presets(name, preset, device, seed, reporter)
         content = {"space": name, "presets": described}
-        if as_json:
-            output.result(content, "")
-        for part in described:
-            output.show(f"[bold]{name} / {part['preset']}[/], images of {part['image_size']} pixels")
-            output.show(choices_table(part["choice_list"]))
-            output.show(space_table(part))
-            low, middle, high = (f"{macs / 1e6:.3g} M" for macs in part["random_macs"])
-            output.show(f"Random architectures: {middle} MACs, 90 % of them between {low} and {high}.")
+        output.result(content, Group(*(preset_view(name, part) for part in described)))
     if out is not None:
-        from nas.record import write_json
+        from supernet.atomic import write_json
 
         write_json(out / "spaces.json", content)
 
@@ -229,15 +221,14 @@ def report(
 ) -> None:
     """Write the HTML report of a finished run again, and print its result."""
     from nas.report import write_report
-    from nas.results import gains, read_record
+    from nas.results import read_record
     from nas.tables import result_view
 
     record = read_record(run_folder)
     (out or run_folder).mkdir(parents=True, exist_ok=True)
     file = write_report(record, out or run_folder)
-    intervals = gains(record["search"], seed)
     output = _Output(as_json, quiet)
-    output.result({"run": str(run_folder), "report": str(file), "gains": intervals}, result_view(record, intervals))
+    output.result({"run": str(run_folder), "report": str(file), **record}, result_view(record))
     output.show(f"Report: {file}")
 
 
@@ -250,9 +241,9 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Measure every file of a run's front again and say what moved."""
-    from nas.record import write_json
     from nas.results import verify_again
     from nas.tables import verify_table
+    from supernet.atomic import write_json
 
     output = _Output(as_json, quiet)
     with output.reporter() as reporter:

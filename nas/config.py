@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nas.objectives import Bound, Problem, maximize, minimize
 
 FILE = "config.json"
+IN_PYTHON = "python:"  # before the name of data that were given as objects
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)((?:[eE][+-]?[0-9]+)?)"
 _SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "\N{MICRO SIGN}": 1e-6, "\N{GREEK SMALL LETTER MU}": 1e-6, "n": 1e-9}
 _LARGE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -42,7 +43,7 @@ class Settings(BaseModel):
     epochs: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=2)
     lr: float | None = Field(default=None, gt=0)
-    evaluations: int = Field(default=36, ge=4)
+    evaluations: int = Field(default=32, ge=4)
     baselines: bool = True
     max_latency_s: float | None = Field(default=None, gt=0)
     max_size_bytes: float | None = Field(default=None, gt=0)

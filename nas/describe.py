@@ -14,7 +14,7 @@ from latency.store import MeasurementStore
 from nas.profiling import neutral_model
 from nas.progress import Reporter, Stage
 from nas.spec import build_network, catalog_entry, checked_preset
-from quant_search.policy import joint_space
+from quant_search.policy import PRECISIONS, joint_space
 from search_spaces.catalog import SPACES
 from search_spaces.network import find_blocks
 from search_spaces.space import SearchSpace
@@ -22,7 +22,6 @@ from search_spaces.value import Choice
 
 _CHANNELS = 3
 _SAMPLED = 200  # random architectures whose MACs are shown
-_PRECISIONS = ("fp32", "int8")
 
 
 def list_spaces() -> list[dict[str, str]]:
@@ -58,7 +57,7 @@ def describe_space(
                 "macs": sum(b.counts.macs for b in blocks),
                 "parameters": sum(b.counts.parameters for b in blocks),
                 "size_bytes": len(model),
-                "latency_s": measured.timing.median_s,
+                "latency_s": measured.undisturbed.median_s,
             }
         )
         stage.advance()
@@ -87,7 +86,7 @@ def describe_presets(
             size, classes = presets[each]
             shape = (_CHANNELS, size, size)
             network, architectures = build_network(name, shape, classes, each, seed)
-            joint = joint_space(architectures, find_blocks(network), _PRECISIONS)
+            joint = joint_space(architectures, find_blocks(network), PRECISIONS)
             with reporter.stage(each) as stage:
                 described = describe_space(network, architectures, joint, shape, device, store, stage)
             extra = {"preset": each, "image_size": size, "classes": classes}

@@ -10,30 +10,35 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
+from threadpoolctl import threadpool_limits
 
 from latency.blocks import BlockTracer
 from latency.device import parse_device
 from latency.store import MeasurementStore
+from nas.anatomy import Anatomy
 from nas.candidate import Builder
 from nas.config import Settings, open_folder
 from nas.describe import describe_space
 from nas.errors import CannotBeDone
+from nas.inherit import Inheritance
 from nas.journal import Journal
 from nas.loop import run_loop
-from nas.objectives import Evaluation, cost_array
+from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
-from nas.predict import Inherited, MetricModel, MetricPredictor
+from nas.predict import Inherited, MetricPredictor, fit_metrics
 from nas.profiling import Profile, Profiler
 from nas.progress import Reporter
-from nas.record import RECORD, Parts, Searched, Setup, make_record, write_json
+from nas.record import RECORD, Parts, Searched, Setup, make_record
 from nas.report import write_report
 from nas.searchers.catalog import SEARCHERS
 from nas.searchers.guided import GuidedSearch
@@ -45,20 +50,20 @@ from nas.spec import SpaceLike, build_network, suggestion
 from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
-from search_spaces.space import SearchSpace
-from supernet.calibrate import inherited_accuracy
+from search_spaces.space import INDEX, SearchSpace
+from supernet.atomic import write_json
 from supernet.data import Dataset
 from supernet.history import History
 from supernet.recipe import Recipe
+from supernet.threads import fastest_threads, using_threads
 from supernet.train import TrainState, train_supernet
 
 T = TypeVar("T")
 LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
-TRAINING_SHARE = 0.4  # of the time budget; the rest is profiling, evaluations and verification
-INHERITED = 64  # random subnets whose accuracy is taken with the supernet's weights, before any export
-SCALED = 8  # and evenly scaled ones, from the smallest to the largest
+TRAINING_SHARE = 0.35  # of the time budget; the rest is profiling, evaluations and verification
+LOCK_FILE = "run.lock"
+THREADS_FILE = "threads.json"
 _LEAST_FINALISTS = 16  # the front and what is next to it: verification may reorder them
-INHERITED_FILE = "inherited.json"
 
 
 def run(
@@ -91,11 +96,25 @@ def run(
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
         on_space(record["space"])
         return record
-    with MeasurementStore() as store:
-        tracer = BlockTracer(network, dataset.image_shape)
+    with _alone_in(folder), MeasurementStore() as store:
+        anatomy = Anatomy(joint, BlockTracer(network, dataset.image_shape), settings.precisions)
         return _stages(
-            Setup(settings, dataset, network, architectures, joint, tracer, device, folder, store, reporter), on_space
+            Setup(settings, dataset, network, architectures, anatomy, device, folder, store, reporter), on_space
         )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second process out of the run; the system lets go of the lock when its holder dies.
+
+    Raises:
+        ValueError: another process is at work there.
+    """
+    try:
+        with FileLock(folder / LOCK_FILE, blocking=False):
+            yield
+    except Timeout as error:
+        raise ValueError(f"another process is at work in {folder}: wait for it, or name another folder") from error
 
 
 def check_searcher(name: str) -> None:
@@ -123,11 +142,13 @@ def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[st
     started_s = time.perf_counter()
     space = _describe(setup)
     on_space(space)
-    profile, profile_s = _timed(lambda: _profile(setup))
-    history, training_s = _timed(lambda: _train(setup))
-    inherited = _inherit(setup)
-    searched = _search(setup, profile, inherited)
-    verified = _verify(setup, searched)
+    # The predictors' matrices are small: on a busy machine, BLAS threads that wait for each other cost them seconds.
+    with using_threads(_threads(setup)), threadpool_limits(1, user_api="blas"):
+        profile, profile_s = _timed(lambda: _profile(setup))
+        history, training_s = _timed(lambda: _train(setup))
+        inherited = _inherit(setup, profile)
+        searched = _search(setup, profile, inherited)
+        verified = _verify(setup, searched)
     seconds = {"profile": profile_s, "train": training_s, "all": time.perf_counter() - started_s}
     parts = Parts(space, profile, history, inherited, searched, verified, seconds)
     record = make_record(setup, parts)
@@ -153,16 +174,28 @@ def _describe(setup: Setup) -> dict[str, Any]:
 
 def _profile(setup: Setup) -> Profile:
     s = setup
-    profiler = Profiler(s.network, s.space, s.tracer, s.settings.precisions, s.dataset.image_shape, s.device, s.store)
+    profiler = Profiler(s.network, s.anatomy, s.dataset.image_shape, s.device, s.store)
     with setup.reporter.stage("profile") as stage:
         return profiler.run(s.settings.seed, stage)
 
 
-def _train(setup: Setup) -> History:
-    settings = setup.settings
+def _threads(setup: Setup) -> int:
+    """How many threads torch gets: tried once a run, since the order of sums depends on it."""
+    file = setup.folder / THREADS_FILE
+    if not file.exists():
+        batch = _recipe(setup.settings).batch
+        write_json(file, fastest_threads(setup.network, setup.architectures, setup.dataset.image_shape, batch))
+    threads: int = json.loads(file.read_text())
+    return threads
+
+
+def _recipe(settings: Settings) -> Recipe:
     budget_s = None if settings.epochs else TRAINING_SHARE * settings.budget_s
     recipe = Recipe(epochs=settings.epochs, budget_s=budget_s, seed=settings.seed)
-    recipe = replace(recipe, batch=settings.batch or recipe.batch, lr=settings.lr or recipe.lr)
+    return replace(recipe, batch=settings.batch or recipe.batch, lr=settings.lr or recipe.lr)
+
+
+def _train(setup: Setup) -> History:
     with setup.reporter.stage("train") as stage:
 
         def show(state: TrainState) -> None:
@@ -174,34 +207,21 @@ def _train(setup: Setup) -> History:
                 stage.say(f"largest {100 * entry.val_largest:.1f} %, smallest {100 * entry.val_smallest:.1f} %")
 
         done = [0]
-        return train_supernet(setup.network, setup.dataset, recipe, setup.folder, show)
+        return train_supernet(setup.network, setup.dataset, _recipe(setup.settings), setup.folder, show)
 
 
-def _inherit(setup: Setup) -> Inherited:
-    """Inherited accuracies of random and of scaled subnets in fp32, kept in a file of the run."""
-    file = setup.folder / INHERITED_FILE
-    space = setup.space
-    population = space.sample(INHERITED, np.random.default_rng([setup.settings.seed, 3]))
-    scaled = [space.scaled(step / (SCALED - 1)) for step in range(SCALED)]
-    archs = [uniform(arch, "fp32") for arch in (*map(space.row, population), *scaled)]
-    found: list[float] = json.loads(file.read_text()) if file.exists() else []
-    with setup.reporter.stage("inherit", len(archs)) as stage:
-        stage.advance(len(found))
-        for arch in archs[len(found) :]:
-            found.append(inherited_accuracy(setup.network, arch, setup.dataset))
-            write_json(file, found)
-            stage.advance()
-        stage.say(f"accuracies {100 * min(found):.0f}–{100 * max(found):.0f} %")
-    return Inherited(np.array([a.indices for a in archs], dtype=population.dtype), np.array(found))
+def _inherit(setup: Setup, profile: Profile) -> Inherited:
+    s = setup
+    inheritance = Inheritance(s.network, s.architectures, s.anatomy, s.dataset, profile, s.settings.problem)
+    with s.reporter.stage("inherit") as stage:
+        return inheritance.run(s.settings.seed, s.folder, stage)
 
 
 def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
     settings, problem = setup.settings, setup.settings.problem
-    model = MetricModel(setup.space, setup.tracer, settings.precisions, profile.table, inherited, problem)
+    watched = _Watched(partial(fit_metrics, setup.anatomy, profile, inherited), problem)
     journal = Journal(setup.folder / "journal.log", "search", setup.space, problem)
-    builder = Builder(setup.network, setup.tracer, setup.dataset, settings.precisions)
-    measure = RealEvaluator(builder, setup.dataset, setup.device, setup.store)
-    watched = _Watched(model)
+    measure = RealEvaluator(_builder(setup), setup.dataset, setup.device, setup.store)
     groups: dict[str, list[Evaluation]] = {}
     searchers = _searchers(setup, watched)
     with setup.reporter.stage("search", settings.evaluations * len(searchers)) as stage, one_worker() as executor:
@@ -228,22 +248,22 @@ def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
 
 
 class _Watched:
-    """Remembers what the newest fitted model predicts of each architecture that the search measures."""
+    """Remembers what the newest fitted predictor says of each architecture that the search measures."""
 
-    def __init__(self, model: MetricModel) -> None:
-        self._model = model
+    def __init__(self, fit: Callable[[Sequence[Evaluation]], MetricPredictor], problem: Problem) -> None:
+        self._fit, self._problem = fit, problem
         self._newest: MetricPredictor | None = None
         self.predictions: list[dict[str, dict[str, float]]] = []
 
-    def fit(self, evaluations: Sequence[Evaluation]) -> CostModel:
-        """Fits, and keeps the fitted model."""
-        newest = self._newest = self._model.metrics_model(evaluations)
-        return lambda population: self._model.costs(newest(population))
+    def cost_model(self, evaluations: Sequence[Evaluation]) -> CostModel:
+        """Fits, and keeps what was fitted."""
+        newest = self._newest = self._fit(evaluations)
+        return lambda population: self._problem.costs(newest.predict(population))
 
     def note(self, evaluation: Evaluation, group: str) -> None:
         """Pairs an evaluation of the search with its prediction, if there was one."""
         if group == "search" and self._newest is not None:
-            predicted = self._newest(np.array([evaluation.arch.indices], dtype=np.int16))
+            predicted = self._newest.predict(np.array([evaluation.arch.indices], dtype=INDEX))
             self.predictions.append(
                 {
                     metric: {"predicted": float(predicted[metric][0]), "verified": evaluation.metrics[metric]}
@@ -253,13 +273,16 @@ class _Watched:
 
 
 def _searchers(setup: Setup, watched: _Watched) -> dict[str, Searcher]:
-    """The search and, if wanted, its baselines; random search begins with random architectures of the search."""
+    """The search and, if wanted, its baselines.
+
+    The guided search has the inherited accuracies and the profile to begin with, and needs nothing at random; it
+    begins with the corners of the space, since models extrapolate badly.
+    """
     settings, space = setup.settings, setup.space
-    first = max(4, settings.evaluations // 3)
     corners = np.array([uniform(arch, "fp32").indices for arch in (space.smallest(), space.largest())])
     makers: dict[str, Callable[[], Searcher]] = {
-        "guided": lambda: GuidedSearch(space, watched.fit, 2, settings.seed, first, corners),
-        "nsga2": lambda: NSGA2(space, 2, settings.seed, population=first),
+        "guided": lambda: GuidedSearch(space, watched.cost_model, 2, settings.seed, len(corners), corners),
+        "nsga2": lambda: NSGA2(space, 2, settings.seed, population=max(4, settings.evaluations // 3)),
         "random": lambda: RandomSearch(space, settings.seed),
     }
     searchers = {"search": makers[settings.searcher]()}
@@ -306,17 +329,20 @@ def _verify(setup: Setup, searched: Searched) -> Verified:
     finalists = _finalists([e for e, _ in everything.values()], _LEAST_FINALISTS)
     if not finalists:
         raise CannotBeDone(_unmet([e for e, _ in everything.values()], settings))
-    builder = Builder(setup.network, setup.tracer, setup.dataset, settings.precisions)
     with setup.reporter.stage("verify") as stage:
         return verify_front(
             [everything[e.arch] for e in finalists],
-            builder,
+            _builder(setup),
             setup.dataset,
             setup.device,
             setup.store,
             settings.problem,
             stage,
         )
+
+
+def _builder(setup: Setup) -> Builder:
+    return Builder(setup.network, setup.anatomy.tracer, setup.dataset, setup.settings.precisions)
 
 
 def _finalists(evaluations: list[Evaluation], least: int) -> list[Evaluation]:

@@ -7,124 +7,111 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from latency.blocks import BlockTracer
-from nas.objectives import Evaluation, Problem
-from nas.profiling import place
-from nas.searchers.protocol import CostModel
+from nas.anatomy import Anatomy
+from nas.objectives import Evaluation
+from nas.profiling import Profile
 from predictors.block_table import BlockTable
 from predictors.gp import GaussianProcess, fit_gaussian_process
-from search_spaces.encoding import one_hot
-from search_spaces.space import Architecture, SearchSpace
+from predictors.held import LinearPrior, fit_held
+from search_spaces.space import INDEX
 
 _FLOOR = 0.002  # added to an error rate before its logarithm: perfect on some hundred images is not zero error
+# A file holds a graph of some hundred bytes a layer, and parameters whose scales and zero points int8 adds.
+_SIZE_PRIOR = LinearPrior(
+    mean=np.array([2e3, 500.0, 1.0, 1.2]),
+    width=np.array([2e3, 500.0, 0.05, 0.3]),
+    free=np.array([True, False, False, False]),
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inherited:
-    """Accuracies of subnets with the supernet's weights, in fp32, before any export."""
+    """Accuracies (n,) of subnets (n, d) with the supernet's weights, in fp32, before any export."""
 
     population: np.ndarray
     val_accuracy: np.ndarray
 
 
-class MetricModel:
-    """Predicts accuracy, latency, size and MACs; refitted whenever real evaluations come in.
+@dataclass(frozen=True, eq=False)
+class AccuracyPredictor:
+    """A Gaussian process on the logarithm of the error rate."""
 
-    Accuracy is a Gaussian process on the logarithm of the error rate, over one-hot choices and the logarithms
-    of MACs and parameters; inherited accuracies count as observations of the all-fp32 policy.
-    """
-
-    def __init__(
-        self,
-        space: SearchSpace,
-        tracer: BlockTracer,
-        precisions: Sequence[str],
-        table: BlockTable,
-        inherited: Inherited,
-        problem: Problem,
-    ) -> None:
-        self._space, self._tracer, self._precisions = space, tracer, tuple(precisions)
-        self._table, self._inherited, self._problem = table, inherited, problem
-        self._rows: dict[bytes, np.ndarray] = {}
-
-    def fit(self, evaluations: Sequence[Evaluation]) -> CostModel:
-        """A cost model fitted on these real evaluations, the inherited accuracies and the device profile."""
-        predict = self.metrics_model(evaluations)
-        return lambda population: self.costs(predict(population))
-
-    def costs(self, metrics: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Costs (n, 2) and violations (n,) of predicted metrics."""
-        return self._problem.costs(metrics)
-
-    def metrics_model(self, evaluations: Sequence[Evaluation]) -> MetricPredictor:
-        """The fitted predictor of all metrics."""
-        measured = [e.arch for e in evaluations]
-        rows = np.array([a.indices for a in measured], dtype=self._inherited.population.dtype)
-        population = np.concatenate([self._inherited.population, rows.reshape(len(rows), len(self._space))])
-        accuracy = np.concatenate([self._inherited.val_accuracy, [e.metrics["val_accuracy"] for e in evaluations]])
-        process = fit_gaussian_process(self.features, population, np.log(1 - accuracy + _FLOOR))
-        placed = [place(self._tracer, a, self._precisions) for a in measured]
-        table = self._table
-        if placed:
-            table = table.corrected(placed, np.array([e.metrics["latency_s"] for e in evaluations]))
-        sizes = self._statistics(rows)[:, 2:] if len(rows) else np.zeros((0, 2))
-        size_fit = _fit_sizes(sizes, np.array([e.metrics["size_bytes"] for e in evaluations]))
-        return MetricPredictor(self, process, table, size_fit)
-
-    def features(self, population: np.ndarray) -> np.ndarray:
-        """One-hot choices beside the standardised logarithms of MACs and parameters (n, f)."""
-        logs = np.log(self._statistics(population)[:, :2] + 1)
-        # A cost says as much as all options of a few choices together.
-        return np.column_stack([one_hot(self._space, population), np.repeat(logs, 4, axis=1)])
-
-    def _statistics(self, population: np.ndarray) -> np.ndarray:
-        """MACs, parameters, bytes of fp32 and of int8 parameters (n, 4), each architecture counted once."""
-        result = np.empty((len(population), 4))
-        for i, row in enumerate(population):
-            key = row.tobytes()
-            if key not in self._rows:
-                self._rows[key] = self._count(Architecture(self._space, tuple(row.tolist())))
-            result[i] = self._rows[key]
-        return result
-
-    def _count(self, arch: Architecture) -> np.ndarray:
-        macs, fp32, int8 = 0, 0, 0
-        for block, precision in place(self._tracer, arch, self._precisions):
-            macs += block.counts.macs
-            fp32 += 4 * block.counts.parameters if precision == "fp32" else 0
-            int8 += block.counts.parameters if precision == "int8" else 0
-        return np.array([macs, fp32 / 4 + int8, fp32, int8], dtype=float)
-
-
-@dataclass(frozen=True)
-class MetricPredictor:
-    """Predicts the metrics of populations."""
-
-    model: MetricModel
     process: GaussianProcess
-    table: BlockTable
-    size_fit: np.ndarray
 
-    def __call__(self, population: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Metric name to values (n,) for a population (n, d)."""
-        model = self.model
-        archs = [Architecture(model._space, tuple(row)) for row in population.tolist()]
-        placed = [place(model._tracer, arch, model._precisions) for arch in archs]
-        statistics = model._statistics(population)
+    def predict(self, population: np.ndarray) -> np.ndarray:
+        """The accuracy of each row of a population (n, d): the median of the prediction."""
+        accuracy: np.ndarray = 1 + _FLOOR - np.exp(self.process.predict(population).mean)
+        return accuracy
+
+
+def fit_accuracy(anatomy: Anatomy, population: np.ndarray, accuracy: np.ndarray) -> AccuracyPredictor:
+    """Fits the accuracies (n,) of a population (n, d), over its choices and the logarithms of MACs and parameters.
+
+    Raises:
+        ValueError: fewer than two, or not as many accuracies.
+    """
+    return AccuracyPredictor(fit_gaussian_process(anatomy.features, population, np.log(1 - accuracy + _FLOOR)))
+
+
+@dataclass(frozen=True, eq=False)
+class HardwarePredictor:
+    """Predicts what architectures cost on the device."""
+
+    anatomy: Anatomy
+    table: BlockTable
+    size: np.ndarray
+
+    def predict(self, population: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Latency, size and MACs (n,) by metric name, for a population (n, d)."""
         return {
-            "val_accuracy": 1 + _FLOOR - np.exp(self.process.predict(population).mean),
-            "latency_s": self.table.predict(placed).mean,
-            "size_bytes": np.column_stack([np.ones(len(archs)), statistics[:, 2:]]) @ self.size_fit,
-            "macs": statistics[:, 0],
+            "latency_s": self.table.predict(self.anatomy.placed_rows(population)).mean,
+            "size_bytes": _size_terms(self.anatomy, population) @ self.size,
+            "macs": self.anatomy.counts(population)[:, 0],
         }
 
 
-def _fit_sizes(parts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """File size from (1, fp32 bytes, int8 bytes): held near the plain sum plus 10 kB of graph."""
-    prior = np.array([1e4, 1.0, 1.2])
-    if not len(parts):
-        return prior
-    rows = np.column_stack([np.ones(len(parts)), parts])
-    residual = sizes - rows @ prior
-    weight = np.diag([1e-8, 10.0, 10.0]) * float(np.mean(parts.sum(axis=1) ** 2) * 1e-3 + 1)
-    return prior + np.linalg.solve(rows.T @ rows + weight, rows.T @ residual)
+def fit_hardware(anatomy: Anatomy, profile: Profile, evaluations: Sequence[Evaluation] = ()) -> HardwarePredictor:
+    """Fits latency and size on the networks of the profile and on real evaluations."""
+    rows = _rows(anatomy, evaluations)
+    seconds, sizes = _seen(evaluations, "latency_s"), _seen(evaluations, "size_bytes")
+    terms = _size_terms(anatomy, np.concatenate([profile.population, rows]))
+    return HardwarePredictor(
+        anatomy=anatomy,
+        table=profile.table.corrected(anatomy.placed_rows(rows), seconds),
+        size=fit_held(terms, np.concatenate([profile.size_bytes, sizes]), _SIZE_PRIOR).coefficients,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class MetricPredictor:
+    """Predicts all metrics of populations."""
+
+    accuracy: AccuracyPredictor
+    hardware: HardwarePredictor
+
+    def predict(self, population: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Metric name to values (n,) for a population (n, d)."""
+        return {"val_accuracy": self.accuracy.predict(population), **self.hardware.predict(population)}
+
+
+def fit_metrics(
+    anatomy: Anatomy, profile: Profile, inherited: Inherited, evaluations: Sequence[Evaluation]
+) -> MetricPredictor:
+    """Fits everything; inherited accuracies count as observations of the all-fp32 policy."""
+    population = np.concatenate([inherited.population, _rows(anatomy, evaluations)])
+    accuracy = np.concatenate([inherited.val_accuracy, _seen(evaluations, "val_accuracy")])
+    return MetricPredictor(fit_accuracy(anatomy, population, accuracy), fit_hardware(anatomy, profile, evaluations))
+
+
+def _rows(anatomy: Anatomy, evaluations: Sequence[Evaluation]) -> np.ndarray:
+    return np.array([e.arch.indices for e in evaluations], dtype=INDEX).reshape(-1, len(anatomy.space))
+
+
+def _seen(evaluations: Sequence[Evaluation], metric: str) -> np.ndarray:
+    return np.array([e.metrics[metric] for e in evaluations])
+
+
+def _size_terms(anatomy: Anatomy, population: np.ndarray) -> np.ndarray:
+    """(1, layers, fp32 bytes, int8 bytes) of each row (n, 4)."""
+    counts = anatomy.counts(population)
+    return np.column_stack([np.ones(len(counts)), counts[:, 4], counts[:, 2:4]])

@@ -20,14 +20,15 @@ from latency.device import Device
 from latency.harness import QUICK, measure_models
 from latency.lowering import to_onnx
 from latency.store import MeasurementStore
+from nas.anatomy import Anatomy
 from nas.candidate import with_policy
 from nas.progress import Stage
-from predictors.block_table import BlockTable, Placed, fit_block_table
+from predictors.block_table import BlockTable, fit_block_table
 from predictors.ranking import Agreement, agreement
 from quant_search.onnx_qdq import activation_ranges, quantize
 from quant_search.policy import policy_of, uniform
 from search_spaces.network import extract
-from search_spaces.space import Architecture, SearchSpace
+from search_spaces.space import INDEX, Architecture
 
 BLOCKS = 120  # measured alone; the others are modelled
 FITTED, HELD_OUT = 16, 8  # whole networks for the correction, and to check it
@@ -36,14 +37,16 @@ _CALIBRATION = 16  # images that int8 ranges come from here
 _LEAST_S = 1e-7  # what a block that computes nothing still counts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Profile:
     """A fitted latency model and how well it did on networks it had not seen.
 
     Args:
+        table: corrected on all measured networks.
         held_out: of the model; `macs_only` and `block_sum` are what a line through MACs, and block times
             without correction, achieve on the same networks.
         points: (predicted, measured) seconds of each held-out network.
+        population, size_bytes: all measured networks (n, d), and the sizes of their files (n,).
         blocks, networks: how many were measured for fitting.
     """
 
@@ -52,6 +55,8 @@ class Profile:
     macs_only: Agreement
     block_sum: Agreement
     points: tuple[tuple[float, float], ...]
+    population: np.ndarray
+    size_bytes: np.ndarray
     blocks: int
     networks: int
 
@@ -73,28 +78,22 @@ class Profiler:
     def __init__(
         self,
         network: nn.Module,
-        space: SearchSpace,
-        tracer: BlockTracer,
-        precisions: Sequence[str],
+        anatomy: Anatomy,
         image_shape: tuple[int, ...],
         device: Device,
         store: MeasurementStore,
     ) -> None:
-        self._network, self._space, self._tracer = network, space, tracer
-        self._precisions, self._image_shape = tuple(precisions), image_shape
+        self._network, self._anatomy, self._image_shape = network, anatomy, image_shape
         self._device, self._store = device, store
-
-    def placed(self, arch: Architecture) -> list[Placed]:
-        """The blocks of an architecture, each with its precision."""
-        return place(self._tracer, arch, self._precisions)
 
     def run(self, seed: int, stage: Stage) -> Profile:
         """Measures, fits and checks; what the store holds is not measured again."""
         stage.expect(BLOCKS + FITTED + HELD_OUT)
         table = fit_block_table(self._measure_blocks(np.random.default_rng([seed, 1]), stage))
         archs = self._networks(FITTED + HELD_OUT, np.random.default_rng([seed, 2]))
-        placed = [self.placed(arch) for arch in archs]
-        seconds = np.array([self._measure_network(arch, stage) for arch in archs])
+        placed = [self._anatomy.placed(arch) for arch in archs]
+        files = [self._file(arch, stage) for arch in archs]
+        seconds = np.array([self._seconds(file) for file in files])
         fit, check = slice(0, FITTED), slice(FITTED, None)
         fitted = table.corrected(placed[fit], seconds[fit])
         predicted = fitted.predict(placed[check]).mean
@@ -108,20 +107,22 @@ class Profiler:
             macs_only=agreement(np.polyval(line, macs[check]), seconds[check]),
             block_sum=agreement(table.predict(placed[check]).mean, seconds[check]),
             points=tuple(zip(predicted.tolist(), seconds[check].tolist(), strict=True)),
+            population=np.array([arch.indices for arch in archs], dtype=INDEX),
+            size_bytes=np.array([len(file) for file in files], dtype=float),
             blocks=len(table.seconds),
             networks=FITTED,
         )
 
     def _measure_blocks(self, rng: np.random.Generator, stage: Stage) -> list[tuple[TracedBlock, str, float]]:
         """Isolated blocks of random architectures, without what a call costs by itself."""
-        call_s = self._seconds(to_onnx(nn.Identity(), self._image_shape))
+        call_s = self._seconds(to_onnx(nn.Identity(), self._image_shape).SerializeToString())
         measured = []
         for block, precision, module in self._sampled_blocks(rng):
             model = to_onnx(module, block.input_shape)
             if precision == "int8":
                 images = _noise(block.input_shape)
                 model = quantize(model, [node.name for node in model.graph.node], activation_ranges(model, images))
-            measured.append((block, precision, max(self._seconds(model) - call_s, _LEAST_S)))
+            measured.append((block, precision, max(self._seconds(model.SerializeToString()) - call_s, _LEAST_S)))
             stage.advance()
         return measured
 
@@ -129,35 +130,31 @@ class Profiler:
         """Up to `BLOCKS` different (structure, precision) pairs, with a module for each."""
         found: dict[tuple[str, str], tuple[TracedBlock, str, Architecture]] = {}
         for arch in self._networks(_SAMPLED, rng):
-            for block, precision in self.placed(arch):
+            for block, precision in self._anatomy.placed(arch):
                 found.setdefault((block.structure, precision), (block, precision, arch))
         keys = list(found)
         picked = [found[keys[i]] for i in rng.permutation(len(keys))[:BLOCKS]]
         modules: dict[Architecture, Mapping[str, nn.Module]] = {}
         for _, _, arch in picked:
             if arch not in modules:
-                modules[arch] = block_modules(self._network, arch, self._tracer.blocks)
+                modules[arch] = block_modules(self._network, arch, self._anatomy.tracer.blocks)
         return [(block, precision, neutral_(modules[arch][block.name])) for block, precision, arch in picked]
 
     def _networks(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         """Random architectures: half with random policies, the others all in one precision."""
-        archs = [self._space.row(row) for row in self._space.sample(n, rng)]
-        kinds = (None, self._precisions[0], None, self._precisions[-1])
+        space, precisions = self._anatomy.space, self._anatomy.precisions
+        kinds = (None, precisions[0], None, precisions[-1])
+        archs = map(space.row, space.sample(n, rng))
         return [a if (p := kinds[i % 4]) is None else uniform(a, p) for i, a in enumerate(archs)]
 
-    def _measure_network(self, arch: Architecture, stage: Stage) -> float:
-        model = neutral_model(self._network, self._tracer, arch, self._precisions, self._image_shape)
+    def _file(self, arch: Architecture, stage: Stage) -> bytes:
+        anatomy = self._anatomy
+        model = neutral_model(self._network, anatomy.tracer, arch, anatomy.precisions, self._image_shape)
         stage.advance()
-        return self._seconds(model)
+        return model.SerializeToString()
 
-    def _seconds(self, model: onnx.ModelProto) -> float:
-        return measure_models([model.SerializeToString()], self._device, QUICK, self._store)[0].timing.median_s
-
-
-def place(tracer: BlockTracer, arch: Architecture, precisions: Sequence[str]) -> list[Placed]:
-    """The blocks of an architecture in order, each with its precision; blocks without weights are fp32."""
-    policy = policy_of(arch, tracer.blocks, precisions)
-    return [(block, policy.get(block.name, "fp32")) for block in tracer.trace(arch)]
+    def _seconds(self, file: bytes) -> float:
+        return measure_models([file], self._device, QUICK, self._store)[0].undisturbed.median_s
 
 
 def neutral_model(

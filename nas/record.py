@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,19 +10,18 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from latency.blocks import BlockTracer
 from latency.device import Device, environment, fingerprint
 from latency.store import MeasurementStore
+from nas.anatomy import Anatomy
 from nas.config import Settings
 from nas.objectives import Evaluation
-from nas.predict import Inherited, MetricModel
+from nas.predict import Inherited, fit_accuracy
 from nas.profiling import Profile
 from nas.progress import Reporter
 from nas.verify import Verified, missed
-from predictors.gp import fit_gaussian_process
 from predictors.ranking import agreement
 from search_spaces.space import SearchSpace
-from supernet.atomic import write_atomic
+from supernet.atomic import write_bytes, write_json
 from supernet.data import Dataset
 from supernet.history import History
 
@@ -38,12 +36,16 @@ class Setup:
     dataset: Dataset
     network: nn.Module
     architectures: SearchSpace
-    space: SearchSpace
-    tracer: BlockTracer
+    anatomy: Anatomy
     device: Device
     folder: Path
     store: MeasurementStore
     reporter: Reporter
+
+    @property
+    def space(self) -> SearchSpace:
+        """Architectures joined with policies."""
+        return self.anatomy.space
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def make_record(setup: Setup, parts: Parts) -> dict[str, Any]:
             "entries": history.plain(),
         },
         "profile": {"seconds": parts.seconds["profile"], **parts.profile.plain()},
-        "accuracy_predictor": _accuracy_record(setup, parts.profile, parts.inherited),
+        "accuracy_predictor": _accuracy_record(setup.anatomy, parts.inherited),
         "search": _search_record(setup, parts.searched),
         "verify": _verify_record(parts.searched, parts.verified),
         "front": _write_front(setup.folder, parts.verified),
@@ -119,15 +121,13 @@ def _device_record(device: Device) -> dict[str, Any]:
     }
 
 
-def _accuracy_record(setup: Setup, profile: Profile, inherited: Inherited) -> dict[str, Any]:
+def _accuracy_record(anatomy: Anatomy, inherited: Inherited) -> dict[str, Any]:
     """How well the accuracy predictor does on subnets it was not fitted on, by five-fold cross-validation."""
-    s = setup
-    model = MetricModel(s.space, s.tracer, s.settings.precisions, profile.table, inherited, s.settings.problem)
     truth, predicted = inherited.val_accuracy, np.empty(len(inherited.val_accuracy))
     for fold in range(5):
         held = np.arange(len(truth)) % 5 == fold
-        process = fit_gaussian_process(model.features, inherited.population[~held], truth[~held])
-        predicted[held] = process.predict(inherited.population[held]).mean
+        fitted = fit_accuracy(anatomy, inherited.population[~held], truth[~held])
+        predicted[held] = fitted.predict(inherited.population[held])
     return {"inherited": len(truth), "cross_validated": asdict(agreement(predicted, truth))}
 
 
@@ -182,17 +182,3 @@ def _write_front(folder: Path, verified: Verified) -> list[dict[str, Any]]:
         entries.append(point.plain(file))
     write_json(folder / FRONT, entries)
     return entries
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes `content` as indented JSON, whole or not at all."""
-    write_bytes(file, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def write_bytes(file: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-
-    def fill(part: Path) -> None:
-        part.write_bytes(content)
-
-    write_atomic(file, fill)

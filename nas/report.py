@@ -25,7 +25,7 @@ from nas.figures import (
     precision_words,
 )
 from nas.format import amount, count, duration, interval, percent
-from supernet.atomic import write_atomic
+from supernet.atomic import write_bytes
 
 FILE = "report.html"
 WORTH = 0.01
@@ -41,12 +41,7 @@ def write_report(record: Record, folder: Path) -> Path:
         OSError: the file cannot be written.
     """
     file = Path(folder) / FILE
-    text = page(record).encode()
-
-    def fill(part: Path) -> None:
-        part.write_bytes(text)
-
-    write_atomic(file, fill)
+    write_bytes(file, page(record).encode())
     return file
 
 

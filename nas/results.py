@@ -17,19 +17,18 @@ from latency.lowering import INPUT, OUTPUT
 from latency.runtimes.onnx_runtime import accuracy, open_session
 from latency.timing import LEAST_CLAIM
 from nas.candidate import Builder
-from nas.config import Settings, read_settings
+from nas.config import IN_PYTHON, Settings, read_settings
 from nas.errors import CannotBeDone
-from nas.pareto import relative_hypervolume, shared_box
 from nas.progress import Reporter
-from nas.record import RECORD, write_bytes, write_json
+from nas.record import RECORD
 from nas.spec import SpaceLike, build_network
 from quant_search.policy import joint_space
 from search_spaces.network import find_blocks
 from search_spaces.space import Architecture
+from supernet.atomic import write_bytes, write_json
 from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
 from supernet.data import Dataset, load_data
 
-_RESAMPLES = 500
 _TOLERANCE = 1e-3  # between torch's and the run-time's logits, relative to the largest
 
 
@@ -47,31 +46,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def gains(search: Mapping[str, Any], seed: int) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of (search's hypervolume / each baseline's - 1), by resampling evaluations."""
-    rng = np.random.default_rng(seed)
-    costs = {
-        name: np.array([[-accuracy_, latency_s] for accuracy_, latency_s in rows]).reshape(-1, 2)
-        for name, rows in search["groups"].items()
-    }
-    ideal, reference = shared_box(list(costs.values()))
-    volumes = {
-        name: np.array(
-            [relative_hypervolume(c[rng.integers(len(c), size=len(c))], ideal, reference) for _ in range(_RESAMPLES)]
-        )
-        for name, c in costs.items()
-    }
-    result = {}
-    for name in volumes.keys() - {"search"}:
-        low, high = np.quantile(volumes["search"] / np.maximum(volumes[name], 1e-9) - 1, (0.025, 0.975))
-        result[name] = (float(low), float(high))
-    return result
-
-
-def verify_again(folder: Path, reporter: Reporter, seed: int) -> list[dict[str, Any]]:
+def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset | None = None) -> list[dict[str, Any]]:
     """Measures every file of the front again, on the device and data of the run, and says what moved.
 
     A latency has moved if the new median lies further from the old one than 3 % and both intervals together.
+
+    Args:
+        dataset: of the run, where its settings alone do not lead to it.
 
     Raises:
         ValueError: no finished run, a file that is missing, data that are not those of the run.
@@ -79,7 +60,7 @@ def verify_again(folder: Path, reporter: Reporter, seed: int) -> list[dict[str, 
     record = read_record(folder)
     settings = read_settings(folder)
     device = parse_device(settings.device)
-    dataset = run_data(settings)
+    dataset = run_data(settings, dataset)
     models = [_read_model(folder, point["file"]) for point in record["front"]]
     rows = []
     with reporter.stage("verify", len(models)) as stage:
@@ -87,7 +68,7 @@ def verify_again(folder: Path, reporter: Reporter, seed: int) -> list[dict[str, 
         for i, (point, model, measurement) in enumerate(zip(record["front"], models, measured, strict=True)):
             session = open_session(model, device)
             found = accuracy(session, dataset.x_test, dataset.y_test)
-            timing = measurement.timing
+            timing = measurement.undisturbed
             low, high = timing.ci95_s(seed)
             was = point["latency_s"]
             rows.append(
@@ -115,15 +96,17 @@ def _verdict(point: Mapping[str, Any], found: float, median_s: float, ci95_s: tu
     return "slower now" if median_s > was["median"] else "faster now"
 
 
-def run_data(settings: Settings) -> Dataset:
-    """The data of a run.
+def run_data(settings: Settings, given: Dataset | None = None) -> Dataset:
+    """The data of a run: those given, else what its settings name.
 
     Raises:
-        ValueError: they are not to be had, or have changed since.
+        ValueError: they are not to be had, or are not (or no longer) those of the run.
     """
-    dataset = load_data(settings.data, image_size=settings.image_size)
+    if given is None and settings.data.startswith(IN_PYTHON):
+        raise ValueError(f"the run's data were given in Python ({settings.data}): use the methods of its Result there")
+    dataset = given or load_data(settings.data, image_size=settings.image_size)
     if dataset.fingerprint != settings.data_fingerprint:
-        raise ValueError(f"data {settings.data!r} have changed since the run: its results do not hold for them")
+        raise ValueError(f"data {settings.data!r} are not those of the run, or have changed since")
     return dataset
 
 
@@ -134,14 +117,16 @@ def _read_model(folder: Path, file: str) -> bytes:
     return path.read_bytes()
 
 
-def export_point(folder: Path, point: int, to: Path, seed: int, space: SpaceLike | None = None) -> dict[str, Any]:
+def export_point(
+    folder: Path, point: int, to: Path, seed: int, space: SpaceLike | None = None, dataset: Dataset | None = None
+) -> dict[str, Any]:
     """Writes one point of a run for deployment: `model.onnx`, `model.pt2` and `card.json`; returns the card.
 
     `model.onnx` is the file that was verified; `model.pt2` is the same network in fp32 as a `torch.export`
     program.  Both load without this toolkit.  Their logits are compared on random images.
 
     Args:
-        space: the class, for a run that was started from Python with one.
+        space, dataset: the class and the data, for a run that was started from Python with them.
 
     Raises:
         ValueError: no finished run, no such point, or a folder that holds something already.
@@ -155,7 +140,7 @@ def export_point(folder: Path, point: int, to: Path, seed: int, space: SpaceLike
         raise ValueError(f"{to} is not an empty folder: name another one with --to")
     entry = front[point]
     model = _read_model(folder, entry["file"])
-    dataset = run_data(settings)
+    dataset = run_data(settings, dataset)
     network = _torch_network(folder, settings, dataset, entry, space)
     shape = dataset.image_shape
     images = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, *shape)).astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 import inspect
@@ -56,7 +57,7 @@ def _build(space: SpaceLike, shape: tuple[int, int, int], num_classes: int, pres
     if preset is not None:
         raise ValueError(f"presets belong to the ready-made spaces, got preset {preset!r} for {space_name(space)}")
     if isinstance(space, nn.Module):
-        return space
+        return copy.deepcopy(space)  # the caller's own is not trained
     network_class = _import_class(space) if isinstance(space, str) else space
     given = dict(zip(_ARGUMENTS, (channels, height, num_classes), strict=True))
     arguments = {name: given[name] for name in accepted_arguments(network_class)}

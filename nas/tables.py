@@ -48,7 +48,7 @@ def front_table(front: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
-def hypervolume_table(search: Mapping[str, Any], intervals: Mapping[str, tuple[float, float]]) -> RenderableType:
+def hypervolume_table(search: Mapping[str, Any]) -> RenderableType:
     """The hypervolume of the search beside its baselines, each with its number of verified evaluations."""
     table = _table("Hypervolume (share of the common box)", "by", "evaluations", "hypervolume", "search is better by")
     volumes = search["hypervolume"]
@@ -57,13 +57,12 @@ def hypervolume_table(search: Mapping[str, Any], intervals: Mapping[str, tuple[f
             continue
         gain = ""
         if name != "search" and volumes[name] > 0:
-            low, high = intervals[name]
-            gain = f"{100 * (volumes['search'] / volumes[name] - 1):+.1f} % ({100 * low:+.1f} to {100 * high:+.1f})"
+            gain = f"{100 * (volumes['search'] / volumes[name] - 1):+.1f} %"
         table.add_row(label, str(len(search["groups"][name])), f"{volumes[name]:.3f}", gain)
     return table
 
 
-def result_view(record: Mapping[str, Any], intervals: Mapping[str, tuple[float, float]]) -> RenderableType:
+def result_view(record: Mapping[str, Any]) -> RenderableType:
     """Front, hypervolumes and what verification changed."""
     verify, profile = record["verify"], record["profile"]
     lines = [f"{len(verify['dropped'])} of the points that the search had on its front were dropped by verification."]
@@ -76,7 +75,7 @@ def result_view(record: Mapping[str, Any], intervals: Mapping[str, tuple[float, 
         f"{percent(held_out['mape'])}, Spearman {held_out['spearman']:.3f}; MACs alone: "
         f"{percent(profile['macs_only']['mape'])}, {profile['macs_only']['spearman']:.3f}."
     )
-    tables = (front_table(record["front"]), hypervolume_table(record["search"], intervals))
+    tables = (front_table(record["front"]), hypervolume_table(record["search"]))
     return Group(*tables, Text("\n".join(lines)))
 
 
@@ -103,6 +102,17 @@ def choices_table(choices: Sequence[Mapping[str, Any]]) -> RenderableType:
         options = ", ".join(map(str, choice["options"]))
         table.add_row(choice["name"], options, choice["when"])
     return table
+
+
+def preset_view(space: str, described: Mapping[str, Any]) -> RenderableType:
+    """One preset of a ready-made space: its choices, what its networks cost, and the spread of random ones."""
+    low, middle, high = (f"{macs / 1e6:.3g} M" for macs in described["random_macs"])
+    return Group(
+        Text.from_markup(f"[bold]{space} / {described['preset']}[/], images of {described['image_size']} pixels"),
+        choices_table(described["choice_list"]),
+        space_table(described),
+        Text(f"Random architectures: {middle} MACs, 90 % of them between {low} and {high}."),
+    )
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -13,9 +13,9 @@ import numpy as np
 
 from latency.device import Device
 from latency.harness import CAREFUL, QUICK, measure_models
+from latency.measurement import Measurement
 from latency.runtimes.onnx_runtime import accuracy, int8_share, open_session
 from latency.store import MeasurementStore
-from latency.timing import Timing
 from nas.candidate import Builder, Candidate
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, non_dominated
@@ -41,7 +41,7 @@ class RealEvaluator:
         measured = measure_models([candidate.model], self._device, QUICK, self._store)[0]
         return {
             "val_accuracy": accuracy(session, self._dataset.x_val, self._dataset.y_val),
-            "latency_s": measured.timing.median_s,
+            "latency_s": measured.undisturbed.median_s,
             "size_bytes": float(len(candidate.model)),
             "macs": float(candidate.macs),
         }
@@ -53,7 +53,8 @@ class Point:
 
     Args:
         accuracy: on the test split.
-        ci95_s: the 95 % interval of the median latency.
+        latency_s, ci95_s: the median over undisturbed samples, and its 95 % interval.
+        undisturbed: the share of samples that were.
         int8_share: of convolutions and matrix products, after the run-time's own optimisation.
         found_by: the search or a baseline.
     """
@@ -63,6 +64,7 @@ class Point:
     val_accuracy: float
     latency_s: float
     ci95_s: tuple[float, float]
+    undisturbed: float
     int8_share: float
     found_by: str
 
@@ -74,7 +76,7 @@ class Point:
             "policy": dict(self.candidate.policy),
             "accuracy": self.accuracy,
             "val_accuracy": self.val_accuracy,
-            "latency_s": {"median": self.latency_s, "ci95": list(self.ci95_s)},
+            "latency_s": {"median": self.latency_s, "ci95": list(self.ci95_s), "undisturbed": self.undisturbed},
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
             "parameters": self.candidate.parameters,
@@ -120,24 +122,24 @@ def verify_front(
         stage.advance()
     measured = measure_models([c.model for c in candidates], device, CAREFUL, store)
     points = []
-    for (evaluation, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
-        points.append(_point(candidate, evaluation, measurement.timing, found_by, dataset, device))
+    for (_, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
+        points.append(_point(candidate, measurement, found_by, dataset, device))
         stage.advance()
     kept, dropped = _still_best(points, problem, expected)
     stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")
     return Verified(tuple(sorted(kept, key=lambda p: p.latency_s)), len(points), tuple(dropped))
 
 
-def _point(
-    candidate: Candidate, evaluation: Evaluation, timing: Timing, found_by: str, dataset: Dataset, device: Device
-) -> Point:
+def _point(candidate: Candidate, measurement: Measurement, found_by: str, dataset: Dataset, device: Device) -> Point:
     session = open_session(candidate.model, device)
+    timing = measurement.undisturbed
     return Point(
         candidate=candidate,
         accuracy=accuracy(session, dataset.x_test, dataset.y_test),
         val_accuracy=accuracy(session, dataset.x_val, dataset.y_val),
         latency_s=timing.median_s,
         ci95_s=timing.ci95_s(),
+        undisturbed=len(timing.samples_s) / len(measurement.timing.samples_s),
         int8_share=int8_share(candidate.model, device),
         found_by=found_by,
     )

@@ -15,7 +15,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import lsq_linear
@@ -24,17 +24,20 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
 
 from latency.blocks import TracedBlock
+from predictors.held import LinearPrior, fit_held
 from predictors.protocol import Prediction
 
 Placed = tuple[TracedBlock, str]
 """A block and the precision it runs in."""
 
-_PRECISIONS = ("fp32", "int8")
-# Prior of the correction: block times add up as they are, and nothing else costs.  The widths say how far
-# each coefficient may move per unit of relative residual: blocks and boundaries cost microseconds.
-_PRIOR = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0])
-_WIDTH = np.array([5e-6, 0.15, 2e-6, 0.15, 2e-6, 3e-6, 3e-9])
-_RESIDUAL = 0.05  # the relative residual that the widths are set against
+_PRECISIONS = ("fp32", "int8")  # in the order of the terms
+# Prior of the correction: block times add up as they are, and nothing else costs; blocks and boundaries cost
+# microseconds, and a block may cost less than on its own.
+_PRIOR = LinearPrior(
+    mean=np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0]),
+    width=np.array([5e-6, 0.15, 2e-6, 0.15, 2e-6, 3e-6, 3e-9]),
+    free=np.array([False, False, True, False, True, False, False]),
+)
 _LEAST_PRICE = 1e-3  # of what costs about one: a block that has only what was never seen to cost still costs a little
 
 
@@ -80,12 +83,15 @@ class BlockTable:
         models: for blocks that were not measured, by precision.
         correction: the seven coefficients (t0, α and β per precision, γ, δ).
         relative_std: of the network predictions, each network left out of the fit in turn.
+        fitted_terms, fitted_seconds: of the networks (n, 7) and (n,) that the correction was fitted on.
     """
 
     seconds: Mapping[tuple[str, str], float]
     models: Mapping[str, _BlockModel]
-    correction: np.ndarray
-    relative_std: float
+    correction: np.ndarray = field(default_factory=_PRIOR.mean.copy)
+    relative_std: float = float("nan")
+    fitted_terms: np.ndarray = field(default_factory=lambda: np.zeros((0, len(_PRIOR.mean))))
+    fitted_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def block_seconds(self, blocks: Sequence[Placed]) -> np.ndarray:
         """The isolated time of each block (n,): measured where it was, else modelled."""
@@ -98,7 +104,7 @@ class BlockTable:
     def summarise(self, networks: Sequence[Sequence[Placed]]) -> np.ndarray:
         """The terms of the formula above for each network (n, 7)."""
         if not networks:
-            return np.zeros((0, len(_PRIOR)))
+            return np.zeros((0, len(_PRIOR.mean)))
         unique = {(b.structure, p): (b, p) for network in networks for b, p in network}
         times = dict(zip(unique, self.block_seconds(list(unique.values())), strict=True))
         return np.array([_terms(network, times) for network in networks])
@@ -115,25 +121,21 @@ class BlockTable:
     def corrected(self, networks: Sequence[Sequence[Placed]], seconds: np.ndarray) -> BlockTable:
         """The same table with its correction fitted on measured networks (n of them, seconds (n,)).
 
-        Least squares of the relative error, held near "block times add up" as far as the data leaves it
-        open (a Gaussian prior), with non-negative prices of network, boundaries and block times.
+        Networks of earlier corrections stay part of the fit.
 
         Raises:
             ValueError: no networks, not as many times, or one that is not positive.
         """
-        terms, seconds = self.summarise(networks), np.asarray(seconds, dtype=float)
-        if len(terms) != len(seconds) or not len(seconds) or not (seconds > 0).all():
-            raise ValueError(f"a correction needs networks and as many positive times, got {len(terms)} and {seconds}")
-        rows = np.concatenate([terms / seconds[:, None], np.diag(_RESIDUAL / _WIDTH)])
-        goal = np.concatenate([np.ones(len(seconds)), _PRIOR * _RESIDUAL / _WIDTH])
-        free = np.array([False, False, True, False, True, False, False])  # a block may cost less than on its own
-        fitted = lsq_linear(rows * _WIDTH, goal, bounds=(np.where(free, -np.inf, 0.0), np.inf))
-        correction = fitted.x * _WIDTH
-        # A point's residual, had it been left out, is its residual over 1 - leverage.
-        q, _ = np.linalg.qr((rows * _WIDTH)[:, fitted.active_mask == 0])
-        leverage = (q[: len(seconds)] ** 2).sum(axis=1)
-        residual = (terms @ correction / seconds - 1) / (1 - leverage)
-        return replace(self, correction=correction, relative_std=float(np.sqrt(np.mean(residual**2))))
+        terms = np.concatenate([self.fitted_terms, self.summarise(networks)])
+        seconds = np.concatenate([self.fitted_seconds, np.asarray(seconds, dtype=float)])
+        fit = fit_held(terms, seconds, _PRIOR)
+        return replace(
+            self,
+            correction=fit.coefficients,
+            relative_std=float(np.sqrt(np.mean(fit.left_out**2))),
+            fitted_terms=terms,
+            fitted_seconds=seconds,
+        )
 
 
 def fit_block_table(measured: Sequence[tuple[TracedBlock, str, float]]) -> BlockTable:
@@ -157,7 +159,7 @@ def fit_block_table(measured: Sequence[tuple[TracedBlock, str, float]]) -> Block
         rows.sort(key=lambda row: (row[0].structure, row[1]))  # likelihood is flat: its maximum shifts with the order
         models[precision] = _fit_block_model([b for b, _ in rows], np.array([t for _, t in rows]))
     medians = {key: statistics.median(found) for key, found in times.items()}
-    return BlockTable(medians, models, _PRIOR.copy(), float("nan"))
+    return BlockTable(medians, models)
 
 
 def _amounts(blocks: Sequence[TracedBlock]) -> np.ndarray:

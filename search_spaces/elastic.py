@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_spaces.depthwise import depthwise
 from search_spaces.space import Architecture
 from search_spaces.value import (
     Choice,
@@ -168,8 +169,11 @@ class Conv2d(Elastic):
     def forward(self, x: Tensor) -> Tensor:
         """(b, in, h, w) → (b, out, h / stride, w / stride)."""
         bias = None if self.bias is None else self.bias[: _int(self.out_channels)]
+        weight, stride, groups = self._weight(), _int(self.stride), _int(self.groups)
+        if groups == weight.shape[0] == x.shape[1] and self.dilation == 1:
+            return depthwise(x, weight, bias, stride)
         padding = self.dilation * (_int(self.kernel_size) // 2)
-        return F.conv2d(x, self._weight(), bias, _int(self.stride), padding, self.dilation, _int(self.groups))
+        return F.conv2d(x, weight, bias, stride, padding, self.dilation, groups)
 
     def plain(self) -> nn.Conv2d:
         """The plain convolution of the bound architecture."""

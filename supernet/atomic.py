@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -28,6 +29,28 @@ def write_atomic(file: Path, write: Callable[[Path], None]) -> None:
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Put `content` into `file`, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+
+    def fill(part: Path) -> None:
+        part.write_bytes(content)
+
+    write_atomic(file, fill)
+
+
+def write_json(file: Path, content: object) -> None:
+    """Put `content` into `file` as indented JSON, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full.
+    """
+    write_bytes(file, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def remove_parts(file: Path) -> None:

@@ -15,7 +15,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from supernet.atomic import write_atomic
+from supernet.atomic import write_bytes
 
 FILE_NAME = "checkpoint.safetensors"
 FORMAT = 1
@@ -38,8 +38,8 @@ def save_checkpoint(checkpoint: Checkpoint, file: Path) -> None:
     # A copy of each: safetensors refuses tensors that share memory, as tied weights do.
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in checkpoint.tensors.items()}
     header = {"format": str(FORMAT), "meta": json.dumps(checkpoint.meta)}
-    content = safetensors.torch.save(tensors, header)
-    write_atomic(file, lambda part: _write(part, content))
+    # Written by our own call: safetensors' writer hides a full disk in an error of its own class.
+    write_bytes(file, safetensors.torch.save(tensors, header))
 
 
 def load_checkpoint(file: Path) -> Checkpoint:
@@ -60,11 +60,6 @@ def load_checkpoint(file: Path) -> Checkpoint:
     if header.get("format") != str(FORMAT):
         raise ValueError(f"{file} has checkpoint format {header.get('format')}, expected {FORMAT}; train anew")
     return Checkpoint(tensors, json.loads(header["meta"]))
-
-
-def _write(part: Path, content: bytes) -> None:
-    """Write bytes by our own call: safetensors' writer hides a full disk in an error of its own class."""
-    part.write_bytes(content)
 
 
 def averaged_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -86,6 +86,10 @@ class Learner:
         self.ema.update(self.network, step=t + 1)
         return StepResult(loss, self.lr)
 
+    def plan_(self, total_steps: int) -> None:
+        """Let the learning rate reach its end after `total_steps` steps."""
+        self.scheduler = _schedule(self.optimizer, self.recipe, total_steps, initialize=False)
+
     @property
     def lr(self) -> float:
         """Learning rate of the step last taken."""
@@ -181,8 +185,13 @@ def default_shift(side: int) -> int:
     return side // 8 if side >= 16 else 0
 
 
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total_steps: int) -> CosineLRScheduler:
-    """Learning rate by step: up linearly, then a cosine to zero (Loshchilov and Hutter, arXiv:1608.03983)."""
+def _schedule(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, total_steps: int, initialize: bool = True
+) -> CosineLRScheduler:
+    """Learning rate by step: up linearly, then a cosine to zero (Loshchilov and Hutter, arXiv:1608.03983).
+
+    The peak is the optimizer's rate now, or without `initialize` that of its first schedule.
+    """
     warmup = min(round(recipe.warmup * total_steps), total_steps - 1)
     return CosineLRScheduler(
         optimizer,
@@ -190,6 +199,7 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, total_steps: int
         warmup_t=warmup,
         warmup_lr_init=recipe.lr / (warmup + 1),
         t_in_epochs=False,
+        initialize=initialize,
     )
 
 

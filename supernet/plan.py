@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -22,6 +22,7 @@ _PROBE_SHARE = 0.03
 _EVALUATION_SHARE = 0.1
 _RESERVE = 0.03
 _ENTRIES = 100
+_LATENESS = 1.15  # times the time left that the remaining steps may take before the plan is cut
 
 Clock = Callable[[], float]
 
@@ -61,6 +62,18 @@ def make_plan(
     fitting = max(1, int(left_s / step_s))
     steps = fitting if steps is None else min(steps, fitting)
     return Plan(steps, min(evaluations, steps))
+
+
+def shortened(plan: Plan, step: int, step_s: float, left_s: float) -> Plan:
+    """`plan` cut to the steps that fit in the `left_s` seconds after `step`, where they have become clearly slower.
+
+    A machine shared with others may be half as fast as it was when the plan was made.
+    """
+    fitting = step + max(1, int(left_s / step_s))
+    remaining = plan.total_steps - step
+    if remaining <= 1 or (fitting - step) * _LATENESS >= remaining:
+        return plan
+    return replace(plan, total_steps=fitting)
 
 
 def evaluate(network: nn.Module, space: SearchSpace, dataset: Dataset) -> tuple[float, float]:

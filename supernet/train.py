@@ -22,10 +22,13 @@ from supernet.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_che
 from supernet.data import Dataset
 from supernet.history import Entry, History, entries_from
 from supernet.learner import Learner, TrainingDiverged
-from supernet.plan import Plan, evaluate, make_plan
+from supernet.plan import Plan, evaluate, make_plan, shortened
 from supernet.recipe import Recipe
 
 __all__ = ["Recipe", "TrainState", "TrainingDiverged", "train_supernet"]
+
+
+_WINDOW = 10  # of the history's entries, over which the speed is looked at
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class _Run:
         self.losses.append(result.loss)
         if self.plan.records(self.step):
             self.record()
+            self._keep_time()
         newest = self.entries[-1] if self.entries else None
         return TrainState(self.step, self.plan.total_steps, self.seconds, result.loss, result.lr, newest)
 
@@ -135,6 +139,17 @@ class _Run:
             entry = replace(entry, seconds=self.seconds, val_largest=largest, val_smallest=smallest)
         self.entries.append(entry)
         self.losses = []
+
+    def _keep_time(self) -> None:
+        """Cut the plan where the last tenth of it says that the budget will not do."""
+        budget_s, before = self.learner.recipe.budget_s, self.entries[-_WINDOW - 1 :][0]
+        if budget_s is None or self.finished or self.step == before.step:
+            return
+        step_s = (self.seconds - before.seconds) / (self.step - before.step)
+        plan = shortened(self.plan, self.step, step_s, budget_s - self.seconds)
+        if plan != self.plan:
+            self.plan = plan
+            self.learner.plan_(plan.total_steps)
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint, if the weights are fit to be kept."""

@@ -36,8 +36,8 @@ class GuidedSearch:
         seed: int,
         initial: int,
         anchors: np.ndarray | None = None,
-        generations: int = 25,
-        population: int = 100,
+        generations: int = 20,
+        population: int = 64,
     ) -> None:
         self._space, self._fit, self._objectives = space, fit, objectives
         self._seed, self._initial = seed, initial

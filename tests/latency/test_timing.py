@@ -97,11 +97,44 @@ def test_warm_up_waits_until_steady_but_not_for_ever():
     assert t.samples_s == (200 * TICK_S,) * 10
     assert clock.calls == 1 + 9 + 2 * 3 + 10
     clock = FakeClock()
-    measure(clock.call(100, *([200] * 3 + [100] * 3) * 10, 100), clock=clock, max_samples=10, budget_s=1e9)
+    measure(
+        clock.call(2**40, *(2 ** (39 - i // 3) for i in range(90)), 100), clock=clock, max_samples=10, budget_s=1e99
+    )
     assert clock.calls == 1 + 20 * 3 + 10
     clock = FakeClock()
-    measure(clock.call(100, *([200] * 3 + [100] * 3) * 10, 100), clock=clock, min_samples=10, budget_s=1e-9)
+    measure(clock.call(100, *falling, 200), clock=clock, min_samples=10, budget_s=1e-9)
     assert clock.calls == 1 + 3 + 10  # one window spends the budget
+
+
+def test_a_disturbance_ends_the_warm_up():
+    clock = FakeClock()
+    measure(clock.call(100, 100, 100, 100, 200), clock=clock, min_samples=10, budget_s=1e-9)
+    assert clock.calls == 1 + 3 + 10
+    clock = FakeClock()
+    measure(clock.call(100, 100, 100, 100, 200, 200, 200, 100), clock=clock, max_samples=10, budget_s=1.0)
+    assert clock.calls == 1 + 2 * 3 + 10
+
+
+def test_undisturbed_samples_are_those_near_the_fastest():
+    t = timing([2.0, 1.05, 3.0, 1.2, 1.3, 1.4, 1.0, 1.09, 9.0], (3, 3, 3)).undisturbed()
+    assert t.samples_s == (1.05, 1.0, 1.09) and t.groups == (1, 2) and t.median_s == 1.05
+    quiet = timing([1.0, 1.01, 1.02], (2, 1))
+    assert quiet.undisturbed() == quiet
+
+
+def test_disturbed_rounds_are_repeated_up_to_a_limit():
+    clock, ticks = FakeClock(), iter([100, 200, 100, 100] + [200] * 9)
+    (t,) = measure_interleaved(
+        [lambda: clock.call(next(ticks))], rounds=3, most_rounds=9, samples_per_round=2, clock=clock
+    )
+    assert t.groups == (2,) * 4 and t.undisturbed().groups == (2, 2, 2)
+    ticks = iter([100] + [200] * 9)
+    (t,) = measure_interleaved(
+        [lambda: clock.call(next(ticks))], rounds=3, most_rounds=5, samples_per_round=2, clock=clock
+    )
+    assert len(t.groups) == 5 and t.undisturbed().groups == (2,)
+    with pytest.raises(ValueError, match="in order"):
+        measure_interleaved([], rounds=3, most_rounds=2, clock=clock)
 
 
 def test_a_clock_that_stands_still_is_refused(monkeypatch):

@@ -105,7 +105,7 @@ def test_report_and_verify(finished, cache, tmp_path):
     folder, _ = finished
     report = nas("report", folder, "--out", tmp_path, "--json", cwd=tmp_path, cache=cache)
     assert report.returncode == 0 and (tmp_path / "report.html").exists(), report.stderr
-    assert set(json.loads(report.stdout)["gains"]) == {"random", "uniform"}
+    assert json.loads(report.stdout)["search"] == json.loads((folder / "record.json").read_text())["search"]
     verify = nas("verify", folder, "--out", tmp_path, "--json", cwd=tmp_path, cache=cache)
     assert verify.returncode == 0, verify.stderr
     rows = json.loads(verify.stdout)["points"]

@@ -1,11 +1,13 @@
 """What is said of a finished run."""
 
+import dataclasses
 import json
 
 import pytest
 
 from nas.config import Settings, open_folder
-from nas.results import _verdict, gains, read_record
+from nas.results import _verdict, read_record, run_data
+from supernet.data import load_data
 
 POINT = {"accuracy": 0.9, "latency_s": {"median": 1.0e-3, "ci95": [0.99e-3, 1.01e-3]}}
 
@@ -28,13 +30,14 @@ def test_a_wide_interval_excuses_a_wide_move():
     assert _verdict(POINT, 0.9, 1.06e-3, (0.98e-3, 1.14e-3)) == "holds"
 
 
-def test_gains_are_seeded_and_contain_the_truth_of_a_clear_case():
-    better = [[0.9 + 0.001 * i, 1.0 + 0.1 * i] for i in range(20)]
-    worse = [[0.7 + 0.001 * i, 2.0 + 0.1 * i] for i in range(20)]
-    search = {"groups": {"search": better, "random": worse}}
-    assert gains(search, 0) == gains(search, 0)
-    low, high = gains(search, 0)["random"]
-    assert 0 < low <= high
+def test_data_given_in_python_are_asked_for_and_others_refused():
+    digits = load_data("digits")
+    settings = Settings(data="python:mine", data_fingerprint=digits.fingerprint)
+    with pytest.raises(ValueError, match="given in Python"):
+        run_data(settings)
+    assert run_data(settings, digits) is digits
+    with pytest.raises(ValueError, match="not those of the run"):
+        run_data(settings, dataclasses.replace(digits, x_train=digits.x_train + 1))
 
 
 def test_an_unfinished_run_says_how_to_go_on(tmp_path):

@@ -15,7 +15,7 @@ PROBLEM = Problem((maximize("val_accuracy"), minimize("latency_s")))
 def point(i, val_accuracy, latency_s, size=10):
     candidate = Candidate(SPACE.row((i,)), b"0" * size, {"stem": "fp32"}, 100, 50)
     ends = (latency_s * 0.9, latency_s * 1.1)
-    return Point(candidate, 0.5, val_accuracy, latency_s, ends, 0.0, "search")
+    return Point(candidate, 0.5, val_accuracy, latency_s, ends, 0.8, 0.0, "search")
 
 
 def test_dominated_points_go_and_only_expected_ones_count_as_dropped():
@@ -38,7 +38,7 @@ def test_points_over_a_bound_go():
 
 def test_a_point_lists_its_fields():
     plain = point(3, 0.9, 1.0).plain("front/point-00.onnx")
-    assert plain["arch"] == {"a": 3} and plain["latency_s"] == {"median": 1.0, "ci95": [0.9, 1.1]}
+    assert plain["arch"] == {"a": 3} and plain["latency_s"] == {"median": 1.0, "ci95": [0.9, 1.1], "undisturbed": 0.8}
     assert plain["size_bytes"] == 10 and plain["provenance"] == "verified"
 
 

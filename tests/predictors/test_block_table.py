@@ -228,7 +228,7 @@ def test_a_block_measured_several_times_stands_with_its_median():
 def test_times_that_are_not_positive_are_refused(table: BlockTable, t):
     with pytest.raises(ValueError, match="block 'b0' in int8 must have a positive time"):
         fit_block_table([(BLOCKS[0], "int8", t)])
-    with pytest.raises(ValueError, match="as many positive times"):
+    with pytest.raises(ValueError, match="as many positive truths"):
         table.corrected(networks(1), np.array([t if t == t and t < 1 else -1.0]))
 
 
@@ -236,5 +236,5 @@ def test_nothing_to_fit_on_is_refused(table):
     with pytest.raises(ValueError, match="needs measured blocks"):
         fit_block_table([])
     for rows, seconds in (([], []), (networks(2), [1.0])):
-        with pytest.raises(ValueError, match="needs networks and as many"):
+        with pytest.raises(ValueError, match="needs observations and as many"):
             table.corrected(rows, np.array(seconds))

@@ -3,7 +3,7 @@ from small_supernet import RECIPE, same, small_dataset, small_net, weights
 
 from search_spaces.network import find_space
 from supernet.learner import Learner
-from supernet.plan import Plan, evaluate, make_plan
+from supernet.plan import Plan, evaluate, make_plan, shortened
 from supernet.recipe import Recipe
 
 
@@ -67,6 +67,20 @@ def test_evaluations_are_spread_and_the_last_is_at_the_end(steps, evaluations):
     assert (at[0], at[-1]) == (0, steps)
     assert all(plan.records(step) for step in at)
     assert sum(plan.records(step) for step in range(steps + 1)) <= 120
+
+
+@pytest.mark.parametrize(
+    ("step_s", "left_s", "expected"),
+    [
+        (1.0, 60.0, 100),  # in time
+        (1.0, 55.0, 100),  # late, but not clearly so
+        (2.0, 60.0, 70),
+        (2.0, 0.5, 41),  # one more step, so that there is an end
+        (2.0, -9.0, 41),
+    ],
+)
+def test_a_plan_that_will_not_be_kept_is_cut(step_s, left_s, expected):
+    assert shortened(Plan(100, 4), 40, step_s, left_s) == Plan(expected, 4)
 
 
 def test_planning_changes_nothing():

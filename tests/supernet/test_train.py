@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import small_supernet
 from small_supernet import RECIPE, SmallNet, same, small_dataset, small_net, weights
 
 from supernet.checkpoint import FILE_NAME, load_checkpoint
+from supernet.plan import Plan
 from supernet.recipe import Recipe
 from supernet.train import TrainingDiverged, train_supernet
 
@@ -173,3 +175,16 @@ def test_full_disk_passes_through(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         train_supernet(small_net(), small_dataset(), RECIPE, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_becomes_slow_ends_in_time(tmp_path, monkeypatch):
+    clock = itertools.count(0, 0.01)
+    monkeypatch.setattr("supernet.train.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("supernet.train.make_plan", lambda *_: Plan(1000, 2))
+    recipe = dataclasses.replace(RECIPE, epochs=None, budget_s=5.0)
+    history = train_supernet(small_net(), small_dataset(), recipe, tmp_path)
+    assert 50 < history.total_steps < 500 and history.entries[-1].step == history.total_steps
+    assert history.entries[-1].seconds < 6.0 and history.entries[-1].val_largest is not None
+    rates = [entry.lr for entry in history.entries]
+    assert rates[-1] < 0.1 * max(rates)  # the schedule reached its end
+    assert train_supernet(small_net(), small_dataset(), recipe, tmp_path).total_steps == history.total_steps

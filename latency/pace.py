@@ -1,0 +1,64 @@
+"""Whether this thread has its core to itself, by a loop of fixed work.
+
+On shared machines a neighbour on the same physical core makes everything up to twice as slow, in CPU time as well, for
+anything from a tenth of a millisecond to seconds.  A loop whose best time is known shows it as it happens.
+"""
+
+from __future__ import annotations
+
+import math
+
+from latency.clock import SYSTEM_CLOCK, Clock
+
+_LOOPS = 4000  # additions in the interpreter: a tenth of a millisecond
+_DISTURBED = 1.3  # times the best: beyond the loop's own jitter, below what a neighbour costs
+_LEARNING_S, _MOST_RUNS = 1.5, 20_000  # how long the first wait looks for the best time
+_GIVE_UP_S = 20.0  # in vain on end: then the machine has become slower, and its best is learnt again
+_ALLOWANCE_S, _SHARE = 10.0, 0.4  # of waiting in all: so much, and this share of the time that goes by
+
+
+class Pace:
+    """Remembers how fast the loop was at its best; learnt at the first wait, and better ever after."""
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._best_s = math.inf
+        self._begun_s = self._waited_s = self._in_vain_s = 0.0
+
+    def is_disturbed(self) -> bool:
+        """Whether the loop, run now, is slower than at its best."""
+        start, total = self._clock.wall(), 0
+        for i in range(_LOOPS):
+            total += i
+        took_s = self._clock.wall() - start
+        self._best_s = min(self._best_s, took_s)
+        return took_s > _DISTURBED * self._best_s
+
+    def wait(self, patience_s: float) -> bool:
+        """Runs the loop until it is undisturbed, for about `patience_s` at most; whether it became so.
+
+        Shorter where much of the time has gone by waiting already.
+        """
+        if self._best_s == math.inf:
+            self._learn()
+        start = self._clock.wall()
+        left_s = _ALLOWANCE_S + _SHARE * (start - self._begun_s) - self._waited_s
+        undisturbed = not self.is_disturbed()
+        while not undisturbed and self._clock.wall() - start < min(patience_s, left_s):
+            undisturbed = not self.is_disturbed()
+        self._account(self._clock.wall() - start, undisturbed)
+        return undisturbed
+
+    def _account(self, waited_s: float, undisturbed: bool) -> None:
+        self._waited_s += waited_s
+        self._in_vain_s = 0.0 if undisturbed else self._in_vain_s + waited_s
+        if self._in_vain_s >= _GIVE_UP_S:
+            self._best_s, self._in_vain_s = math.inf, 0.0
+
+    def _learn(self) -> None:
+        start = self._begun_s = self._clock.wall()
+        self._waited_s = 0.0
+        for _ in range(_MOST_RUNS):
+            self.is_disturbed()
+            if not self._best_s or self._clock.wall() - start >= _LEARNING_S:  # 0: a clock that stands still
+                break

@@ -1,0 +1,72 @@
+"""What predictors see of an architecture: its placed blocks, its counts, and its features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from latency.blocks import BlockTracer
+from predictors.block_table import Placed
+from quant_search.policy import policy_of
+from search_spaces.encoding import one_hot
+from search_spaces.space import INDEX, Architecture, SearchSpace
+
+_COST_WEIGHT = 4  # columns of each logarithm: a cost says as much as the options of a few choices together
+
+
+class Anatomy:
+    """Looks into the architectures of a joint space, into each one once.
+
+    Args:
+        space: of architectures, or of architectures and policies.
+        tracer: of the network that realises it.
+        precisions: what blocks may have.
+    """
+
+    def __init__(self, space: SearchSpace, tracer: BlockTracer, precisions: Sequence[str]) -> None:
+        self.space, self.tracer, self.precisions = space, tracer, tuple(precisions)
+        self._counts: dict[bytes, np.ndarray] = {}
+
+    def placed(self, arch: Architecture) -> list[Placed]:
+        """The blocks of an architecture in order, each with its precision; blocks without weights are fp32."""
+        policy = policy_of(arch, self.tracer.blocks, self.precisions)
+        return [(block, policy.get(block.name, "fp32")) for block in self.tracer.trace(arch)]
+
+    def placed_rows(self, population: np.ndarray) -> list[list[Placed]]:
+        """The placed blocks of each row of a population (n, d)."""
+        return [self.placed(arch) for arch in self._architectures(population)]
+
+    def in_fp32(self, population: np.ndarray) -> np.ndarray:
+        """Rows (n, d') of the architecture factor as rows (n, d) of the space, with every block in fp32."""
+        fp32 = [choice.index("fp32") for choice in self.space.choices[population.shape[1] :]]
+        policies = np.tile(np.array(fp32, dtype=INDEX), (len(population), 1))
+        return self.space.canonical(np.column_stack([population, policies]))
+
+    def counts(self, population: np.ndarray) -> np.ndarray:
+        """MACs, parameters, bytes of fp32 and of int8 parameters, and layers (n, 5)."""
+        result = np.empty((len(population), 5))
+        for i, row in enumerate(population):
+            key = row.tobytes()
+            if key not in self._counts:
+                self._counts[key] = _count(self.placed(next(self._architectures(row[None]))))
+            result[i] = self._counts[key]
+        return result
+
+    def features(self, population: np.ndarray) -> np.ndarray:
+        """One-hot choices beside the logarithms of MACs and parameters (n, f)."""
+        logs = np.log(self.counts(population)[:, :2] + 1)
+        return np.column_stack([one_hot(self.space, population), np.repeat(logs, _COST_WEIGHT, axis=1)])
+
+    def _architectures(self, population: np.ndarray) -> Iterator[Architecture]:
+        return (Architecture(self.space, tuple(row)) for row in population.tolist())
+
+
+def _count(placed: Sequence[Placed]) -> np.ndarray:
+    macs, fp32, int8, layers = 0, 0, 0, 0
+    for block, precision in placed:
+        macs += block.counts.macs
+        layers += block.counts.layers
+        fp32 += 4 * block.counts.parameters if precision == "fp32" else 0
+        int8 += block.counts.parameters if precision == "int8" else 0
+    return np.array([macs, fp32 / 4 + int8, fp32, int8, layers], dtype=float)

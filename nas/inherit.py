@@ -1,0 +1,105 @@
+"""Inherited accuracies: what subnets reach with the supernet's weights, asked for where the front will be.
+
+Evenly scaled and random subnets come first; then a guided search, whose latencies are predicted, says which others
+are worth a look.  So the accuracy predictor is best where the search needs it (as in LINAS, Cummings et al. 2022).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from nas.anatomy import Anatomy
+from nas.objectives import Evaluation, Problem
+from nas.predict import Inherited, MetricPredictor, fit_accuracy, fit_hardware
+from nas.profiling import Profile
+from nas.progress import Stage
+from nas.searchers.guided import GuidedSearch
+from nas.searchers.protocol import CostModel
+from search_spaces.space import INDEX, SearchSpace
+from supernet.atomic import write_json
+from supernet.calibrate import inherited_accuracy
+from supernet.data import Dataset
+
+FILE = "inherited.json"
+FIRST, SCALED = 48, 8  # subnets before the first fit, and how many of them are scaled evenly
+ROUNDS, A_ROUND = 4, 16  # of the guided search, and subnets in each
+
+
+class Inheritance:
+    """Takes inherited accuracies of one supernet.
+
+    Args:
+        architectures: the space without policies, of which `anatomy.space` is a product.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        architectures: SearchSpace,
+        anatomy: Anatomy,
+        dataset: Dataset,
+        profile: Profile,
+        problem: Problem,
+    ) -> None:
+        self.network, self.architectures, self.anatomy = network, architectures, anatomy
+        self.dataset, self.problem = dataset, problem
+        self._hardware = fit_hardware(anatomy, profile)
+
+    def run(self, seed: int, folder: Path, stage: Stage) -> Inherited:
+        """Takes them; what the run's folder holds is not taken again."""
+        stage.expect(FIRST + ROUNDS * A_ROUND)
+        file = folder / FILE
+        known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+        scaled = np.array([self.architectures.scaled(step / (SCALED - 1)).indices for step in range(SCALED)])
+        searcher = GuidedSearch(self.architectures, self._fit, 2, seed, FIRST, scaled)
+        found: list[Evaluation] = []
+        for size in (FIRST, *[A_ROUND] * ROUNDS):
+            rows = searcher.ask(size)
+            if not len(rows):
+                break  # a small space is used up
+            for row in rows:
+                self._take(row, known, file)
+                stage.advance()
+            told = self._evaluations(rows, np.array([known[_key(row)] for row in rows]))
+            searcher.tell(told)
+            found += told
+        inherited = self._inherited(found)
+        low, high = inherited.val_accuracy.min(), inherited.val_accuracy.max()
+        stage.say(f"{len(found)} subnets, {100 * low:.0f}–{100 * high:.0f} %")
+        return inherited
+
+    def _take(self, row: np.ndarray, known: dict[str, float], file: Path) -> None:
+        key = _key(row)
+        if key not in known:
+            known[key] = inherited_accuracy(self.network, self.architectures.row(row), self.dataset)
+            write_json(file, known)
+
+    def _evaluations(self, rows: np.ndarray, accuracies: np.ndarray) -> list[Evaluation]:
+        """The subnets with their inherited accuracies (n,) and what else is predicted of them."""
+        metrics = {**self._hardware.predict(self.anatomy.in_fp32(rows)), "val_accuracy": accuracies}
+        return [
+            self.problem.evaluation(
+                self.architectures.row(row), {name: values[i] for name, values in metrics.items()}, "inherited"
+            )
+            for i, row in enumerate(rows)
+        ]
+
+    def _fit(self, evaluations: Sequence[Evaluation]) -> CostModel:
+        inherited = self._inherited(evaluations)
+        predictor = MetricPredictor(
+            fit_accuracy(self.anatomy, inherited.population, inherited.val_accuracy), self._hardware
+        )
+        return lambda rows: self.problem.costs(predictor.predict(self.anatomy.in_fp32(rows)))
+
+    def _inherited(self, evaluations: Sequence[Evaluation]) -> Inherited:
+        rows = np.array([e.arch.indices for e in evaluations], dtype=INDEX)
+        return Inherited(self.anatomy.in_fp32(rows), np.array([e.metrics["val_accuracy"] for e in evaluations]))
+
+
+def _key(row: np.ndarray) -> str:
+    return " ".join(map(str, row.tolist()))

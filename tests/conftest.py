@@ -1,0 +1,12 @@
+"""The suite as a whole: one thread a process, and the longest file first."""
+
+import os
+
+# Two workers on two cores: threads of both that wait for each other make small networks many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_FIRST = "test_cli.py"  # whole runs: a worker that begins them last keeps the others waiting
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name != _FIRST)  # stable: all else stays in order
