@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latency.count import Counts, count_
-from search_spaces.elastic import Elastic, bound, plain_copy
+from search_spaces.elastic import Elastic, bound, plain_copy, sharing_layers
 from search_spaces.network import Block, extract, find_blocks, is_chain
 from search_spaces.space import Architecture
 
@@ -51,6 +51,7 @@ class BlockTracer:
         self._modules = {b.name: [network.get_submodule(m) for m in b.members] for b in self.blocks}
         self._own = {name: _own_choices(modules) for name, modules in self._modules.items()}
         self._choices = _own_choices([network])
+        self._layers: dict[tuple[object, ...], nn.Module] = {}
         self._known: dict[tuple[object, ...], TracedBlock] = {}
         self._runs: dict[tuple[object, ...], tuple[TracedBlock, ...]] = {}
 
@@ -86,7 +87,7 @@ class BlockTracer:
     def _block(self, block: Block, shape: tuple[int, ...], arch: Architecture) -> TracedBlock:
         key = (block.name, shape, *(arch.assignment[name] for name in self._own[block.name]))
         if key not in self._known:
-            with bound(arch):
+            with bound(arch), sharing_layers(self._layers):
                 plain = nn.Sequential(*(plain_copy(m) for m in self._modules[block.name]))
             self._known[key] = _traced(block, plain, shape)
         return self._known[key]

@@ -35,7 +35,7 @@ class Measurement:
 
     @functools.cached_property
     def undisturbed(self) -> Timing:
-        """The part of the timing that is reported: rounds in which the device was left to the subject."""
+        """The part of the timing that is reported: samples for which the device was left to the subject."""
         return self.timing.undisturbed()
 
     def to_json(self) -> str:

@@ -127,10 +127,12 @@ def search(
 
 
 def _dataset(data: Data, image_size: int | None) -> Dataset:
-    if isinstance(data, Dataset):
-        return data
     if isinstance(data, (str, Path)):
         return load_data(str(data), image_size=image_size)
+    if image_size is not None:
+        raise ValueError(f"image_size={image_size} resizes data that are named: resize these ones before")
+    if isinstance(data, Dataset):
+        return data
     train, test = data
     return from_datasets(train, test)
 

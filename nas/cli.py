@@ -69,7 +69,7 @@ class _Output:
     def result(self, content: Mapping[str, Any], view: RenderableType) -> None:
         """The result of the command."""
         if self.as_json:
-            sys.stdout.write(json.dumps(content) + "\n")
+            sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
         self.show(view)
 
     @contextmanager

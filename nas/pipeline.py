@@ -61,6 +61,7 @@ from supernet.train import TrainState, train_supernet
 T = TypeVar("T")
 LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
 TRAINING_SHARE = 0.35  # of the time budget; the rest is profiling, evaluations and verification
+OPTIMISM = 0.5  # deviations by which the search trusts what is little known
 LOCK_FILE = "run.lock"
 THREADS_FILE = "threads.json"
 _LEAST_FINALISTS = 16  # the front and what is next to it: verification may reorder them
@@ -223,7 +224,7 @@ def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
     journal = Journal(setup.folder / "journal.log", "search", setup.space, problem)
     measure = RealEvaluator(_builder(setup), setup.dataset, setup.device, setup.store)
     groups: dict[str, list[Evaluation]] = {}
-    searchers = _searchers(setup, watched)
+    searchers = _searchers(setup, watched, inherited)
     with setup.reporter.stage("search", settings.evaluations * len(searchers)) as stage, one_worker() as executor:
         for name, searcher in searchers.items():
 
@@ -258,7 +259,7 @@ class _Watched:
     def cost_model(self, evaluations: Sequence[Evaluation]) -> CostModel:
         """Fits, and keeps what was fitted."""
         newest = self._newest = self._fit(evaluations)
-        return lambda population: self._problem.costs(newest.predict(population))
+        return lambda population: self._problem.costs(newest.predict(population, OPTIMISM))
 
     def note(self, evaluation: Evaluation, group: str) -> None:
         """Pairs an evaluation of the search with its prediction, if there was one."""
@@ -272,7 +273,7 @@ class _Watched:
             )
 
 
-def _searchers(setup: Setup, watched: _Watched) -> dict[str, Searcher]:
+def _searchers(setup: Setup, watched: _Watched, inherited: Inherited) -> dict[str, Searcher]:
     """The search and, if wanted, its baselines.
 
     The guided search has the inherited accuracies and the profile to begin with, and needs nothing at random; it
@@ -281,13 +282,15 @@ def _searchers(setup: Setup, watched: _Watched) -> dict[str, Searcher]:
     settings, space = setup.settings, setup.space
     corners = np.array([uniform(arch, "fp32").indices for arch in (space.smallest(), space.largest())])
     makers: dict[str, Callable[[], Searcher]] = {
-        "guided": lambda: GuidedSearch(space, watched.cost_model, 2, settings.seed, len(corners), corners),
+        "guided": lambda: GuidedSearch(
+            space, watched.cost_model, 2, settings.seed, len(corners), corners, inherited.population
+        ),
         "nsga2": lambda: NSGA2(space, 2, settings.seed, population=max(4, settings.evaluations // 3)),
         "random": lambda: RandomSearch(space, settings.seed),
     }
     searchers = {"search": makers[settings.searcher]()}
     if settings.baselines:
-        searchers["random"] = RandomSearch(space, settings.seed)
+        searchers["random"] = RandomSearch(space, settings.seed + 1)  # another one than `--searcher random`
         searchers["uniform"] = UniformScaling(space, settings.evaluations, _uniform_policies(space))
     return searchers
 
@@ -330,7 +333,7 @@ def _verify(setup: Setup, searched: Searched) -> Verified:
     if not finalists:
         raise CannotBeDone(_unmet([e for e, _ in everything.values()], settings))
     with setup.reporter.stage("verify") as stage:
-        return verify_front(
+        verified = verify_front(
             [everything[e.arch] for e in finalists],
             _builder(setup),
             setup.dataset,
@@ -339,6 +342,9 @@ def _verify(setup: Setup, searched: Searched) -> Verified:
             settings.problem,
             stage,
         )
+    if not verified.points:
+        raise CannotBeDone(_unmet(list(verified.evaluations), settings))
+    return verified
 
 
 def _builder(setup: Setup) -> Builder:
@@ -349,7 +355,11 @@ def _finalists(evaluations: list[Evaluation], least: int) -> list[Evaluation]:
     """The feasible front, and the next fronts behind it until there are `least`."""
     left, finalists = list(evaluations), list[Evaluation]()
     while len(finalists) < least and (layer := front(left)):
-        finalists += layer if not finalists else layer[: least - len(finalists)]
+        wanted = least - len(finalists) if finalists else len(layer)
+        # Of a layer that is not taken whole, evenly from its fast end to its accurate one.
+        finalists += [
+            layer[i] for i in np.unique(np.linspace(0, len(layer) - 1, min(wanted, len(layer))).round().astype(int))
+        ]
         left = [e for e in left if e not in layer]
     return finalists
 

@@ -38,9 +38,16 @@ class AccuracyPredictor:
 
     process: GaussianProcess
 
-    def predict(self, population: np.ndarray) -> np.ndarray:
-        """The accuracy of each row of a population (n, d): the median of the prediction."""
-        accuracy: np.ndarray = 1 + _FLOOR - np.exp(self.process.predict(population).mean)
+    def predict(self, population: np.ndarray, optimism: float = 0.0) -> np.ndarray:
+        """The accuracy of each row of a population (n, d): the median of the prediction.
+
+        Args:
+            optimism: deviations by which the error rate is taken to be lower, noise left out, so that a search
+                looks where little is known (upper confidence bound, Srinivas et al., arXiv:0912.3995).
+        """
+        found = self.process.predict(population)
+        unknown = np.sqrt(np.maximum(found.std**2 - self.process.noise_std**2, 0.0))
+        accuracy: np.ndarray = 1 + _FLOOR - np.exp(found.mean - optimism * unknown)
         return accuracy
 
 
@@ -89,9 +96,9 @@ class MetricPredictor:
     accuracy: AccuracyPredictor
     hardware: HardwarePredictor
 
-    def predict(self, population: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Metric name to values (n,) for a population (n, d)."""
-        return {"val_accuracy": self.accuracy.predict(population), **self.hardware.predict(population)}
+    def predict(self, population: np.ndarray, optimism: float = 0.0) -> Mapping[str, np.ndarray]:
+        """Metric name to values (n,) for a population (n, d); `optimism` as of the accuracy."""
+        return {"val_accuracy": self.accuracy.predict(population, optimism), **self.hardware.predict(population)}
 
 
 def fit_metrics(

@@ -7,7 +7,7 @@ structures are equal files, and the measurement store serves them to every run, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture
 
 BLOCKS = 120  # measured alone; the others are modelled
-FITTED, HELD_OUT = 16, 8  # whole networks for the correction, and to check it
+NETWORKS = 24  # measured whole: two thirds for the correction, the others to check it
 _SAMPLED = 60  # architectures whose blocks are drawn from
 _CALIBRATION = 16  # images that int8 ranges come from here
 _LEAST_S = 1e-7  # what a block that computes nothing still counts
@@ -65,9 +65,9 @@ class Profile:
         return {
             "blocks": self.blocks,
             "networks": self.networks,
-            "held_out": asdict(self.held_out),
-            "macs_only": asdict(self.macs_only),
-            "block_sum": asdict(self.block_sum),
+            "held_out": self.held_out.plain(),
+            "macs_only": self.macs_only.plain(),
+            "block_sum": self.block_sum.plain(),
             "points": [{"predicted_s": p, "measured_s": m} for p, m in self.points],
         }
 
@@ -88,29 +88,32 @@ class Profiler:
 
     def run(self, seed: int, stage: Stage) -> Profile:
         """Measures, fits and checks; what the store holds is not measured again."""
-        stage.expect(BLOCKS + FITTED + HELD_OUT)
+        stage.expect(BLOCKS + NETWORKS)
         table = fit_block_table(self._measure_blocks(np.random.default_rng([seed, 1]), stage))
-        archs = self._networks(FITTED + HELD_OUT, np.random.default_rng([seed, 2]))
+        archs = list(dict.fromkeys(self._networks(NETWORKS, np.random.default_rng([seed, 2]))))
         placed = [self._anatomy.placed(arch) for arch in archs]
         files = [self._file(arch, stage) for arch in archs]
         seconds = np.array([self._seconds(file) for file in files])
-        fit, check = slice(0, FITTED), slice(FITTED, None)
+        held_out_networks = max(1, len(archs) // 3)
+        fit, check = slice(0, -held_out_networks), slice(-held_out_networks, None)
+        if len(archs) == 1:  # nothing to hold out
+            fit = check
         fitted = table.corrected(placed[fit], seconds[fit])
         predicted = fitted.predict(placed[check]).mean
         macs = np.array([sum(block.counts.macs for block, _ in network) for network in placed], dtype=float)
-        line = np.polyfit(macs[fit], seconds[fit], 1)
+        line = np.polynomial.Polynomial.fit(macs[fit], seconds[fit], 1 if np.ptp(macs[fit]) else 0)
         held_out = agreement(predicted, seconds[check])
         stage.say(f"held-out error {100 * held_out.mape:.1f} %")
         return Profile(
             table=table.corrected(placed, seconds),
             held_out=held_out,
-            macs_only=agreement(np.polyval(line, macs[check]), seconds[check]),
+            macs_only=agreement(line(macs[check]), seconds[check]),
             block_sum=agreement(table.predict(placed[check]).mean, seconds[check]),
             points=tuple(zip(predicted.tolist(), seconds[check].tolist(), strict=True)),
             population=np.array([arch.indices for arch in archs], dtype=INDEX),
             size_bytes=np.array([len(file) for file in files], dtype=float),
             blocks=len(table.seconds),
-            networks=FITTED,
+            networks=len(archs) - held_out_networks,
         )
 
     def _measure_blocks(self, rng: np.random.Generator, stage: Stage) -> list[tuple[TracedBlock, str, float]]:
@@ -133,7 +136,9 @@ class Profiler:
             for block, precision in self._anatomy.placed(arch):
                 found.setdefault((block.structure, precision), (block, precision, arch))
         keys = list(found)
-        picked = [found[keys[i]] for i in rng.permutation(len(keys))[:BLOCKS]]
+        order = [keys[i] for i in rng.permutation(len(keys))]
+        first = {precision: key for key in reversed(order) for precision in key[1:]}  # one at least of each precision
+        picked = [found[key] for key in list(dict.fromkeys([*first.values(), *order]))[:BLOCKS]]
         modules: dict[Architecture, Mapping[str, nn.Module]] = {}
         for _, _, arch in picked:
             if arch not in modules:
@@ -170,7 +175,7 @@ def neutral_(module: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
-            fan_in = max(1, parameter[0].numel())
+            fan_in = max(1, parameter[0].numel()) if parameter.dim() else 1
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * fan_in**-0.5)
         for name, buffer in module.named_buffers():
             if name.endswith("running_mean"):

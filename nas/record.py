@@ -26,6 +26,7 @@ from supernet.data import Dataset
 from supernet.history import History
 
 FRONT, RECORD = "front.json", "record.json"
+_LEAST_VALIDATED = 10  # subnets, for five folds
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,18 @@ def _device_record(device: Device) -> dict[str, Any]:
 
 
 def _accuracy_record(anatomy: Anatomy, inherited: Inherited) -> dict[str, Any]:
-    """How well the accuracy predictor does on subnets it was not fitted on, by five-fold cross-validation."""
+    """How well the accuracy predictor does on subnets it was not fitted on, by five-fold cross-validation.
+
+    Left out where there are too few of them.
+    """
     truth, predicted = inherited.val_accuracy, np.empty(len(inherited.val_accuracy))
+    if len(truth) < _LEAST_VALIDATED or not truth.all():
+        return {"inherited": len(truth), "cross_validated": None}
     for fold in range(5):
         held = np.arange(len(truth)) % 5 == fold
         fitted = fit_accuracy(anatomy, inherited.population[~held], truth[~held])
         predicted[held] = fitted.predict(inherited.population[held])
-    return {"inherited": len(truth), "cross_validated": asdict(agreement(predicted, truth))}
+    return {"inherited": len(truth), "cross_validated": agreement(predicted, truth).plain()}
 
 
 def _search_record(setup: Setup, searched: Searched) -> dict[str, Any]:

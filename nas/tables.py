@@ -72,11 +72,15 @@ def result_view(record: Mapping[str, Any]) -> RenderableType:
     held_out = profile["held_out"]
     lines.append(
         f"Latency model on {held_out['items']} networks not used for fitting: mean error "
-        f"{percent(held_out['mape'])}, Spearman {held_out['spearman']:.3f}; MACs alone: "
-        f"{percent(profile['macs_only']['mape'])}, {profile['macs_only']['spearman']:.3f}."
+        f"{percent(held_out['mape'])}, Spearman {_rank(held_out)}; MACs alone: "
+        f"{percent(profile['macs_only']['mape'])}, {_rank(profile['macs_only'])}."
     )
     tables = (front_table(record["front"]), hypervolume_table(record["search"]))
     return Group(*tables, Text("\n".join(lines)))
+
+
+def _rank(agreement: Mapping[str, Any]) -> str:
+    return "unknown" if agreement["spearman"] is None else f"{agreement['spearman']:.3f}"
 
 
 def verify_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -93,11 +93,13 @@ class Verified:
     Args:
         candidates: how many files were verified: the front of the search, and reserves behind it.
         dropped: architecture and reason of each that the search had on its front and verification took off.
+        evaluations: of all candidates, with their careful measurements.
     """
 
     points: tuple[Point, ...]
     candidates: int
     dropped: tuple[tuple[str, str], ...]
+    evaluations: tuple[Evaluation, ...]
 
 
 def verify_front(
@@ -125,9 +127,11 @@ def verify_front(
     for (_, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
         points.append(_point(candidate, measurement, found_by, dataset, device))
         stage.advance()
-    kept, dropped = _still_best(points, problem, expected)
+    measured_again = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
+    kept, dropped = _still_best(points, measured_again, expected)
     stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")
-    return Verified(tuple(sorted(kept, key=lambda p: p.latency_s)), len(points), tuple(dropped))
+    front_points = tuple(sorted(kept, key=lambda p: p.latency_s))
+    return Verified(front_points, len(points), tuple(dropped), tuple(measured_again))
 
 
 def _point(candidate: Candidate, measurement: Measurement, found_by: str, dataset: Dataset, device: Device) -> Point:
@@ -145,9 +149,10 @@ def _point(candidate: Candidate, measurement: Measurement, found_by: str, datase
     )
 
 
-def _still_best(points: Sequence[Point], problem: Problem, expected: int) -> tuple[list[Point], list[tuple[str, str]]]:
+def _still_best(
+    points: Sequence[Point], evaluations: Sequence[Evaluation], expected: int
+) -> tuple[list[Point], list[tuple[str, str]]]:
     """The points that keep to the bounds and that no other one dominates, and why others of the first `expected` go."""
-    evaluations = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
     allowed = [i for i, e in enumerate(evaluations) if e.violation == 0]
     best = non_dominated(cost_array([evaluations[i] for i in allowed]))
     kept = [i for i, on in zip(allowed, best, strict=True) if on]

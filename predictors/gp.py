@@ -21,12 +21,17 @@ Features = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class GaussianProcess:
-    """A fitted process over standardised features."""
+    """A fitted process over standardised features.
+
+    Args:
+        noise_std: of an observation, in units of the target.
+    """
 
     features: Features
     center: np.ndarray
     scale: np.ndarray
     process: GaussianProcessRegressor
+    noise_std: float
 
     def predict(self, population: np.ndarray) -> Prediction:
         """The metric of each row of a population (n, d); the deviation is that of one observation, noise included."""
@@ -59,4 +64,5 @@ def fit_gaussian_process(features: Features, population: np.ndarray, targets: np
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is no failure here
         process.fit((x - center) / scale, targets)
-    return GaussianProcess(features, center, scale, process)
+    noise_std = float(np.sqrt(process.kernel_.k2.noise_level) * np.std(targets))
+    return GaussianProcess(features, center, scale, process, noise_std)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
@@ -23,6 +24,10 @@ class Agreement:
     within_10: float
     spearman: float
     kendall: float
+
+    def plain(self) -> dict[str, float | None]:
+        """As JSON, which has no NaN."""
+        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
 
 
 def agreement(predicted: np.ndarray, truth: np.ndarray) -> Agreement:

@@ -31,6 +31,11 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Te
 @functools.lru_cache
 def _taps(height: int, width: int, kernel: int, stride: int) -> Tensor:
     """The tap that leads from each input pixel to each output pixel (h · w, h' · w'); k² where none does."""
+    with torch.inference_mode(False):  # kept, and used in training too, whoever asks first
+        return _made_taps(height, width, kernel, stride)
+
+
+def _made_taps(height: int, width: int, kernel: int, stride: int) -> Tensor:
     down, right = (_offsets(size, kernel, stride) for size in (height, width))
     rows, columns = down[:, None, :, None], right[None, :, None, :]
     inside = (rows >= 0) & (rows < kernel) & (columns >= 0) & (columns < kernel)
@@ -40,5 +45,5 @@ def _taps(height: int, width: int, kernel: int, stride: int) -> Tensor:
 
 def _offsets(size: int, kernel: int, stride: int) -> Tensor:
     """Which tap of a kernel's side leads from each input position to each output position (in, out)."""
-    outputs = torch.arange(0, size, stride)
-    return torch.arange(size)[:, None] - outputs[None] + kernel // 2
+    outputs = torch.arange(0, size, stride, device="cpu")
+    return torch.arange(size, device="cpu")[:, None] - outputs[None] + kernel // 2

@@ -40,6 +40,8 @@ from search_spaces.value import (
 _BOUND: ContextVar[Mapping[str, Option] | None] = ContextVar("architecture", default=None)
 _COPIES: ContextVar[dict[int, nn.Module] | None] = ContextVar("copies", default=None)  # by the original's id
 
+_MADE: ContextVar[dict[tuple[object, ...], nn.Module] | None] = ContextVar("made", default=None)
+
 
 @contextlib.contextmanager
 def bound(arch: Architecture) -> Iterator[None]:
@@ -433,10 +435,30 @@ def plain_copy(module: nn.Module) -> nn.Module:
             _COPIES.reset(token)
     for layer in _outermost_elastic(module):
         if id(layer) not in copies:
-            plain = layer.plain()
+            plain = _plain(layer)
             plain.training = layer.training
             copies[id(layer)] = plain
     return copy.deepcopy(module, cast("dict[int, object]", copies))
+
+
+@contextlib.contextmanager
+def sharing_layers(made: dict[tuple[object, ...], nn.Module]) -> Iterator[None]:
+    """Plain copies made inside the block share equal layers, kept in `made`: for copies that are only looked at."""
+    token = _MADE.set(made)
+    try:
+        yield
+    finally:
+        _MADE.reset(token)
+
+
+def _plain(layer: Elastic) -> nn.Module:
+    made = _MADE.get()
+    if made is None or next(layer.children(), None) is not None:  # what it holds may depend on more choices
+        return layer.plain()
+    key = (layer, *(current(choice) for choice in layer.choices()))
+    if key not in made:
+        made[key] = layer.plain()
+    return made[key]
 
 
 def _outermost_elastic(module: nn.Module) -> Iterator[Elastic]:

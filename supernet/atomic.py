@@ -50,7 +50,7 @@ def write_json(file: Path, content: object) -> None:
     Raises:
         OSError: the folder cannot be written or the disk is full.
     """
-    write_bytes(file, (json.dumps(content, indent=1) + "\n").encode())
+    write_bytes(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def remove_parts(file: Path) -> None:

@@ -60,8 +60,9 @@ def train_supernet(
     Each step trains the largest, the smallest and random architectures on one batch; the largest learns from
     labels, the others from it. With `folder`, the state is saved there at the start, every `checkpoint_every_s`
     seconds and at the end, and a training found there is resumed: after a kill at any moment the weights come
-    out bit for bit as if nothing had happened, given the same machine, thread count and library versions. One
-    process at a time may train into a folder.
+    out bit for bit as if nothing had happened, given the same machine, thread count and library versions, and
+    no time budget that the machine turned out too slow for (then the plan is cut as time goes by). One process
+    at a time may train into a folder.
     A finished training is loaded without a step. Runs on the device of the network's parameters.
 
     Raises:
@@ -142,9 +143,10 @@ class _Run:
 
     def _keep_time(self) -> None:
         """Cut the plan where the last tenth of it says that the budget will not do."""
-        budget_s, before = self.learner.recipe.budget_s, self.entries[-_WINDOW - 1 :][0]
-        if budget_s is None or self.finished or self.step == before.step:
+        budget_s = self.learner.recipe.budget_s
+        if budget_s is None or self.finished or len(self.entries) <= _WINDOW:
             return
+        before = self.entries[-_WINDOW - 1]
         step_s = (self.seconds - before.seconds) / (self.step - before.step)
         plan = shortened(self.plan, self.step, step_s, budget_s - self.seconds)
         if plan != self.plan:

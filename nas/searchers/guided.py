@@ -25,6 +25,7 @@ class GuidedSearch:
         fit: from all evaluations told so far to a cost model.
         initial: how many architectures come before the first fit: the anchors, then random ones.
         anchors: architectures (n, d) to begin with, such as the space's corners: models extrapolate badly.
+        known: architectures (n, d) of which the model knows more than of others; always among the candidates.
         generations: of the inner NSGA-II, whose population is `population`.
     """
 
@@ -36,12 +37,14 @@ class GuidedSearch:
         seed: int,
         initial: int,
         anchors: np.ndarray | None = None,
+        known: np.ndarray | None = None,
         generations: int = 20,
         population: int = 64,
     ) -> None:
         self._space, self._fit, self._objectives = space, fit, objectives
         self._seed, self._initial = seed, initial
         self._generations, self._population = generations, population
+        self._candidates = np.zeros((0, len(space)), dtype=INDEX) if known is None else known
         self._rng = np.random.default_rng(seed)
         self._asked: set[tuple[int, ...]] = set()
         self._told: list[Evaluation] = []
@@ -91,7 +94,7 @@ class GuidedSearch:
             population=self._population,
             start=start,
         )
-        rows = np.unique(inner.minimise(model, self._generations), axis=0)
+        rows = np.unique(np.concatenate([inner.minimise(model, self._generations), self._candidates]), axis=0)
         rows = rows[[row not in self._asked for row in map(tuple, rows.tolist())]]
         if not len(rows):
             return rows

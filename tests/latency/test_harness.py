@@ -47,7 +47,14 @@ def test_measurements_come_in_the_order_of_the_models():
     for m in measured:
         assert m.timing.groups == (3, 3) and len(m.timing.samples_s) == 6
         assert m.device == "cpu" and m.fingerprint == fingerprint(CPU)
-        assert dict(m.settings) == {"batch": 1, "rounds": 2, "most_rounds": 2, "samples": 3, "sample_s": 1e-5}
+        assert dict(m.settings) == {
+            "batch": 1,
+            "method": 1,
+            "rounds": 2,
+            "most_rounds": 2,
+            "samples": 3,
+            "sample_s": 1e-5,
+        }
 
 
 def test_what_the_store_has_is_not_measured_again(store, opened):

@@ -25,7 +25,7 @@ def test_finalists_are_the_front_and_then_what_is_behind_it():
     first = [evaluation((i, 0, 0), 0.5 + 0.1 * i, 1.0 + i) for i in range(3)]
     second = [evaluation((i, 1, 0), 0.45 + 0.1 * i, 1.1 + i) for i in range(3)]
     assert _finalists(first + second, 1) == first
-    assert _finalists(second + first, 5) == first + second[:2]
+    assert _finalists(second + first, 5) == [*first, second[0], second[2]]
     assert _finalists([], 4) == []
 
 

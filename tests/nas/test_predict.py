@@ -114,6 +114,13 @@ def test_what_int8_does_to_accuracy_is_learnt_from_evaluations(profile, inherite
     assert errors[1] < errors[0]
 
 
+def test_optimism_prefers_what_is_little_known(profile, inherited):
+    fitted = fit_accuracy(ANATOMY, inherited.population, inherited.val_accuracy)
+    known, unknown = inherited.population, ANATOMY.space.sample(40, np.random.default_rng(7))
+    gains = [(fitted.predict(rows, 1.0) - fitted.predict(rows)).mean() for rows in (known, unknown)]
+    assert 0 <= gains[0] < gains[1]
+
+
 def test_perfect_accuracies_can_be_fitted():
     rows = ANATOMY.space.sample(10, np.random.default_rng(6))
     predicted = fit_accuracy(ANATOMY, rows, np.ones(10)).predict(rows)

@@ -111,11 +111,12 @@ def test_a_class_is_called_with_what_its_init_takes():
     assert accepted_arguments(Flat) == ["num_classes"]
 
 
-def test_an_instance_is_taken_as_it_is():
+def test_of_an_instance_a_copy_is_taken():
     given = Flat(10)
     before = {name: value.clone() for name, value in given.state_dict().items()}
     network, space = build_network(given, SHAPE, 10)
-    assert network is given and space.name == "Flat" and given.training
+    assert network is not given and space.name == "Flat" and given.training
+    assert all(a is not b for a, b in zip(network.parameters(), given.parameters(), strict=True))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

@@ -24,3 +24,11 @@ def test_it_equals_the_convolution_forward_and_backward(shape, kernel, stride):
 def test_small_maps_do_without_a_convolution(monkeypatch):
     monkeypatch.setattr(F, "conv2d", None)
     assert depthwise(torch.ones(1, 2, 3, 3), torch.ones(2, 1, 3, 3), None, 1)[0, :, 1, 1].tolist() == [9.0, 9.0]
+
+
+def test_an_inference_before_does_not_spoil_training():
+    weight = torch.ones(2, 1, 5, 5, requires_grad=True)
+    with torch.inference_mode():
+        depthwise(torch.ones(1, 2, 4, 5), weight, None, 1)
+    depthwise(torch.ones(1, 2, 4, 5), weight, None, 1).sum().backward()
+    assert weight.grad is not None

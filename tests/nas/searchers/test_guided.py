@@ -97,3 +97,16 @@ def test_spread_takes_the_largest_gain_first_and_near_misses_last():
 def test_spread_of_costs_without_any_spread():
     same = np.full((3, 2), 1e6)
     assert sorted(_spread(same, same[:1], 2)) == [0, 1]
+
+
+def test_known_architectures_are_always_candidates():
+    best = np.array([[1, 2, 3, 3, 3, 3]], dtype=np.int16)
+
+    def one_best(rows):
+        good = (rows == best).all(axis=1)
+        return np.column_stack([np.where(good, -9.0, 1.0), np.where(good, -9.0, 1.0)]), np.zeros(len(rows))
+
+    for known, found in ((best, True), (None, False)):
+        searcher = GuidedSearch(SPACE, lambda _: one_best, 2, 0, 4, known=known, generations=2, population=8)
+        searcher.tell(evaluate(searcher.ask(4)))
+        assert (tuple(best[0].tolist()) in {tuple(row) for row in searcher.ask(2).tolist()}) == found
