@@ -27,7 +27,7 @@ from supernet.data import Dataset
 
 FILE = "inherited.json"
 FIRST, SCALED = 48, 8  # subnets before the first fit, and how many of them are scaled evenly
-ROUNDS, A_ROUND = 4, 16  # of the guided search, and subnets in each
+ROUNDS, A_ROUND = 3, 16  # of the guided search, and subnets in each
 
 
 class Inheritance:

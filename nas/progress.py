@@ -61,7 +61,7 @@ class _Silent:
 
 
 class SilentReporter:
-    """Shows nothing: for `--quiet` and for the Python API by default."""
+    """Shows nothing: for `--quiet`, and `quiet=True` of the Python API."""
 
     @contextmanager
     def stage(self, name: str, total: float | None = None) -> Iterator[Stage]:

@@ -9,7 +9,9 @@ import json
 
 # Name to the module that has its `bench()`, which returns rows (dataclasses that print as lines).
 BENCHMARKS = {
+    "depthwise": "experiments.bench.depthwise",
     "spaces": "experiments.bench.spaces",
+    "timing": "experiments.bench.timing",
 }
 
 
