@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from nas.config import IN_PYTHON, Settings, default_folder, first_line
+from nas.config import IN_PYTHON, Settings, data_setting, default_folder, first_line
 from nas.pipeline import run
 from nas.progress import LiveReporter, SilentReporter
 from nas.results import export_point, verify_again
@@ -99,7 +99,7 @@ def search(
         settings = Settings(
             space=_space_text(space),
             preset=preset,
-            data=str(data) if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name,
+            data=data_setting(str(data)) if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name,
             data_fingerprint=dataset.fingerprint,
             image_size=image_size,
             device=device,
@@ -129,12 +129,12 @@ def search(
 def _dataset(data: Data, image_size: int | None) -> Dataset:
     if isinstance(data, (str, Path)):
         return load_data(str(data), image_size=image_size)
+    if not isinstance(data, Dataset):
+        train, test = data
+        return from_datasets(train, test, image_size=image_size)
     if image_size is not None:
-        raise ValueError(f"image_size={image_size} resizes data that are named: resize these ones before")
-    if isinstance(data, Dataset):
-        return data
-    train, test = data
-    return from_datasets(train, test)
+        raise ValueError(f"image_size={image_size} cannot be had of a Dataset: it is loaded in its size")
+    return data
 
 
 def _space_text(space: SpaceLike) -> str:

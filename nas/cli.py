@@ -109,13 +109,13 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Search a space for the best networks on a device; repeat the command to resume."""
-    from nas.config import Settings, default_folder, first_line, parse_duration, parse_quantity
+    from nas.config import Settings, data_setting, default_folder, first_line, parse_duration, parse_quantity
 
     try:
         settings = Settings(
             space=space,
             preset=preset,
-            data=data,
+            data=data_setting(data),
             image_size=image_size,
             device=device,
             precisions=tuple(p.strip() for p in precision.split(",")),

@@ -68,6 +68,13 @@ class Settings(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
 
 
+def data_setting(data: str) -> str:
+    """How a run remembers its data: names as they are, paths from the root, so that they are found from any folder."""
+    from supernet.catalog import DATASETS  # here, since it loads torch
+
+    return data if data in DATASETS else str(Path(data).absolute())
+
+
 def default_folder(settings: Settings) -> Path:
     """`runs/SPACE-DATA-DEVICE-DIGEST`: the same settings find their run again, others get their own folder."""
     parts = (settings.space.rpartition(":")[2], Path(settings.data).stem, settings.device)

@@ -178,7 +178,7 @@ def _verify_record(searched: Searched, verified: Verified) -> dict[str, Any]:
 
 
 def _write_front(folder: Path, verified: Verified) -> list[dict[str, Any]]:
-    """Writes `front/*.onnx` and `front.json`, the latter last."""
+    """Writes `front/*.onnx` and `front.json`, the latter last; what an earlier, killed attempt left goes."""
     entries = []
     (folder / "front").mkdir(exist_ok=True)
     for i, point in enumerate(verified.points):
@@ -186,5 +186,8 @@ def _write_front(folder: Path, verified: Verified) -> list[dict[str, Any]]:
         model = point.candidate.model
         write_bytes(folder / file, model)
         entries.append(point.plain(file))
+    current = {folder / entry["file"] for entry in entries}
+    for stale in set((folder / "front").iterdir()) - current:
+        stale.unlink()
     write_json(folder / FRONT, entries)
     return entries

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nas.config import (
     FILE,
     Settings,
+    data_setting,
     default_folder,
     first_line,
     open_folder,
@@ -311,3 +312,9 @@ def test_a_config_that_is_no_text_is_refused(tmp_path):
 def test_the_gist_of_an_error_is_one_line():
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(KeyError()) == "KeyError"
+
+
+def test_data_are_remembered_by_name_or_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert data_setting("digits") == "digits"
+    assert data_setting("mine/set.npz") == str(tmp_path / "mine" / "set.npz")
