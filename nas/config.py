@@ -43,7 +43,7 @@ class Settings(BaseModel):
     epochs: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=2)
     lr: float | None = Field(default=None, gt=0)
-    evaluations: int = Field(default=24, ge=4)
+    evaluations: int = Field(default=30, ge=4)
     baselines: bool = True
     max_latency_s: float | None = Field(default=None, gt=0)
     max_size_bytes: float | None = Field(default=None, gt=0)

@@ -60,7 +60,7 @@ from supernet.train import TrainState, train_supernet
 
 T = TypeVar("T")
 LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
-TRAINING_SHARE = 0.33  # of the time budget; the rest is profiling, evaluations and verification
+TRAINING_SHARE = 0.3  # of the time budget; the rest is profiling, evaluations and verification
 OPTIMISM = 0.5  # deviations by which the search trusts what is little known
 LOCK_FILE = "run.lock"
 THREADS_FILE = "threads.json"

@@ -30,7 +30,7 @@ from quant_search.policy import policy_of, uniform
 from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture
 
-BLOCKS = 96  # measured alone; the others are modelled
+BLOCKS = 72  # measured alone; the others are modelled
 NETWORKS = 24  # measured whole: two thirds for the correction, the others to check it
 _SAMPLED = 60  # architectures whose blocks are drawn from
 _CALIBRATION = 16  # images that int8 ranges come from here
