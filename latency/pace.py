@@ -14,7 +14,7 @@ _LOOPS = 4000  # additions in the interpreter: a tenth of a millisecond
 _DISTURBED = 1.3  # times the best: beyond the loop's own jitter, below what a neighbour costs
 _LEARNING_S, _MOST_RUNS = 1.5, 20_000  # how long the first wait looks for the best time
 _GIVE_UP_S = 20.0  # in vain on end: then the machine has become slower, and its best is learnt again
-_ALLOWANCE_S, _SHARE = 10.0, 0.25  # of waiting in all: so much, and this share of the time that goes by
+_ALLOWANCE_S, _SHARE = 6.0, 0.25  # of waiting in all: so much, and this share of the time that goes by
 
 
 class Pace:
@@ -41,13 +41,21 @@ class Pace:
         """
         if self._best_s == math.inf:
             self._learn()
-        start = self._clock.wall()
-        left_s = _ALLOWANCE_S + _SHARE * (start - self._begun_s) - self._waited_s
+        start, left_s = self._clock.wall(), self.patience_left_s
         undisturbed = not self.is_disturbed()
         while not undisturbed and self._clock.wall() - start < min(patience_s, left_s):
             undisturbed = not self.is_disturbed()
         self._account(self._clock.wall() - start, undisturbed)
         return undisturbed
+
+    @property
+    def patience_left_s(self) -> float:
+        """How much more may go by in waiting: an allowance that grows with the time since the first wait."""
+        return _ALLOWANCE_S + _SHARE * (self._clock.wall() - self._begun_s) - self._waited_s
+
+    def spend(self, seconds: float) -> None:
+        """Counts other work as waiting: what is only done since the machine is disturbed."""
+        self._waited_s += seconds
 
     def _account(self, waited_s: float, undisturbed: bool) -> None:
         self._waited_s += waited_s

@@ -237,7 +237,7 @@ def measure_interleaved(
     Args:
         openers: each opens a fresh session of its subject and returns the call to be timed.
         most_rounds: further rounds are given to each subject that has fewer than `rounds` undisturbed ones,
-            up to this many in all; by default none.
+            up to this many in all and while `pace` has patience; by default none.
         pace: says when the core is left to this thread; by default one that begins to learn now.
         patience_s: for how long a round waits for that before it goes ahead anyway.
 
@@ -254,6 +254,9 @@ def measure_interleaved(
     subjects = range(len(openers))
     for i in range(most_rounds):
         left = [s for s in subjects if i < rounds or records[s].undisturbed_rounds() < rounds]
+        if i >= rounds and pace.patience_left_s <= 0:
+            break
+        begun_s = clock.wall()
         for subject in left if i % 2 == 0 else reversed(left):
             call = openers[subject]()
             known = records[subject].calls if subject in records else None
@@ -264,6 +267,8 @@ def measure_interleaved(
                 record.take(call, clock)
             record.close_group()
             del call  # the session ends before the next one opens
+        if i >= rounds:
+            pace.spend(clock.wall() - begun_s)
     return [records[subject].timing() for subject in subjects]
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from latency.device import parse_device
 from latency.lowering import nodes_of, to_onnx
 from latency.runtimes.onnx_runtime import open_session, optimised_graph
-from quant_search.onnx_qdq import activation_ranges, quantize
+from quant_search.onnx_qdq import activation_ranges, quantize, weight_bits
 from quant_search.policy import PRECISIONS, describe, joint_space, policy_of, uniform
 from search_spaces.catalog import SPACES
 from search_spaces.network import extract, find_blocks, find_space
@@ -96,7 +96,9 @@ def test_weights_are_off_by_half_a_step_of_their_channel_at_most(samples):
             assert scale.shape == (len(codes),)  # one for each output channel
             step = scale.reshape(-1, *[1] * (codes.ndim - 1))
             assert (np.abs(original[name] - codes * step) <= 0.5001 * step).all(), name
-            assert (np.abs(codes.reshape(len(codes), -1)).max(axis=1) == 127).all(), name  # the whole range is used
+            assert (
+                np.abs(codes.reshape(len(codes), -1)).max(axis=1) == 2 ** (weight_bits() - 1) - (weight_bits() == 8)
+            ).all(), name  # the whole range is used
 
 
 def test_a_mixed_policy_quantizes_exactly_the_chosen_blocks(samples):
