@@ -23,7 +23,8 @@ class Pace:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._best_s = math.inf
-        self._begun_s = self._waited_s = self._in_vain_s = 0.0
+        self._begun_s = clock.wall()
+        self._waited_s = self._in_vain_s = 0.0
 
     def is_disturbed(self) -> bool:
         """Whether the loop, run now, is slower than at its best."""
@@ -50,7 +51,7 @@ class Pace:
 
     @property
     def patience_left_s(self) -> float:
-        """How much more may go by in waiting: an allowance that grows with the time since the first wait."""
+        """How much more may go by in waiting: an allowance that grows with the time that this pace is there."""
         return _ALLOWANCE_S + _SHARE * (self._clock.wall() - self._begun_s) - self._waited_s
 
     def spend(self, seconds: float) -> None:
@@ -64,8 +65,7 @@ class Pace:
             self._best_s, self._in_vain_s = math.inf, 0.0
 
     def _learn(self) -> None:
-        start = self._begun_s = self._clock.wall()
-        self._waited_s = 0.0
+        start = self._clock.wall()
         for _ in range(_MOST_RUNS):
             self.is_disturbed()
             if not self._best_s or self._clock.wall() - start >= _LEARNING_S:  # 0: a clock that stands still

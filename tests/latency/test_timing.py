@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fake_clock import TICK_S, FakeClock
 
+from latency.pace import Pace
 from latency.timing import Comparison, Timing, difference, measure, measure_interleaved, resolution_s
 
 
@@ -133,6 +134,12 @@ def test_disturbed_rounds_are_repeated_up_to_a_limit():
         [lambda: clock.call(next(ticks))], rounds=3, most_rounds=5, samples_per_round=2, clock=clock
     )
     assert len(t.groups) == 5 and t.undisturbed().groups == (2,)
+    impatient, ticks = Pace(clock), iter([100] + [200] * 9)
+    impatient.spend(1e9)
+    (t,) = measure_interleaved(
+        [lambda: clock.call(next(ticks))], rounds=3, most_rounds=5, samples_per_round=2, clock=clock, pace=impatient
+    )
+    assert len(t.groups) == 3
     with pytest.raises(ValueError, match="in order"):
         measure_interleaved([], rounds=3, most_rounds=2, clock=clock)
 

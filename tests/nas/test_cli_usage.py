@@ -1,0 +1,72 @@
+"""The command line without a run: wrong usage, spaces, help."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
+
+
+def nas(*arguments, cwd, cache):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HWNAS_CACHE": str(cache), "COLUMNS": "120"}
+    return subprocess.run(
+        [*NAS, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search", "--space", "mbcon"), "did you mean 'mbconv'?"),
+        (("search", "--device", "gpu"), "cpu only"),
+        (("search", "--device", "cpu:threads=9999"), "threads must be"),
+        (("search", "--data", "digts"), "did you mean 'digits'?"),
+        (("search", "--data", "missing.npz"), "missing.npz"),
+        (("search", "--precision", "int4"), "unknown precision 'int4'"),
+        (("search", "--preset", "tny"), "did you mean 'tiny'?"),
+        (("search", "--searcher", "random2"), "did you mean 'random'?"),
+        (("search", "--max-latency", "2parsecs"), "2parsecs"),
+        (("search", "--epoch", "3"), "--epochs"),
+        (("search", "--lr", "-1"), "lr"),
+        (("serch",), "search"),
+        (("search", "--space", "no_such_module:Net"), "cannot import 'no_such_module'"),
+        (("report", "nowhere"), "holds no run"),
+        (("data", "digits", "--split", "tset", "--out", "x.npz"), "train, val or test, got 'tset'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_writes_nothing(arguments, message, cache, tmp_path):
+    done = nas(*arguments, cwd=tmp_path, cache=cache)
+    assert done.returncode == 2
+    assert message in done.stderr and done.stderr.startswith("nas: ") and done.stderr.count("\n") == 1
+    assert done.stdout == "" and not list(tmp_path.iterdir())
+
+
+def test_spaces_lists_and_describes(cache, tmp_path):
+    listing = nas("spaces", "--json", cwd=tmp_path, cache=cache)
+    assert [s["name"] for s in json.loads(listing.stdout)["spaces"]] == ["mbconv"]
+    described = nas("spaces", "mbconv", "--preset", "tiny", "--json", "--out", tmp_path, cwd=tmp_path, cache=cache)
+    assert described.returncode == 0, described.stderr
+    part = json.loads(described.stdout)["presets"][0]
+    assert [row["what"] for row in part["rows"]] == ["smallest", "middle", "largest"]
+    macs = [row["macs"] for row in part["rows"]]
+    assert macs == sorted(macs) and json.loads((tmp_path / "spaces.json").read_text())["presets"][0]["rows"]
+    assert any(choice["name"] == "resolution" for choice in part["choice_list"])
+
+
+def test_every_command_has_one_line_of_help(cache, tmp_path):
+    assert nas("--help", cwd=tmp_path, cache=cache).returncode == 0
+    for command in ("search", "spaces", "data", "report", "verify", "export"):
+        done = nas(command, "--help", cwd=tmp_path, cache=cache)
+        assert done.returncode == 0
+        for option in ("--json", "--quiet", "--seed", "--out"):
+            assert option in done.stdout, (command, option)
