@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from nas.config import IN_PYTHON, Settings, data_setting, default_folder, first_line
+from nas.config import IN_PYTHON, Settings, data_setting, first_line
+from nas.folder import default_folder
 from nas.pipeline import run
 from nas.progress import LiveReporter, SilentReporter
 from nas.results import export_point, verify_again

@@ -109,7 +109,9 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Search a space for the best networks on a device; repeat the command to resume."""
-    from nas.config import Settings, data_setting, default_folder, first_line, parse_duration, parse_quantity
+    from nas.config import Settings, data_setting, first_line, parse_duration, parse_quantity
+    from nas.folder import default_folder
+    from nas.names import check_names
 
     try:
         settings = Settings(
@@ -134,6 +136,7 @@ def search(
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
+    check_names(settings)  # before torch is loaded, which takes seconds
     from nas.pipeline import run
     from nas.tables import result_view, space_table
     from supernet.data import load_data
@@ -199,10 +202,13 @@ def data(
     quiet: Quiet = False,
 ) -> None:
     """Write a split as a run sees it, preprocessed, so that anyone can check a result."""
-    from supernet.data import load_data, write_arrays
+    from supernet.catalog import find_source
 
     if split not in ("train", "val", "test"):
         raise ValueError(f"split must be train, val or test, got {split!r}")
+    find_source(name)
+    from supernet.data import load_data, write_arrays
+
     dataset = load_data(name, image_size=image_size)
     write_arrays(dataset, split, out, limit, seed)  # type: ignore[arg-type]
     images = min(limit or 10**9, len(dataset.split(split)[1]))  # type: ignore[arg-type]
@@ -220,8 +226,8 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write the HTML report of a finished run again, and print its result."""
+    from nas.folder import read_record
     from nas.report import write_report
-    from nas.results import read_record
     from nas.tables import result_view
 
     record = read_record(run_folder)

@@ -1,9 +1,8 @@
-"""The settings of a run: checked once, stored as `config.json`, and the identity of its folder."""
+"""The settings of a run: checked once, and the identity of a run."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import reprlib
@@ -12,8 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nas.objectives import Bound, Problem, maximize, minimize
+from supernet.catalog import DATASETS, find_source
 
-FILE = "config.json"
 IN_PYTHON = "python:"  # before the name of data that were given as objects
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)((?:[eE][+-]?[0-9]+)?)"
 _SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "\N{MICRO SIGN}": 1e-6, "\N{GREEK SMALL LETTER MU}": 1e-6, "n": 1e-9}
@@ -69,62 +68,13 @@ class Settings(BaseModel):
 
 
 def data_setting(data: str) -> str:
-    """How a run remembers its data: names as they are, paths from the root, so that they are found from any folder."""
-    from supernet.catalog import DATASETS  # here, since it loads torch
-
-    return data if data in DATASETS else str(Path(data).absolute())
-
-
-def default_folder(settings: Settings) -> Path:
-    """`runs/SPACE-DATA-DEVICE-DIGEST`: the same settings find their run again, others get their own folder."""
-    parts = (settings.space.rpartition(":")[2], Path(settings.data).stem, settings.device)
-    name = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
-    return Path("runs") / f"{name}-{settings.digest}"
-
-
-def open_folder(folder: Path, settings: Settings) -> bool:
-    """Makes the run folder with its `config.json`, or finds it; whether it was there.
+    """How a run remembers its data: names as they are, paths from the root, so that they are found from any folder.
 
     Raises:
-        ValueError: the folder holds a run of other settings, or something that is no run.
-        OSError: it cannot be written.
+        ValueError: there are no such data.
     """
-    file = folder / FILE
-    part = file.with_suffix(".part")
-    if file.exists():
-        _check_same(read_settings(folder), settings, folder)
-        return True
-    # A run killed while it wrote its config leaves the unfinished file and nothing else.
-    if folder.exists() and (not folder.is_dir() or any(path != part for path in folder.iterdir())):
-        raise ValueError(f"{folder} exists and holds no run: name another folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    part.write_text(json.dumps(settings.model_dump(), indent=2) + "\n")
-    part.replace(file)
-    return False
-
-
-def read_settings(folder: Path) -> Settings:
-    """The settings of the run in `folder`.
-
-    Raises:
-        ValueError: there is no run, or its config cannot be read.
-    """
-    file = folder / FILE
-    if not file.exists():
-        raise ValueError(f"{folder} holds no run (no {FILE}): give the folder that `nas search` printed")
-    try:
-        return Settings.model_validate_json(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not the config of a run of this version: {first_line(error)}") from error
-
-
-def _check_same(found: Settings, expected: Settings, folder: Path) -> None:
-    was, now = found.model_dump(), expected.model_dump()
-    for name in was:
-        if was[name] != now[name]:
-            raise ValueError(
-                f"{folder} holds a run with {name}={was[name]}, now {name}={now[name]}: name another folder with --out"
-            )
+    find_source(data)
+    return data if data in DATASETS else str(Path(data).expanduser().absolute())
 
 
 def first_line(error: Exception) -> str:

@@ -11,9 +11,10 @@ from latency.blocks import BlockTracer
 from latency.device import Device, parse_device
 from latency.harness import QUICK, measure_models
 from latency.store import MeasurementStore
+from nas.names import catalog_entry, checked_preset
 from nas.profiling import neutral_model
 from nas.progress import Reporter, Stage
-from nas.spec import build_network, catalog_entry, checked_preset
+from nas.spec import build_network
 from quant_search.policy import PRECISIONS, joint_space
 from search_spaces.catalog import SPACES
 from search_spaces.network import find_blocks

@@ -27,26 +27,27 @@ from latency.device import parse_device
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.candidate import Builder
-from nas.config import Settings, open_folder
+from nas.config import Settings
 from nas.describe import describe_space
 from nas.errors import CannotBeDone
+from nas.folder import RECORD, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
 from nas.loop import run_loop
+from nas.names import check_names
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
 from nas.predict import Inherited, MetricPredictor, fit_metrics
 from nas.profiling import Profile, Profiler
 from nas.progress import Reporter
-from nas.record import RECORD, Parts, Searched, Setup, make_record
+from nas.record import Parts, Searched, Setup, make_record
 from nas.report import write_report
-from nas.searchers.catalog import SEARCHERS
 from nas.searchers.guided import GuidedSearch
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
-from nas.spec import SpaceLike, build_network, suggestion
+from nas.spec import SpaceLike, build_network
 from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
@@ -85,8 +86,8 @@ def run(
         CannotBeDone: no architecture keeps to the bounds.
         OSError: the folder cannot be written.
     """
+    check_names(settings)
     device = parse_device(settings.device)
-    check_searcher(settings.searcher)
     network, architectures = build_network(
         space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
     )
@@ -116,16 +117,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise ValueError(f"another process is at work in {folder}: wait for it, or name another folder") from error
-
-
-def check_searcher(name: str) -> None:
-    """Refuses a searcher that does not exist.
-
-    Raises:
-        ValueError: with the nearest name.
-    """
-    if name not in SEARCHERS:
-        raise ValueError(f"unknown searcher {name!r}{suggestion(name, SEARCHERS)}; there are {', '.join(SEARCHERS)}")
 
 
 def _check_disk(folder: Path) -> None:

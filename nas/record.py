@@ -25,7 +25,7 @@ from supernet.atomic import write_bytes, write_json
 from supernet.data import Dataset
 from supernet.history import History
 
-FRONT, RECORD = "front.json", "record.json"
+FRONT = "front.json"
 _LEAST_VALIDATED = 10  # subnets, for five folds
 
 

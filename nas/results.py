@@ -1,8 +1,7 @@
-"""What can be done with a finished run: read it, judge it, verify it again, export a point."""
+"""What can be done with a finished run: verify it again, export a point."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from latency.lowering import INPUT, OUTPUT
 from latency.runtimes.onnx_runtime import accuracy, open_session
 from latency.timing import LEAST_CLAIM
 from nas.candidate import Builder
-from nas.config import IN_PYTHON, Settings, read_settings
+from nas.config import IN_PYTHON, Settings
 from nas.errors import CannotBeDone
+from nas.folder import read_record, read_settings
 from nas.progress import Reporter
-from nas.record import RECORD
 from nas.spec import SpaceLike, build_network
 from quant_search.policy import joint_space
 from search_spaces.network import find_blocks
@@ -30,20 +29,6 @@ from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
 from supernet.data import Dataset, load_data
 
 _TOLERANCE = 1e-3  # between torch's and the run-time's logits, relative to the largest
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a finished run.
-
-    Raises:
-        ValueError: no run, or one that is not finished.
-    """
-    read_settings(folder)
-    file = folder / RECORD
-    if not file.exists():
-        raise ValueError(f"the run in {folder} is not finished: repeat its `nas search` with --out {folder} to go on")
-    record: dict[str, Any] = json.loads(file.read_text())
-    return record
 
 
 def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset | None = None) -> list[dict[str, Any]]:

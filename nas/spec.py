@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from nas.config import first_line
-from search_spaces.catalog import SPACES, SpaceEntry
+from nas.names import catalog_entry, checked_preset, suggestion
 from search_spaces.network import check_network, find_space
 from search_spaces.space import SearchSpace
 
@@ -86,39 +84,6 @@ def accepted_arguments(network_class: type[nn.Module]) -> list[str]:
                 f"{', '.join(_ARGUMENTS)}, as far as its __init__ takes them: give {name!r} a default"
             )
     return [name for name in _ARGUMENTS if name in parameters]
-
-
-def catalog_entry(name: str) -> SpaceEntry:
-    """The ready-made space of this name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in SPACES:
-        raise ValueError(
-            f"unknown space {name!r}{suggestion(name, SPACES)}; give one of {', '.join(SPACES)} or module:Class"
-        )
-    return SPACES[name]
-
-
-def checked_preset(space: str, preset: str | None) -> str | None:
-    """`preset`, if the ready-made space has it or it is None.
-
-    Raises:
-        ValueError: it has not.
-    """
-    presets = catalog_entry(space).presets
-    if preset is not None and preset not in presets:
-        raise ValueError(
-            f"space {space!r} has no preset {preset!r}{suggestion(preset, presets)}; it has {', '.join(presets)}"
-        )
-    return preset
-
-
-def suggestion(got: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(got, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _import_class(path: str) -> type[nn.Module]:

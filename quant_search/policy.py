@@ -7,27 +7,39 @@ search is a search over the product, and no searcher knows about bits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from search_spaces.network import Block
 from search_spaces.product import product
 from search_spaces.space import Architecture, SearchSpace
 from search_spaces.value import Choice
+
+if TYPE_CHECKING:
+    from search_spaces.network import Block
 
 SUFFIX = ".precision"
 PRECISIONS = ("fp32", "int8")
 
 
-def policy_choices(blocks: Sequence[Block], precisions: Sequence[str]) -> tuple[Choice, ...]:
-    """One choice per block with weights, active where the block exists; none for a single precision.
+def check_precisions(precisions: Sequence[str]) -> None:
+    """Refuses precisions that blocks cannot have.
 
     Raises:
-        ValueError: an unknown precision, or one given twice.
+        ValueError: an unknown precision, one given twice, or none.
     """
     for precision in precisions:
         if precision not in PRECISIONS:
             raise ValueError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")
     if len(set(precisions)) < len(precisions) or not precisions:
         raise ValueError(f"precisions must be given, each once, got {tuple(precisions)}")
+
+
+def policy_choices(blocks: Sequence[Block], precisions: Sequence[str]) -> tuple[Choice, ...]:
+    """One choice per block with weights, active where the block exists; none for a single precision.
+
+    Raises:
+        ValueError: as `check_precisions`.
+    """
+    check_precisions(precisions)
     if len(precisions) == 1:
         return ()
     # From dear to cheap, as every choice is listed from cheap to dear: int8 first.

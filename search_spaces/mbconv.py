@@ -39,7 +39,6 @@ class Preset:
         operators_per_stage: whether each stage has its own choice of squeeze-and-excitation and activation, or
             the network one of each: a short training serves fewer combinations better.
         largest_image: the largest native image size the preset is meant for.
-        shown: image size and number of classes at which the space is described where no data is given.
     """
 
     resolutions: Callable[[int], tuple[int, ...]]
@@ -49,7 +48,6 @@ class Preset:
     head_width: int
     operators_per_stage: bool
     largest_image: int
-    shown: tuple[int, int]
 
 
 def _tiny_resolutions(native: int) -> tuple[int, ...]:
@@ -80,7 +78,6 @@ PRESETS = {
         head_width=128,
         operators_per_stage=False,
         largest_image=32,
-        shown=(32, 10),
     ),
     "mobile": Preset(
         resolutions=_mobile_resolutions,
@@ -97,7 +94,6 @@ PRESETS = {
         head_width=1280,
         operators_per_stage=True,
         largest_image=4096,
-        shown=(224, 1000),
     ),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -16,10 +15,8 @@ import torch.nn.functional as F
 
 from supernet.atomic import write_atomic
 from supernet.capacity import check_fits
-from supernet.catalog import DATASETS
+from supernet.catalog import find_source
 from supernet.images import Images, Part
-from supernet.sources.image_folder import load_folder
-from supernet.sources.npz import load_npz
 from supernet.sources.pairs import Pairs, images_of
 from supernet.split import stratified_split
 
@@ -93,7 +90,7 @@ def load_data(name_or_path: str, *, image_size: int | None = None, val_fraction:
         ConnectionError: a named set that is neither cached nor can be downloaded.
     """
     _check_image_size(image_size)
-    return _prepare(_load_images(name_or_path, image_size), image_size, val_fraction)
+    return _prepare(find_source(name_or_path)(image_size), image_size, val_fraction)
 
 
 def from_datasets(
@@ -140,27 +137,6 @@ def write_arrays(dataset: Dataset, split: Split, file: Path, limit: int | None =
             np.savez(stream, x=x, y=y)
 
     write_atomic(file, save)
-
-
-def _load_images(name_or_path: str, image_size: int | None) -> Images:
-    if name_or_path in DATASETS:
-        return DATASETS[name_or_path](image_size)
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return load_folder(path, image_size)
-    if path.suffix == ".npz" and path.is_file():
-        return load_npz(path)
-    if path.exists():
-        raise ValueError(f"{path} is neither a folder of class folders nor an .npz file")
-    if path.suffix or len(path.parts) > 1:
-        raise ValueError(f"data {name_or_path!r} does not exist; known names: {', '.join(DATASETS)}")
-    raise ValueError(_unknown_name(name_or_path))
-
-
-def _unknown_name(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown data set {name!r}{hint} Known: {', '.join(DATASETS)}, a folder of class folders or an .npz file"
 
 
 def _check_image_size(image_size: int | None) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search_spaces.catalog import SPACES
 from search_spaces.encoding import one_hot
-from search_spaces.mbconv import PRESETS, mbconv
 from search_spaces.network import find_space
 from search_spaces.space import SearchSpace
 
@@ -43,8 +43,8 @@ def bench() -> tuple[Row, ...]:
     """Times sampling, encoding and both, for each preset of mbconv."""
     rows: list[Row] = []
     with _one_core():
-        for preset, entry in PRESETS.items():
-            space = find_space(mbconv(entry.shown[0], 3, 10, preset))
+        for preset, (image_size, classes) in SPACES["mbconv"].presets.items():
+            space = find_space(SPACES["mbconv"].build(image_size, 3, classes, preset))
             _check(space)
             rows.extend(_measure(f"mbconv {preset}, {name}", work) for name, work in _works(space).items())
     return tuple(rows)

@@ -6,7 +6,6 @@ Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UC
 from __future__ import annotations
 
 import numpy as np
-from sklearn.datasets import load_digits as sklearn_digits
 
 from supernet.images import Images, Part
 from supernet.split import stratified_split
@@ -19,7 +18,9 @@ _WHITE = 16.0
 def load_digits(image_size: int | None) -> Images:
     """Give the digits with pixels in [0, 1], (n, 1, 8, 8); their own size, so that `image_size` is left to later."""
     del image_size
-    data = sklearn_digits()
+    from sklearn import datasets  # takes a second to load
+
+    data = datasets.load_digits()
     x = (data.images[:, None] / _WHITE).astype(np.float32)
     y = data.target.astype(np.int64)
     rest, held = stratified_split(y, _TEST_FRACTION)

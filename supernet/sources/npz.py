@@ -14,15 +14,17 @@ OPTIONAL_KEYS = ("x_val", "y_val")
 _VAL_FRACTION = 0.2
 
 
-def load_npz(file: Path) -> Images:
+def load_npz(file: Path, image_size: int | None = None) -> Images:
     """Read `x_train, y_train, x_test, y_test` and perhaps `x_val, y_val` from an .npz file.
 
     Images are uint8 (n, h, w) or (n, h, w, c), or float (n, c, h, w); labels integers (n,), 0 to classes - 1.
-    They are never mirrored in training, because an array does not say whether that is harmless.
+    They are never mirrored in training, because an array does not say whether that is harmless; `image_size` is
+    left to later.
 
     Raises:
         ValueError: not an .npz file, missing keys, or arrays that `make_part` refuses.
     """
+    del image_size
     arrays = _read(file)
     missing = [key for key in KEYS if key not in arrays]
     own_val = [key in arrays for key in OPTIONAL_KEYS]

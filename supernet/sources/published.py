@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torchvision
 from platformdirs import user_cache_dir
 
 from supernet.images import Images, make_part
@@ -24,22 +23,22 @@ def cache_folder() -> Path:
 def load_cifar10(image_size: int | None) -> Images:
     """CIFAR-10: 50,000 + 10,000 photos of 10 classes, (n, 3, 32, 32). Source: Krizhevsky, 2009."""
     del image_size
-    return _load("cifar10", torchvision.datasets.CIFAR10, 10, flip=True)
+    return _load("cifar10", "CIFAR10", 10, flip=True)
 
 
 def load_cifar100(image_size: int | None) -> Images:
     """CIFAR-100: 50,000 + 10,000 photos of 100 classes, (n, 3, 32, 32). Source: Krizhevsky, 2009."""
     del image_size
-    return _load("cifar100", torchvision.datasets.CIFAR100, 100, flip=True)
+    return _load("cifar100", "CIFAR100", 100, flip=True)
 
 
 def load_fashion_mnist(image_size: int | None) -> Images:
     """Fashion-MNIST: 60,000 + 10,000 pictures of clothes, (n, 1, 28, 28). Source: Xiao et al., 2017."""
     del image_size
-    return _load("fashion-mnist", torchvision.datasets.FashionMNIST, 10, flip=False)
+    return _load("fashion-mnist", "FashionMNIST", 10, flip=False)
 
 
-def _load(name: str, kind: Any, num_classes: int, *, flip: bool) -> Images:
+def _load(name: str, kind: str, num_classes: int, *, flip: bool) -> Images:
     train, test = (_fetch(name, kind, train=train) for train in (True, False))
     parts = [
         make_part(np.asarray(data.data), np.asarray(data.targets, np.int64), f"{name} {which}")
@@ -48,17 +47,19 @@ def _load(name: str, kind: Any, num_classes: int, *, flip: bool) -> Images:
     return Images(name, parts[0], parts[1], None, num_classes, flip, _VAL_FRACTION)
 
 
-def _fetch(name: str, kind: Any, *, train: bool) -> Any:
+def _fetch(name: str, kind: str, *, train: bool) -> Any:
     """Open the set from the cache folder, downloading it when it is not there or damaged."""
-    folder = cache_folder()
+    from torchvision import datasets  # takes seconds to load
+
+    make, folder = getattr(datasets, kind), cache_folder()
     try:
-        return kind(str(folder), train=train, download=False)
+        return make(str(folder), train=train, download=False)
     except RuntimeError:  # torchvision's answer when files are missing or their checksums differ
         pass
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(io.StringIO()):
-            return kind(str(folder), train=train, download=True)
+            return make(str(folder), train=train, download=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConnectionError(

@@ -14,14 +14,25 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
-SMALL = ["--epochs", "1", "--evaluations", "4", "--no-baselines"]
+SPACE = ["--space", "small_space:Small"]
+SMALL = [*SPACE, "--epochs", "1", "--evaluations", "4", "--no-baselines"]
+WHOLE = [*SPACE, "--epochs", "20", "--evaluations", "6"]
 
 
-def nas(*arguments, cwd, cache, **options):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HWNAS_CACHE": str(cache), "COLUMNS": "120"}
+def nas(*arguments, cwd, cache):
     return subprocess.run(
-        [*NAS, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, **options
+        [*NAS, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
+
+
+def environment(cache):
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    return {**os.environ, "PYTHONPATH": path, "HWNAS_CACHE": str(cache), "COLUMNS": "120"}
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +44,7 @@ def cache(tmp_path_factory):
 def finished(tmp_path_factory, cache):
     """A finished run with baselines: its folder, and what the command printed."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    arguments = ("search", "--epochs", "1", "--evaluations", "6", "--out", folder, "--json")
-    done = nas(*arguments, cwd=folder.parent, cache=cache)
+    done = nas("search", *WHOLE, "--out", folder, "--json", cwd=folder.parent, cache=cache)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -87,8 +97,7 @@ def test_accuracies_are_reproduced_from_the_written_test_data(finished, cache, t
 def test_the_same_command_reads_the_finished_run(finished, cache):
     folder, done = finished
     before = (folder / "record.json").read_bytes()
-    arguments = ("search", "--epochs", "1", "--evaluations", "6", "--out", folder, "--json", "--quiet")
-    again = nas(*arguments, cwd=folder.parent, cache=cache)
+    again = nas("search", *WHOLE, "--out", folder, "--json", "--quiet", cwd=folder.parent, cache=cache)
     assert json.loads(again.stdout) == json.loads(done.stdout)
     assert again.stderr == "" and (folder / "record.json").read_bytes() == before
 
@@ -96,8 +105,8 @@ def test_the_same_command_reads_the_finished_run(finished, cache):
 def test_other_settings_do_not_touch_a_run(finished, cache):
     folder, _ = finished
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
-    other = nas("search", "--epochs", "2", "--out", folder, cwd=folder.parent, cache=cache)
-    assert other.returncode == 2 and "epochs=1, now epochs=2" in other.stderr and "--out" in other.stderr
+    other = nas("search", *WHOLE, "--seed", "2", "--out", folder, cwd=folder.parent, cache=cache)
+    assert other.returncode == 2 and "seed=0, now seed=2" in other.stderr and "--out" in other.stderr
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
 
@@ -132,7 +141,7 @@ def test_an_exported_point_loads_without_the_toolkit(finished, cache, tmp_path):
     done = nas("export", folder, "--point", point, "--to", tmp_path / "deploy", cwd=tmp_path, cache=cache)
     assert done.returncode == 0, done.stderr
     card = json.loads((tmp_path / "deploy" / "card.json").read_text())
-    assert card["accuracy"] == front[point]["accuracy"] and card["settings"]["space"] == "mbconv"
+    assert card["accuracy"] == front[point]["accuracy"] and card["settings"]["space"] == SPACE[1]
     command = [sys.executable, "-I", "-c", LOADED, str(tmp_path / "deploy")]
     loaded = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert loaded.returncode == 0, loaded.stderr
@@ -157,9 +166,8 @@ def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(finished, cache
 
 
 def test_an_interrupted_search_says_how_to_go_on(finished, cache, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HWNAS_CACHE": str(cache)}
-    command = [*NAS, "search", "--epochs", "500", "--out", str(tmp_path / "run"), "--quiet"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    command = [*NAS, "search", *SPACE, "--epochs", "5000", "--out", str(tmp_path / "run"), "--quiet"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(cache), stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "run" / "checkpoint.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.1)

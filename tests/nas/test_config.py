@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -8,17 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.config import (
-    FILE,
-    Settings,
-    data_setting,
-    default_folder,
-    first_line,
-    open_folder,
-    parse_duration,
-    parse_quantity,
-    read_settings,
-)
+from nas.config import Settings, data_setting, first_line, parse_duration, parse_quantity
 from nas.objectives import Bound, maximize, minimize
 
 LAW = settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -213,102 +202,6 @@ def test_settings_that_make_no_sense_are_refused_by_name(name, value):
     assert first_line(caught.value).startswith(f"{name}: Input should be ")
 
 
-@pytest.mark.parametrize(
-    ("settings", "start"),
-    [
-        (Settings(), "mbconv-digits-cpu"),
-        (Settings(space="my.models:Net", data="/data/my images.npz", device="cpu:4"), "Net-my_images-cpu_4"),
-        (Settings(data="../../up"), "mbconv-up-cpu"),
-        (Settings(data=".."), "mbconv-..-cpu"),
-    ],
-)
-def test_the_default_folder_names_space_data_and_device(settings, start):
-    folder = default_folder(settings)
-    assert folder == Path("runs") / f"{start}-{settings.digest}"
-    assert folder.parent == Path("runs")
-
-
-# -- folders -----------------------------------------------------------------------------------------
-
-
-def test_a_folder_is_made_once_and_found_again(tmp_path):
-    folder, given = tmp_path / "a" / "b", Settings(**OTHER)
-    assert open_folder(folder, given) is False
-    assert [path.name for path in folder.iterdir()] == [FILE]
-    assert read_settings(folder) == given
-    assert open_folder(folder, given) is True
-
-
-def test_an_empty_folder_may_be_used(tmp_path):
-    assert open_folder(tmp_path, Settings()) is False
-
-
-def test_a_run_of_other_settings_is_left_alone(tmp_path):
-    open_folder(tmp_path, Settings())
-    with pytest.raises(ValueError, match=r"holds a run with seed=0, now seed=5: name another folder with --out"):
-        open_folder(tmp_path, Settings(seed=5))
-    assert read_settings(tmp_path) == Settings()
-
-
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("important")
-    with pytest.raises(ValueError, match=r"exists and holds no run: name another folder with --out"):
-        open_folder(tmp_path, Settings())
-    with pytest.raises(ValueError, match=r"exists and holds no run"):
-        open_folder(tmp_path / "thesis.tex", Settings())
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-def test_a_run_killed_while_it_wrote_its_config_is_begun_again(tmp_path):
-    (tmp_path / "config.part").write_text('{"space": "mb')
-    assert open_folder(tmp_path, Settings()) is False
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
-
-
-def test_a_folder_that_cannot_be_made_is_the_systems_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        open_folder(tmp_path / "file" / "run", Settings())
-
-
-@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() == 0, reason="the superuser may write everywhere")
-def test_an_unwritable_folder_is_the_systems_error(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
-        open_folder(tmp_path / "run", Settings())
-
-
-def test_reading_a_folder_without_a_run_says_what_to_give(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run \(no config.json\): give the folder"):
-        read_settings(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("", "Invalid JSON"),
-        ('{"seed": 1', "Invalid JSON"),
-        ("[1, 2]", "Input should be an object"),
-        (json.dumps({"sed": 1}), "sed: Extra inputs are not permitted, got 1"),
-        (json.dumps({"seed": "x"}), "seed: Input should be a valid integer.*, got 'x'"),
-        (json.dumps({"precisions": 8}), "precisions: Input should be a valid array, got 8"),
-        (json.dumps({"evaluations": 2}), "evaluations: Input should be greater than or equal to 4, got 2"),
-        (json.dumps({"space": ["x" * 10] * 1000}), "space: Input should be a valid string, got "),
-    ],
-)
-def test_a_config_that_cannot_be_read_is_one_line_with_the_reason(tmp_path, content, said):
-    (tmp_path / FILE).write_text(content)
-    with pytest.raises(ValueError, match=f"config.json is not the config of a run of this version: .*{said}") as caught:
-        read_settings(tmp_path)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
-
-
-def test_a_config_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / FILE).write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="is not the config of a run"):
-        read_settings(tmp_path)
-
-
 def test_the_gist_of_an_error_is_one_line():
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(KeyError()) == "KeyError"
@@ -316,5 +209,10 @@ def test_the_gist_of_an_error_is_one_line():
 
 def test_data_are_remembered_by_name_or_from_the_root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "set.npz").touch()
     assert data_setting("digits") == "digits"
-    assert data_setting("mine/set.npz") == str(tmp_path / "mine" / "set.npz")
+    assert data_setting("mine/set.npz") == data_setting("~/mine/set.npz") == str(tmp_path / "mine" / "set.npz")
+    with pytest.raises(ValueError, match=r"'mine/other.npz' does not exist"):
+        data_setting("mine/other.npz")

@@ -1,12 +1,11 @@
 """What is said of a finished run."""
 
 import dataclasses
-import json
 
 import pytest
 
-from nas.config import Settings, open_folder
-from nas.results import _verdict, read_record, run_data
+from nas.config import Settings
+from nas.results import _verdict, run_data
 from supernet.data import load_data
 
 POINT = {"accuracy": 0.9, "latency_s": {"median": 1.0e-3, "ci95": [0.99e-3, 1.01e-3]}}
@@ -38,13 +37,3 @@ def test_data_given_in_python_are_asked_for_and_others_refused():
     assert run_data(settings, digits) is digits
     with pytest.raises(ValueError, match="not those of the run"):
         run_data(settings, dataclasses.replace(digits, x_train=digits.x_train + 1))
-
-
-def test_an_unfinished_run_says_how_to_go_on(tmp_path):
-    with pytest.raises(ValueError, match="holds no run"):
-        read_record(tmp_path)
-    open_folder(tmp_path / "run", Settings())
-    with pytest.raises(ValueError, match="is not finished: repeat its `nas search`"):
-        read_record(tmp_path / "run")
-    (tmp_path / "run" / "record.json").write_text(json.dumps({"front": []}))
-    assert read_record(tmp_path / "run") == {"front": []}

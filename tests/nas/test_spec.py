@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.spec import accepted_arguments, build_network, space_name, suggestion
+from nas.spec import accepted_arguments, build_network, space_name
 from search_spaces.catalog import SPACES
 from search_spaces.elastic import Linear
 from search_spaces.network import Network
@@ -199,8 +199,3 @@ def test_paths_that_lead_to_no_class_are_refused_with_the_reason(folder, path, s
     with pytest.raises(ValueError, match=said) as caught:
         build_network(path, SHAPE, 10)
     assert "\n" not in str(caught.value)
-
-
-def test_suggestions_are_near_or_absent():
-    assert suggestion("guidd", {"guided": 1, "random": 2}) == " (did you mean 'guided'?)"
-    assert suggestion("xyz", ["guided"]) == ""

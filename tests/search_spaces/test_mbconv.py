@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 
+from search_spaces.catalog import SPACES
 from search_spaces.elastic import Elastic
 from search_spaces.mbconv import PRESETS, InvertedResidual, mbconv, preset_for
 from search_spaces.network import check_network, extract, find_blocks, find_space, is_chain
@@ -87,3 +88,9 @@ def test_a_preset_is_chosen_by_the_image_size():
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+def test_the_catalog_knows_every_preset_and_a_size_that_it_is_meant_for():
+    presets = SPACES["mbconv"].presets
+    assert presets.keys() == PRESETS.keys()
+    assert all(preset_for(image_size) == name for name, (image_size, _) in presets.items())

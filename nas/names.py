@@ -1,0 +1,68 @@
+"""The names that a user gives, looked up in the catalogs before anything heavy is loaded: loads no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from latency.device import parse_device
+from nas.config import Settings
+from nas.searchers.catalog import SEARCHERS
+from quant_search.policy import check_precisions
+from search_spaces.catalog import SPACES, SpaceEntry
+
+
+def check_names(settings: Settings) -> None:
+    """Refuses settings that name what does not exist; a space of the user's own is looked at later.
+
+    Raises:
+        ValueError: for the first such name, with the nearest one that exists.
+    """
+    parse_device(settings.device)
+    check_searcher(settings.searcher)
+    check_precisions(settings.precisions)
+    if ":" not in settings.space:
+        checked_preset(settings.space, settings.preset)
+
+
+def check_searcher(name: str) -> None:
+    """Refuses a searcher that does not exist.
+
+    Raises:
+        ValueError: with the nearest name.
+    """
+    if name not in SEARCHERS:
+        raise ValueError(f"unknown searcher {name!r}{suggestion(name, SEARCHERS)}; there are {', '.join(SEARCHERS)}")
+
+
+def catalog_entry(name: str) -> SpaceEntry:
+    """The ready-made space of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in SPACES:
+        raise ValueError(
+            f"unknown space {name!r}{suggestion(name, SPACES)}; give one of {', '.join(SPACES)} or module:Class"
+        )
+    return SPACES[name]
+
+
+def checked_preset(space: str, preset: str | None) -> str | None:
+    """`preset`, if the ready-made space has it or it is None.
+
+    Raises:
+        ValueError: it has not.
+    """
+    presets = catalog_entry(space).presets
+    if preset is not None and preset not in presets:
+        raise ValueError(
+            f"space {space!r} has no preset {preset!r}{suggestion(preset, presets)}; it has {', '.join(presets)}"
+        )
+    return preset
+
+
+def suggestion(got: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(got, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,44 @@
+"""Names are looked up before anything heavy is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas.config import Settings
+from nas.names import check_names, suggestion
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"space": "mbcon"}, "unknown space 'mbcon' .did you mean 'mbconv'"),
+        ({"preset": "tny"}, "has no preset 'tny' .did you mean 'tiny'"),
+        ({"device": "cpux"}, "unknown device 'cpux'"),
+        ({"searcher": "guidd"}, "unknown searcher 'guidd' .did you mean 'guided'"),
+        ({"precisions": ("fp32", "int3")}, "unknown precision 'int3'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(settings, message):
+    with pytest.raises(ValueError, match=message):
+        check_names(Settings(**settings))
+
+
+def test_a_space_of_ones_own_is_left_to_be_found():
+    check_names(Settings(space="my_module:Net"))
+
+
+def test_names_are_checked_without_torch():
+    code = (
+        "import sys, nas.names, nas.folder; assert not {'torch', 'sklearn', 'onnxruntime', 'scipy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_suggestions_are_near_or_absent():
+    assert suggestion("guidd", {"guided": 1, "random": 2}) == " (did you mean 'guided'?)"
+    assert suggestion("xyz", ["guided"]) == ""
