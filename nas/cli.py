@@ -202,7 +202,7 @@ def data(
     quiet: Quiet = False,
 ) -> None:
     """Write a split as a run sees it, preprocessed, so that anyone can check a result."""
-    from supernet.catalog import find_source
+    from supernet.find_source import find_source
 
     if split not in ("train", "val", "test"):
         raise ValueError(f"split must be train, val or test, got {split!r}")

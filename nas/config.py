@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nas.objectives import Bound, Problem, maximize, minimize
-from supernet.catalog import DATASETS, find_source
+from supernet.catalog import DATASETS
+from supernet.find_source import find_source
 
 IN_PYTHON = "python:"  # before the name of data that were given as objects
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)((?:[eE][+-]?[0-9]+)?)"

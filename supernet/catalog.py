@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
-from supernet.images import Images
+from supernet.images import Source
 from supernet.sources.digits import load_digits
-from supernet.sources.image_folder import load_folder
-from supernet.sources.npz import load_npz
 from supernet.sources.published import load_cifar10, load_cifar100, load_fashion_mnist
-
-Source = Callable[[int | None], Images]
-"""From the image size in pixels, or None for the source's own, to images; sources of one size leave it to later."""
 
 DATASETS: Final[Mapping[str, Source]] = {
     "digits": load_digits,
@@ -30,29 +22,3 @@ OPTIMIZERS: Final[Mapping[str, str]] = {
     "lamb": "Adam with layer-wise step sizes, for large batches",
     "lion": "sign of the momentum; wants a learning rate ten times smaller than adamw",
 }
-
-
-def find_source(name_or_path: str) -> Source:
-    """The source of a named data set, a folder of class folders or an .npz file; nothing is read yet.
-
-    Raises:
-        ValueError: an unknown name (with the nearest one), or a path that does not exist or is of another kind.
-    """
-    if name_or_path in DATASETS:
-        return DATASETS[name_or_path]
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return partial(load_folder, path)
-    if path.suffix == ".npz" and path.is_file():
-        return partial(load_npz, path)
-    if path.exists():
-        raise ValueError(f"{path} is neither a folder of class folders nor an .npz file")
-    if path.suffix or len(path.parts) > 1:
-        raise ValueError(f"data {name_or_path!r} does not exist; known names: {', '.join(DATASETS)}")
-    raise ValueError(_unknown_name(name_or_path))
-
-
-def _unknown_name(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown data set {name!r}{hint} Known: {', '.join(DATASETS)}, a folder of class folders or an .npz file"

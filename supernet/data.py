@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from supernet.atomic import write_atomic
 from supernet.capacity import check_fits
-from supernet.catalog import find_source
+from supernet.find_source import find_source
 from supernet.images import Images, Part
 from supernet.sources.pairs import Pairs, images_of
 from supernet.split import stratified_split

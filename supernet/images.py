@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,10 @@ class Images:
         """List the present parts with their names, training first."""
         own = [("train", self.train), ("val", self.val), ("test", self.test)]
         return [(which, part) for which, part in own if part is not None]
+
+
+Source = Callable[[int | None], Images]
+"""From the image size in pixels, or None for the source's own, to images; sources of one size leave it to later."""
 
 
 def make_part(x: np.ndarray, y: np.ndarray, what: str) -> Part:
