@@ -27,14 +27,14 @@ class Effort:
     rounds: int
     most_rounds: int
     samples: int
-    sample_s: float = 5e-4
+    sample_s: float = 1e-4
 
 
-_METHOD = 1  # to be raised when the way of timing changes: times taken otherwise are not to be reused
+_METHOD = 2  # to be raised when the way of timing changes: times taken otherwise are not to be reused
 _PACE = Pace()  # of this process: it knows the better how fast the machine can be the longer it is used
 
-QUICK = Effort(rounds=2, most_rounds=6, samples=15)  # to rank by, and to fit models on
-CAREFUL = Effort(rounds=20, most_rounds=60, samples=20)  # for the numbers that are reported
+QUICK = Effort(rounds=2, most_rounds=6, samples=20)  # to rank by, and to fit models on
+CAREFUL = Effort(rounds=20, most_rounds=60, samples=25)  # for the numbers that are reported
 
 
 def measure_models(

@@ -10,7 +10,7 @@ import math
 
 from latency.clock import SYSTEM_CLOCK, Clock
 
-_LOOPS = 4000  # additions in the interpreter: a tenth of a millisecond
+_LOOPS = 2000  # additions in the interpreter: a twentieth of a millisecond
 _DISTURBED = 1.3  # times the best: beyond the loop's own jitter, below what a neighbour costs
 _LEARNING_S, _MOST_RUNS = 1.5, 20_000  # how long the first wait looks for the best time
 _GIVE_UP_S = 20.0  # in vain on end: then the machine has become slower, and its best is learnt again
@@ -42,9 +42,12 @@ class Pace:
         """
         if self._best_s == math.inf:
             self._learn()
-        start, left_s = self._clock.wall(), self.patience_left_s
-        undisturbed = not self.is_disturbed()
-        while not undisturbed and self._clock.wall() - start < min(patience_s, left_s):
+        if not self.is_disturbed():
+            self._in_vain_s = 0.0
+            return True
+        start, left_s = self._clock.wall(), min(patience_s, self.patience_left_s)
+        undisturbed = False
+        while not undisturbed and self._clock.wall() - start < left_s:
             undisturbed = not self.is_disturbed()
         self._account(self._clock.wall() - start, undisturbed)
         return undisturbed

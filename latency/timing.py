@@ -232,14 +232,15 @@ def measure_interleaved(
     """Times several subjects in one process, a timing each, in the order of `openers`.
 
     Every round opens each subject anew, warms it up for at most about `warm_up_s` and takes a few samples; even
-    rounds go forward through the subjects, odd ones backward.  A round is a group of the timing.
+    rounds go forward through the subjects, odd ones backward.  A round is a group of the timing.  Each sample waits
+    until the core is left to this thread: such moments may be as short as a millisecond.
 
     Args:
         openers: each opens a fresh session of its subject and returns the call to be timed.
         most_rounds: further rounds are given to each subject that has fewer than `rounds` undisturbed ones,
             up to this many in all and while `pace` has patience; by default none.
         pace: says when the core is left to this thread; by default one that begins to learn now.
-        patience_s: for how long a round waits for that before it goes ahead anyway.
+        patience_s: for how long the samples of a round wait for that, together, before they go ahead anyway.
 
     Raises:
         ValueError: no round or no sample asked for, fewer rounds at most than at least, or a clock that stands still.
@@ -262,8 +263,12 @@ def measure_interleaved(
             known = records[subject].calls if subject in records else None
             calls = _prepare(call, known, clock, shortest_s, warm_up_s)
             record = records.setdefault(subject, _Record(calls))
-            record.quiet.append(pace.wait(patience_s))
+            left_s = patience_s
             for _ in range(samples_per_round):
+                before_s = clock.wall()
+                record.quiet.append(pace.wait(left_s))
+                left_s -= clock.wall() - before_s
+                call()  # waiting has cooled the caches
                 record.take(call, clock)
             record.close_group()
             del call  # the session ends before the next one opens
@@ -280,12 +285,12 @@ class _Record:
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
-    quiet: list[bool] = field(default_factory=list)  # whether each round began undisturbed
+    quiet: list[bool] = field(default_factory=list)  # whether each sample began undisturbed
 
     def undisturbed_rounds(self) -> int:
-        """Rounds that began undisturbed and hold a sample near the fastest."""
-        found = self.timing().undisturbed_in_rounds()
-        return sum(quiet and bool(inside) for quiet, inside in zip(self.quiet, found, strict=True))
+        """Rounds of which half the samples at least began undisturbed and are near the fastest."""
+        rounds = zip(self.timing().undisturbed_in_rounds(), self.groups, strict=True)
+        return sum(2 * sum(self.quiet[i] for i in near) >= size for near, size in rounds)
 
     def take(self, call: Call, clock: Clock) -> None:
         wall, cpu = _sample(call, self.calls, clock)

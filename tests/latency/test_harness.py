@@ -49,7 +49,7 @@ def test_measurements_come_in_the_order_of_the_models():
         assert m.device == "cpu" and m.fingerprint == fingerprint(CPU)
         assert dict(m.settings) == {
             "batch": 1,
-            "method": 1,
+            "method": 2,
             "rounds": 2,
             "most_rounds": 2,
             "samples": 3,

@@ -144,6 +144,29 @@ def test_disturbed_rounds_are_repeated_up_to_a_limit():
         measure_interleaved([], rounds=3, most_rounds=2, clock=clock)
 
 
+class Impeded(Pace):
+    """A core that is left to this thread after 3 s of waiting, once a round; notes what patience it is given."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.clock, self.given = clock, []
+
+    def wait(self, patience_s):
+        self.given.append(patience_s)
+        self.clock.ticks += round(min(max(patience_s, 0), 3) / TICK_S)
+        return patience_s >= 3
+
+
+def test_each_sample_waits_and_a_round_has_one_patience():
+    clock = FakeClock()
+    pace = Impeded(clock)
+    (t,) = measure_interleaved(
+        [lambda: clock.call(100)], rounds=2, samples_per_round=4, clock=clock, pace=pace, patience_s=7.0
+    )
+    assert pace.given == [7.0, 4.0, 1.0, 0.0] * 2
+    assert t.samples_s == (100 * TICK_S,) * 8
+
+
 def test_a_clock_that_stands_still_is_refused(monkeypatch):
     monkeypatch.setattr("latency.timing._MOST_DOUBLINGS", 5)
     with pytest.raises(ValueError, match="stands still"):
@@ -172,7 +195,7 @@ def test_interleaved_rounds_alternate_and_open_afresh():
     assert "".join(opened) == "abc" + "cba" + "abc"
     assert a.groups == b.groups == c.groups == (4, 4, 4)
     assert [t.samples_s for t in (a, b, c)] == [(n * TICK_S,) * 12 for n in (100, 200, 300)]
-    assert clock.calls == 3 * (1 + 3 * 6 + 3 * 4)
+    assert clock.calls == 3 * (1 + 3 * 6 + 3 * (4 + 4))  # a call that is not timed before each that is
 
 
 def test_rounds_differ_and_stay_in_their_groups():
