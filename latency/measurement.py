@@ -56,7 +56,7 @@ class Measurement:
                 subject=_text(record, "subject"),
                 device=_text(record, "device"),
                 fingerprint=_text(record, "fingerprint"),
-                timing=_timing(record["timing"]),
+                timing=Timing.of(record["timing"]),
                 settings=settings_of(record["settings"]),
             )
         except KeyError as error:
@@ -79,12 +79,3 @@ def _text(record: Mapping[str, Any], name: str) -> str:
     if not isinstance(record[name], str):
         raise ValueError(f"{name} must be text, got {record[name]!r}")
     return str(record[name])
-
-
-def _timing(record: Mapping[str, Any]) -> Timing:
-    return Timing(
-        samples_s=tuple(map(float, record["samples_s"])),
-        calls_per_sample=int(record["calls_per_sample"]),
-        cpu_samples_s=tuple(map(float, record["cpu_samples_s"])),
-        groups=tuple(map(int, record["groups"])),
-    )

@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -68,6 +68,21 @@ class Timing:
         for t in self.cpu_samples_s:
             if not 0 <= t < math.inf:  # 0 where the thread only waits
                 raise ValueError(f"cpu_samples_s must be finite and not negative, got {t}")
+
+    @staticmethod
+    def of(fields: Mapping[str, Any]) -> Timing:
+        """The timing whose fields these are, as `dataclasses.asdict` or JSON has them.
+
+        Raises:
+            KeyError: a field is missing.
+            TypeError, ValueError: a field is no number or list of numbers, or they do not fit.
+        """
+        return Timing(
+            samples_s=tuple(map(float, fields["samples_s"])),
+            calls_per_sample=int(fields["calls_per_sample"]),
+            cpu_samples_s=tuple(map(float, fields["cpu_samples_s"])),
+            groups=tuple(map(int, fields["groups"])),
+        )
 
     @property
     def median_s(self) -> float:

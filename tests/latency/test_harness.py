@@ -1,15 +1,16 @@
 import dataclasses
+import os
 
 import pytest
 import torch
 from torch import nn
 
-from latency import harness
 from latency.device import fingerprint, parse_device
 from latency.harness import CAREFUL, QUICK, Effort, measure_models
 from latency.lowering import to_onnx
 from latency.measurement import subject_of
 from latency.store import MeasurementStore
+from latency.worker import Worker
 
 CPU = parse_device("cpu")
 EFFORT = Effort(rounds=2, most_rounds=2, samples=3, sample_s=1e-5)
@@ -28,16 +29,16 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def opened(monkeypatch):
-    """The models of the sessions that are opened."""
-    models = []
+def asked(monkeypatch):
+    """The models of each request to the process that measures."""
+    requests = []
 
-    def spied(model, device, original=harness.open_session):
-        models.append(model)
-        return original(model, device)
+    def spied(self, models, device, effort, original=Worker.measure):
+        requests.append(list(models))
+        return original(self, models, device, effort)
 
-    monkeypatch.setattr(harness, "open_session", spied)
-    return models
+    monkeypatch.setattr(Worker, "measure", spied)
+    return requests
 
 
 def test_measurements_come_in_the_order_of_the_models():
@@ -49,7 +50,7 @@ def test_measurements_come_in_the_order_of_the_models():
         assert m.device == "cpu" and m.fingerprint == fingerprint(CPU)
         assert dict(m.settings) == {
             "batch": 1,
-            "method": 2,
+            "method": 3,
             "rounds": 2,
             "most_rounds": 2,
             "samples": 3,
@@ -57,28 +58,22 @@ def test_measurements_come_in_the_order_of_the_models():
         }
 
 
-def test_what_the_store_has_is_not_measured_again(store, opened):
+def test_what_the_store_has_is_not_measured_again(store, asked):
     a, b = model(2), model(3)
     first = measure_models([a], CPU, EFFORT, store)
-    assert opened == [a, a]  # a fresh session each round
     both = measure_models([b, a], CPU, EFFORT, store)
-    assert opened == [a, a, b, b] and both[1] == first[0]
-    assert measure_models([a, b], CPU, EFFORT, store) == both[::-1] and len(opened) == 4
+    assert asked == [[a], [b]] and both[1] == first[0]
+    assert measure_models([a, b], CPU, EFFORT, store) == both[::-1] and len(asked) == 2
 
 
-def test_another_effort_or_device_is_another_measurement(store, opened):
+def test_another_effort_or_device_is_another_measurement(store, asked):
     a = model(2)
     measure_models([a], CPU, EFFORT, store)
     measure_models([a], CPU, dataclasses.replace(EFFORT, samples=4), store)
-    measure_models([a], dataclasses.replace(CPU, threads=2), EFFORT, store)
-    assert len(opened) == 6
+    if parse_device("cpu").threads < (os.cpu_count() or 1):
+        measure_models([a], parse_device("cpu:threads=2"), EFFORT, store)
+        assert len(asked) == 3
     assert QUICK.rounds < CAREFUL.rounds
-
-
-def test_sessions_are_opened_in_alternating_order(opened):
-    a, b = model(2), model(3)
-    measure_models([a, b], CPU, EFFORT)
-    assert opened == [a, b, b, a]
 
 
 def test_a_model_that_does_not_load_is_refused_and_nothing_stored(store):

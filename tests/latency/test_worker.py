@@ -1,0 +1,115 @@
+"""The process that measures: a real one, with real models, really killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from latency.device import parse_device
+from latency.lowering import to_onnx
+from latency.worker import Effort, Worker
+
+ROOT = Path(__file__).parents[2]
+CPU = parse_device("cpu")
+EFFORT = Effort(rounds=2, most_rounds=2, samples=3, sample_s=1e-5)
+
+
+def model(width):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return to_onnx(net, (3, 4, 4)).SerializeToString()
+
+
+@pytest.fixture
+def worker():
+    opened = Worker()
+    yield opened
+    opened.close()
+
+
+BUSY = """
+import sys, threading
+from latency import worker as w
+device, worker, model = w.parse_device("cpu"), w.Worker(), sys.stdin.buffer.read()
+worker.measure([model], device, w.Effort(1, 1, 1))
+print(worker._process.pid, flush=True)
+worker.measure([model], device, w.Effort(1, 1, samples=10**9))  # for longer than anyone waits
+"""
+
+
+def runs(pid):
+    """Whether the process is there and no zombie."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_timings_come_in_the_order_of_the_models(worker):
+    small, large = worker.measure([model(1), model(512)], CPU, EFFORT)
+    assert small.groups == large.groups == (3, 3)
+    assert min(small.samples_s) < min(large.samples_s)
+    assert worker.measure([], CPU, EFFORT) == []
+
+
+def test_one_process_answers_all_requests_and_knows_no_torch(worker):
+    worker.measure([model(1)], CPU, EFFORT)
+    first = worker._process.pid
+    worker.measure([model(2)], CPU, EFFORT)
+    assert worker._process.pid == first
+    assert "libtorch" not in Path(f"/proc/{first}/maps").read_text()
+
+
+def test_a_model_that_does_not_load_is_refused_and_the_next_one_measured(worker):
+    with pytest.raises(ValueError, match="cannot open the model of 4 bytes"):
+        worker.measure([model(1), b"junk"], CPU, EFFORT)
+    assert worker.measure([model(1)], CPU, EFFORT)[0].groups == (3, 3)
+
+
+def test_a_process_that_was_killed_is_named_and_begun_again(worker):
+    worker.measure([model(1)], CPU, EFFORT)
+    os.kill(worker._process.pid, signal.SIGKILL)
+    with pytest.raises(ChildProcessError, match="ended with code -9"):
+        worker.measure([model(1)], CPU, EFFORT)
+    assert worker.measure([model(1)], CPU, EFFORT)[0].groups == (3, 3)
+
+
+def test_what_is_broken_off_is_not_the_next_answer(worker, monkeypatch):
+    worker.measure([model(1)], CPU, EFFORT)
+
+    def interrupted(text):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("latency.worker.json.loads", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.measure([model(1)], CPU, EFFORT)
+    assert len(worker.measure([model(1), model(2)], CPU, EFFORT)) == 2
+
+
+def test_ctrl_c_is_left_to_the_one_that_asks(worker):
+    worker.measure([model(1)], CPU, EFFORT)
+    os.kill(worker._process.pid, signal.SIGINT)
+    assert worker.measure([model(1)], CPU, EFFORT)[0].groups == (3, 3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="processes are looked up in /proc, which is Linux's")
+def test_it_ends_with_a_process_that_was_killed():
+    parent = subprocess.Popen([sys.executable, "-c", BUSY], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    parent.stdin.write(model(1))
+    parent.stdin.close()
+    pid = int(parent.stdout.readline())
+    assert runs(pid)
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not runs(pid):
+            break
+        time.sleep(0.1)
+    assert not runs(pid)
