@@ -13,7 +13,7 @@ from latency.worker import Effort, Worker
 _METHOD = 3  # to be raised when the way of timing changes: times taken otherwise are not to be reused
 _WORKER = Worker()
 
-QUICK = Effort(rounds=2, most_rounds=6, samples=20)  # to rank by, and to fit models on
+QUICK = Effort(rounds=2, most_rounds=6, samples=12)  # to rank by, and to fit models on
 CAREFUL = Effort(rounds=20, most_rounds=60, samples=25)  # for the numbers that are reported
 
 
