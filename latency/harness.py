@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from latency.device import Device, fingerprint
@@ -18,9 +18,16 @@ CAREFUL = Effort(rounds=20, most_rounds=60, samples=25)  # for the numbers that 
 
 
 def measure_models(
-    models: Sequence[bytes], device: Device, effort: Effort, store: MeasurementStore | None = None
+    models: Sequence[bytes],
+    device: Device,
+    effort: Effort,
+    store: MeasurementStore | None = None,
+    on_round: Callable[[], object] = lambda: None,
 ) -> list[Measurement]:
     """The latency of each model at batch 1; those that the store does not have are timed interleaved, and stored.
+
+    Args:
+        on_round: called as rounds are done, up to `effort.rounds` times; not for what the store has.
 
     Raises:
         ValueError: a model that cannot be loaded.
@@ -31,7 +38,7 @@ def measure_models(
     subjects = [subject_of(model) for model in models]
     known = {s: found for s in subjects if store and (found := store.get(s, place, settings))}
     missing = {s: model for s, model in zip(subjects, models, strict=True) if s not in known}
-    timings = _WORKER.measure(list(missing.values()), device, effort) if missing else []
+    timings = _WORKER.measure(list(missing.values()), device, effort, on_round) if missing else []
     for subject, timing in zip(missing, timings, strict=True):
         known[subject] = Measurement(subject, device.name, place, timing, settings)
         if store:

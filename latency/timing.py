@@ -243,6 +243,7 @@ def measure_interleaved(
     shortest_sample_s: float = SHORTEST_SAMPLE_S,
     pace: Pace | None = None,
     patience_s: float = 0.25,
+    on_round: Callable[[], object] = lambda: None,
 ) -> list[Timing]:
     """Times several subjects in one process, a timing each, in the order of `openers`.
 
@@ -256,6 +257,7 @@ def measure_interleaved(
             up to this many in all and while `pace` has patience; by default none.
         pace: says when the core is left to this thread; by default one that begins to learn now.
         patience_s: for how long the samples of a round wait for that, together, before they go ahead anyway.
+        on_round: called after each of the first `rounds`.
 
     Raises:
         ValueError: no round or no sample asked for, fewer rounds at most than at least, or a clock that stands still.
@@ -289,6 +291,8 @@ def measure_interleaved(
             del call  # the session ends before the next one opens
         if i >= rounds:
             pace.spend(clock.wall() - begun_s)
+        else:
+            on_round()
     return [records[subject].timing() for subject in subjects]
 
 

@@ -16,9 +16,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from latency.pace import Pace
 from latency.runtimes.onnx_runtime import open_session
 from latency.timing import Call, Timing, measure_interleaved
 
+_ROUND = {"round": "done"}  # an answer before the final one
 _START = "import sys; sys.path[:] = sys.argv[1:]; from latency.worker import serve; serve()"
 
 
@@ -53,8 +55,13 @@ class Worker:
         self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def measure(self, models: Sequence[bytes], device: Device, effort: Effort) -> list[Timing]:
+    def measure(
+        self, models: Sequence[bytes], device: Device, effort: Effort, on_round: Callable[[], object] = lambda: None
+    ) -> list[Timing]:
         """The latency of each model at batch 1, all timed interleaved.
+
+        Args:
+            on_round: called `effort.rounds` times, as rounds are done.
 
         Raises:
             ValueError: a model that cannot be loaded.
@@ -65,8 +72,9 @@ class Worker:
             for file, model in zip(files, models, strict=True):
                 file.write_bytes(model)
             request = {"files": list(map(str, files)), "device": device.name, "effort": asdict(effort)}
+            self._process = self._process or _start()
             try:
-                answer = self._ask(request)
+                answer = _ask(self._process, request, on_round)
             except BaseException:  # what is left of the answer must not be taken for the next one
                 self.close()
                 raise
@@ -82,25 +90,23 @@ class Worker:
         process.kill()
         process.communicate()
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        process = self._process = self._process or _start()
-        assert process.stdin is not None and process.stdout is not None  # noqa: S101
-        line = ""
-        try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            pass
-        if not line:
-            raise ChildProcessError(f"the process that measures latencies ended with code {process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
 
 def _start() -> subprocess.Popen[str]:
     command = [sys.executable, "-c", _START, *sys.path]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _ask(process: subprocess.Popen[str], request: dict[str, Any], on_round: Callable[[], object]) -> dict[str, Any]:
+    """The final answer to a request."""
+    requests, answers = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
+    with suppress(BrokenPipeError):  # a process that has died gives no answer either
+        print(json.dumps(request), file=requests, flush=True)
+    for line in answers:
+        answer: dict[str, Any] = json.loads(line)
+        if answer != _ROUND:
+            return answer
+        on_round()
+    raise ChildProcessError(f"the process that measures latencies ended with code {process.wait()}")
 
 
 # -- in the process ----------------------------------------------------------------------------------
@@ -114,9 +120,12 @@ def serve() -> None:
     pace = Pace()  # it knows the better how fast the machine can be the longer it is used
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # what libraries print must not come among the answers
+
+        def say(answer: dict[str, Any]) -> None:
+            print(json.dumps(answer), file=answers, flush=True)
+
         while True:
-            answers.write(json.dumps(_answer(json.loads(requests.get()), pace)) + "\n")
-            answers.flush()
+            say(_final(json.loads(requests.get()), pace, lambda: say(_ROUND)))
 
 
 def _read(requests: queue.SimpleQueue[str]) -> None:
@@ -126,7 +135,8 @@ def _read(requests: queue.SimpleQueue[str]) -> None:
     os._exit(0)
 
 
-def _answer(request: dict[str, Any], pace: Pace) -> dict[str, Any]:
+def _final(request: dict[str, Any], pace: Pace, on_round: Callable[[], object]) -> dict[str, Any]:
+    """The timings, or why there are none."""
     device, effort = parse_device(request["device"]), Effort(**request["effort"])
     try:
         timings = measure_interleaved(
@@ -136,6 +146,7 @@ def _answer(request: dict[str, Any], pace: Pace) -> dict[str, Any]:
             samples_per_round=effort.samples,
             shortest_sample_s=effort.sample_s,
             pace=pace,
+            on_round=on_round,
         )
     except ValueError as error:
         return {"refused": str(error)}

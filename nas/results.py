@@ -48,8 +48,8 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
     dataset = run_data(settings, dataset)
     models = [_read_model(folder, point["file"]) for point in record["front"]]
     rows = []
-    with reporter.stage("verify", len(models)) as stage:
-        measured = measure_models(models, device, CAREFUL)
+    with reporter.stage("verify", len(models) + CAREFUL.rounds) as stage:
+        measured = measure_models(models, device, CAREFUL, on_round=stage.advance)
         for i, (point, model, measurement) in enumerate(zip(record["front"], models, measured, strict=True)):
             session = open_session(model, device)
             found = accuracy(session, dataset.x_test, dataset.y_test)

@@ -117,12 +117,12 @@ def verify_front(
         finalists: evaluations with what found each, the front first and reserves behind it.
     """
     expected = len(front([evaluation for evaluation, _ in finalists]))
-    stage.expect(2 * len(finalists))
+    stage.expect(2 * len(finalists) + CAREFUL.rounds)
     candidates = []
     for evaluation, _ in finalists:
         candidates.append(builder.build(evaluation.arch))
         stage.advance()
-    measured = measure_models([c.model for c in candidates], device, CAREFUL, store)
+    measured = measure_models([c.model for c in candidates], device, CAREFUL, store, stage.advance)
     points = []
     for (_, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
         points.append(_point(candidate, measurement, found_by, dataset, device))

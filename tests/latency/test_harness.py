@@ -33,9 +33,9 @@ def asked(monkeypatch):
     """The models of each request to the process that measures."""
     requests = []
 
-    def spied(self, models, device, effort, original=Worker.measure):
+    def spied(self, models, device, effort, on_round, original=Worker.measure):
         requests.append(list(models))
-        return original(self, models, device, effort)
+        return original(self, models, device, effort, on_round)
 
     monkeypatch.setattr(Worker, "measure", spied)
     return requests

@@ -55,6 +55,9 @@ def test_timings_come_in_the_order_of_the_models(worker):
     small, large = worker.measure([model(1), model(512)], CPU, EFFORT)
     assert small.groups == large.groups == (3, 3)
     assert min(small.samples_s) < min(large.samples_s)
+    rounds = []
+    worker.measure([model(1)], CPU, EFFORT, lambda: rounds.append(1))
+    assert len(rounds) == EFFORT.rounds
     assert worker.measure([], CPU, EFFORT) == []
 
 
