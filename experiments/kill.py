@@ -73,6 +73,8 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # sums in one order in all runs
     os.environ["HWNAS_CACHE"] = str(arguments.out / "cache")
     whole, killed = arguments.out / "whole", arguments.out / "killed"
+    if arguments.out.exists() and any(arguments.out.iterdir()):
+        parser.error(f"{arguments.out} is not an empty folder")
     arguments.out.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     finish(whole, options)
@@ -100,6 +102,8 @@ def main() -> None:
         "done_twice": sum(n - 1 for n in counts[1].values()),
     }
     print(json.dumps(result))
+    if len(moments) < arguments.kills:
+        sys.exit(f"only {len(moments)} of {arguments.kills} kills came before the end")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def measure_models(
     """The latency of each model at batch 1; those that the store does not have are timed interleaved, and stored.
 
     Args:
-        on_round: called as rounds are done, up to `effort.rounds` times; not for what the store has.
+        on_round: as of `Worker.measure`; not for what the store has.
 
     Raises:
         ValueError: a model that cannot be loaded.

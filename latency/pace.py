@@ -7,6 +7,8 @@ anything from a tenth of a millisecond to seconds.  A loop whose best time is kn
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from latency.clock import SYSTEM_CLOCK, Clock
 
@@ -14,7 +16,7 @@ _LOOPS = 2000  # additions in the interpreter: a twentieth of a millisecond
 _DISTURBED = 1.3  # times the best: beyond the loop's own jitter, below what a neighbour costs
 _LEARNING_S, _MOST_RUNS = 1.5, 20_000  # how long the first wait looks for the best time
 _GIVE_UP_S = 20.0  # in vain on end: then the machine has become slower, and its best is learnt again
-_ALLOWANCE_S, _SHARE = 10.0, 0.4  # of waiting in all: so much, and this share of the time that goes by
+_ALLOWANCE_S, _SHARE = 10.0, 0.6  # of waiting in all: so much, and this share of the time spent measuring
 
 
 class Pace:
@@ -23,8 +25,8 @@ class Pace:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._best_s = math.inf
-        self._begun_s = clock.wall()
-        self._waited_s = self._in_vain_s = 0.0
+        self._worked_s = self._waited_s = self._in_vain_s = 0.0
+        self._begun_s: float | None = None
 
     def is_disturbed(self) -> bool:
         """Whether the loop, run now, is slower than at its best."""
@@ -38,7 +40,7 @@ class Pace:
     def wait(self, patience_s: float) -> bool:
         """Runs the loop until it is undisturbed, for about `patience_s` at most; whether it became so.
 
-        Shorter where much of the time has gone by waiting already.
+        Shorter where much of the time of measuring has gone by waiting already.
         """
         if self._best_s == math.inf:
             self._learn()
@@ -54,8 +56,19 @@ class Pace:
 
     @property
     def patience_left_s(self) -> float:
-        """How much more may go by in waiting: an allowance that grows with the time that this pace is there."""
-        return _ALLOWANCE_S + _SHARE * (self._clock.wall() - self._begun_s) - self._waited_s
+        """How much more may go by in waiting: an allowance that grows with the time spent measuring."""
+        now_s = 0.0 if self._begun_s is None else self._clock.wall() - self._begun_s
+        return _ALLOWANCE_S + _SHARE * (self._worked_s + now_s) - self._waited_s
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """While measurements go on that waiting is part of."""
+        self._begun_s = self._clock.wall()
+        try:
+            yield
+        finally:
+            self._worked_s += self._clock.wall() - self._begun_s
+            self._begun_s = None
 
     def spend(self, seconds: float) -> None:
         """Counts other work as waiting: what is only done since the machine is disturbed."""

@@ -45,6 +45,7 @@ class Timing:
         calls_per_sample: the calls that each sample is the mean of.
         cpu_samples_s: CPU seconds per call of the calling thread alone (n).
         groups: samples in each round, in order; they sum to n.
+        quiet: whether the core was left to the subject when each sample began (n); empty where nobody looked.
 
     Raises:
         ValueError: no samples, lengths that do not fit, or a time that is not finite and positive.
@@ -54,12 +55,15 @@ class Timing:
     calls_per_sample: int
     cpu_samples_s: tuple[float, ...]
     groups: tuple[int, ...]
+    quiet: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.samples_s)
         if n == 0 or len(self.cpu_samples_s) != n or sum(self.groups) != n or min(self.groups) < 1:
             got = f"{n} wall samples, {len(self.cpu_samples_s)} CPU samples and groups {self.groups}"
             raise ValueError(f"a timing needs samples, as many wall as CPU ones, in groups that sum to them: got {got}")
+        if len(self.quiet) not in (0, n):
+            raise ValueError(f"quiet must say of all {n} samples or of none, got {len(self.quiet)}")
         if self.calls_per_sample < 1:
             raise ValueError(f"calls_per_sample must be at least 1, got {self.calls_per_sample}")
         for t in self.samples_s:
@@ -82,6 +86,7 @@ class Timing:
             calls_per_sample=int(fields["calls_per_sample"]),
             cpu_samples_s=tuple(map(float, fields["cpu_samples_s"])),
             groups=tuple(map(int, fields["groups"])),
+            quiet=tuple(map(bool, fields.get("quiet", ()))),
         )
 
     @property
@@ -114,7 +119,7 @@ class Timing:
 
         Of many samples the third fastest counts as that, so that a single lucky one decides nothing.
         """
-        fastest = sorted(self.samples_s)[min(2, len(self.samples_s) // 10)]
+        fastest = sorted(self.samples_s)[_fastest(np.array(len(self.samples_s)))]
         limit, ends = _DISTURBED * fastest, itertools.accumulate(self.groups)
         return [
             [i for i in range(end - size, end) if self.samples_s[i] <= limit]
@@ -137,11 +142,24 @@ class Timing:
             calls_per_sample=self.calls_per_sample,
             cpu_samples_s=tuple(self.cpu_samples_s[i] for i in kept),
             groups=tuple(len(inside) for inside in rounds if inside),
+            quiet=tuple(self.quiet[i] for i in kept) if self.quiet else (),
         )
 
-    def ci95_s(self, seed: int = 0) -> tuple[float, float]:
-        """The ends of the bootstrap 95 % interval of the median; groups are drawn first, then samples inside them."""
-        low, high = np.quantile(_bootstrap_medians(self, np.random.default_rng(seed)), (0.025, 0.975))
+    @property
+    def quiet_rounds(self) -> int:
+        """Rounds of which half the samples at least began with the core left to them, and are near the fastest."""
+        quiet = self.quiet or (True,) * len(self.samples_s)
+        rounds = zip(self.undisturbed_in_rounds(), self.groups, strict=True)
+        return sum(2 * sum(quiet[i] for i in near) >= size for near, size in rounds)
+
+    def ci95_s(self, seed: int = 0, *, undisturbed: bool = False) -> tuple[float, float]:
+        """The ends of the bootstrap 95 % interval of the median; groups are drawn first, then samples inside them.
+
+        Args:
+            undisturbed: of the median of undisturbed samples, which are chosen anew of every draw.
+        """
+        medians = _bootstrap_medians(self, np.random.default_rng(seed), undisturbed)
+        low, high = np.quantile(medians, (0.025, 0.975))
         return float(low), float(high)
 
 
@@ -177,7 +195,13 @@ def difference(a: Timing, b: Timing, *, least: float = LEAST_CLAIM, seed: int = 
     return Comparison(ratio, (low, high), verdict)
 
 
-def _bootstrap_medians(timing: Timing, rng: np.random.Generator) -> np.ndarray:
+def _fastest(n: np.ndarray) -> np.ndarray:
+    """The position among n sorted samples of the one that counts as the fastest."""
+    position: np.ndarray = np.minimum(2, n // 10)
+    return position
+
+
+def _bootstrap_medians(timing: Timing, rng: np.random.Generator, undisturbed: bool = False) -> np.ndarray:
     """Medians of resampled wall times (resamples,): groups with replacement, then samples inside each.
 
     Groups of unequal size are padded with infinity, which sorting puts behind every sample.
@@ -193,6 +217,8 @@ def _bootstrap_medians(timing: Timing, rng: np.random.Generator) -> np.ndarray:
         drawn = np.where(np.arange(sizes.max()) < size, samples[start + inside], np.inf)
         drawn = np.sort(drawn.reshape(len(part), -1), axis=1)
         n, rows = size.sum(axis=(1, 2)), np.arange(len(part))
+        if undisturbed:
+            n = (drawn <= _DISTURBED * drawn[rows, _fastest(n)][:, None]).sum(axis=1)
         parts.append((drawn[rows, (n - 1) // 2] + drawn[rows, n // 2]) / 2)
     return np.concatenate(parts)
 
@@ -257,7 +283,7 @@ def measure_interleaved(
             up to this many in all and while `pace` has patience; by default none.
         pace: says when the core is left to this thread; by default one that begins to learn now.
         patience_s: for how long the samples of a round wait for that, together, before they go ahead anyway.
-        on_round: called after each of the first `rounds`.
+        on_round: called after each round.
 
     Raises:
         ValueError: no round or no sample asked for, fewer rounds at most than at least, or a clock that stands still.
@@ -270,28 +296,20 @@ def measure_interleaved(
     pace = pace or Pace(clock)
     records: dict[int, _Record] = {}
     subjects = range(len(openers))
-    for i in range(most_rounds):
-        left = [s for s in subjects if i < rounds or records[s].undisturbed_rounds() < rounds]
-        if i >= rounds and pace.patience_left_s <= 0:
-            break
-        begun_s = clock.wall()
-        for subject in left if i % 2 == 0 else reversed(left):
-            call = openers[subject]()
-            known = records[subject].calls if subject in records else None
-            calls = _prepare(call, known, clock, shortest_s, warm_up_s)
-            record = records.setdefault(subject, _Record(calls))
-            left_s = patience_s
-            for _ in range(samples_per_round):
-                before_s = clock.wall()
-                record.quiet.append(pace.wait(left_s))
-                left_s -= clock.wall() - before_s
-                call()  # waiting has cooled the caches
-                record.take(call, clock)
-            record.close_group()
-            del call  # the session ends before the next one opens
-        if i >= rounds:
-            pace.spend(clock.wall() - begun_s)
-        else:
+    with pace.measuring():
+        for i in range(most_rounds):
+            left = [s for s in subjects if i < rounds or records[s].timing().quiet_rounds < rounds]
+            if i >= rounds and (not left or pace.patience_left_s <= 0):
+                break
+            begun_s = clock.wall()
+            for subject in left if i % 2 == 0 else reversed(left):
+                call = openers[subject]()
+                known = records[subject].calls if subject in records else None
+                record = records.setdefault(subject, _Record(_prepare(call, known, clock, shortest_s, warm_up_s)))
+                record.take_round(call, samples_per_round, clock, pace, patience_s)
+                del call  # the session ends before the next one opens
+            if i >= rounds:
+                pace.spend(clock.wall() - begun_s)
             on_round()
     return [records[subject].timing() for subject in subjects]
 
@@ -306,10 +324,15 @@ class _Record:
     groups: list[int] = field(default_factory=list)
     quiet: list[bool] = field(default_factory=list)  # whether each sample began undisturbed
 
-    def undisturbed_rounds(self) -> int:
-        """Rounds of which half the samples at least began undisturbed and are near the fastest."""
-        rounds = zip(self.timing().undisturbed_in_rounds(), self.groups, strict=True)
-        return sum(2 * sum(self.quiet[i] for i in near) >= size for near, size in rounds)
+    def take_round(self, call: Call, samples: int, clock: Clock, pace: Pace, patience_s: float) -> None:
+        """Takes a group of samples, each when the core is free or the patience of them all is at its end."""
+        for _ in range(samples):
+            before_s = clock.wall()
+            self.quiet.append(pace.wait(patience_s))
+            patience_s -= clock.wall() - before_s
+            call()  # waiting has cooled the caches
+            self.take(call, clock)
+        self.close_group()
 
     def take(self, call: Call, clock: Clock) -> None:
         wall, cpu = _sample(call, self.calls, clock)
@@ -320,7 +343,7 @@ class _Record:
         self.groups.append(len(self.wall_s) - sum(self.groups))
 
     def timing(self) -> Timing:
-        return Timing(tuple(self.wall_s), self.calls, tuple(self.cpu_s), tuple(self.groups))
+        return Timing(tuple(self.wall_s), self.calls, tuple(self.cpu_s), tuple(self.groups), tuple(self.quiet))
 
 
 def _sample(call: Call, calls: int, clock: Clock) -> tuple[float, float]:

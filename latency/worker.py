@@ -1,7 +1,7 @@
 """Timing in a process of its own, which holds ONNX Runtime and nothing else.
 
 In a process that has trained networks, the same file takes up to a tenth longer than in a fresh one, as it is deployed.
-Requests and answers are lines of JSON; the process ends when its input does, with or after the one that began it.
+A request is a line of JSON and the bytes of the models, an answer a line; the process ends when its input does.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ import atexit
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +27,13 @@ from latency.runtimes.onnx_runtime import open_session
 from latency.timing import Call, Timing, measure_interleaved
 
 _ROUND = {"round": "done"}  # an answer before the final one
-_START = "import sys; sys.path[:] = sys.argv[1:]; from latency.worker import serve; serve()"
+_START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks, from the first moment on
+sys.path[:] = sys.argv[1:]
+from latency.worker import serve
+serve()
+"""
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,8 @@ class Worker:
     """The process, started at the first request and again after one that was broken off."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        atexit.register(self.close)
 
     def measure(
         self, models: Sequence[bytes], device: Device, effort: Effort, on_round: Callable[[], object] = lambda: None
@@ -61,47 +64,53 @@ class Worker:
         """The latency of each model at batch 1, all timed interleaved.
 
         Args:
-            on_round: called `effort.rounds` times, as rounds are done.
+            on_round: called as each round is done: `effort.rounds` times, and more often for disturbed ones.
 
         Raises:
             ValueError: a model that cannot be loaded.
+            RuntimeError: a model that cannot be run.
             ChildProcessError: the process died.
         """
-        with self._lock, tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-            files = [Path(folder) / f"{i}.onnx" for i in range(len(models))]
-            for file, model in zip(files, models, strict=True):
-                file.write_bytes(model)
-            request = {"files": list(map(str, files)), "device": device.name, "effort": asdict(effort)}
+        request = {"sizes": list(map(len, models)), "device": device.name, "effort": asdict(effort)}
+        with self._lock:
             self._process = self._process or _start()
             try:
-                answer = _ask(self._process, request, on_round)
+                answer = _ask(self._process, _line(request) + b"".join(models), on_round)
             except BaseException:  # what is left of the answer must not be taken for the next one
                 self.close()
                 raise
         if "refused" in answer:
             raise ValueError(answer["refused"])
+        if "failed" in answer:
+            raise RuntimeError(answer["failed"])
         return [Timing.of(plain) for plain in answer["timings"]]
 
     def close(self) -> None:
         """Ends the process; it starts again when it is needed."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.communicate()
+        if process is not None:
+            process.kill()
+            process.communicate()
 
 
-def _start() -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", _START, *sys.path]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def _start() -> subprocess.Popen[bytes]:
+    root = str(Path(__file__).parents[1])
+    # First the toolkit's own place, and without the folder of the user: no file in there may stand in its way.
+    path = [root, *(p for p in sys.path if p not in ("", root, str(Path.cwd())))]
+    process = subprocess.Popen([sys.executable, "-c", _START, *path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(process.kill)
+    return process
 
 
-def _ask(process: subprocess.Popen[str], request: dict[str, Any], on_round: Callable[[], object]) -> dict[str, Any]:
+def _ask(process: subprocess.Popen[bytes], request: bytes, on_round: Callable[[], object]) -> dict[str, Any]:
     """The final answer to a request."""
-    requests, answers = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
+    requests, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
     with suppress(BrokenPipeError):  # a process that has died gives no answer either
-        print(json.dumps(request), file=requests, flush=True)
+        requests.write(request)
+        requests.flush()
     for line in answers:
+        if not line.endswith(b"\n"):
+            break  # it died while it answered
         answer: dict[str, Any] = json.loads(line)
         if answer != _ROUND:
             return answer
@@ -109,38 +118,48 @@ def _ask(process: subprocess.Popen[str], request: dict[str, Any], on_round: Call
     raise ChildProcessError(f"the process that measures latencies ended with code {process.wait()}")
 
 
+def _line(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
+
+
 # -- in the process ----------------------------------------------------------------------------------
+
+_Request = tuple[dict[str, Any], list[bytes]]
 
 
 def serve() -> None:
     """Answers requests until the input is closed, and ends then and there."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    requests = queue.SimpleQueue[str]()
+    requests = queue.SimpleQueue[_Request]()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
     pace = Pace()  # it knows the better how fast the machine can be the longer it is used
-    with os.fdopen(os.dup(1), "w") as answers:
+    with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # what libraries print must not come among the answers
 
-        def say(answer: dict[str, Any]) -> None:
-            print(json.dumps(answer), file=answers, flush=True)
+        def say(answer: Mapping[str, Any]) -> None:
+            answers.write(_line(answer))
+            answers.flush()
 
         while True:
-            say(_final(json.loads(requests.get()), pace, lambda: say(_ROUND)))
+            say(_final(*requests.get(), pace, lambda: say(_ROUND)))
 
 
-def _read(requests: queue.SimpleQueue[str]) -> None:
+def _read(requests: queue.SimpleQueue[_Request]) -> None:
     """Passes requests on; a measurement whose asker is gone would only disturb the next one."""
-    for line in sys.stdin:
-        requests.put(line)
+    stream = sys.stdin.buffer
+    for line in stream:
+        request = json.loads(line)
+        requests.put((request, [stream.read(size) for size in request["sizes"]]))
     os._exit(0)
 
 
-def _final(request: dict[str, Any], pace: Pace, on_round: Callable[[], object]) -> dict[str, Any]:
+def _final(
+    request: Mapping[str, Any], models: Sequence[bytes], pace: Pace, on_round: Callable[[], object]
+) -> dict[str, Any]:
     """The timings, or why there are none."""
     device, effort = parse_device(request["device"]), Effort(**request["effort"])
     try:
         timings = measure_interleaved(
-            [_opener(Path(file).read_bytes(), device) for file in request["files"]],
+            [_opener(model, device) for model in models],
             rounds=effort.rounds,
             most_rounds=effort.most_rounds,
             samples_per_round=effort.samples,
@@ -150,6 +169,8 @@ def _final(request: dict[str, Any], pace: Pace, on_round: Callable[[], object]) 
         )
     except ValueError as error:
         return {"refused": str(error)}
+    except Exception as error:  # noqa: BLE001 - a run-time may fail in any way, and the asker must hear of it
+        return {"failed": f"{type(error).__name__}: {error}"}
     return {"timings": [asdict(timing) for timing in timings]}
 
 

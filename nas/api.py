@@ -12,10 +12,11 @@ from torch import nn
 
 from nas.config import IN_PYTHON, Settings, data_setting, first_line
 from nas.folder import default_folder
+from nas.names import check_names
 from nas.pipeline import run
 from nas.progress import LiveReporter, SilentReporter
 from nas.results import export_point, verify_again
-from nas.spec import SpaceLike
+from nas.spec import SpaceLike, check_importable
 from supernet.data import Dataset, from_datasets, load_data
 
 Data = str | Path | Dataset | tuple[Any, Any]
@@ -72,7 +73,7 @@ def search(
     epochs: int | None = None,
     batch: int | None = None,
     lr: float | None = None,
-    evaluations: int = 30,
+    evaluations: int = 26,
     baselines: bool = True,
     max_latency_s: float | None = None,
     max_size_bytes: float | None = None,
@@ -95,13 +96,11 @@ def search(
         ValueError: an argument that cannot be met; nothing was written.
         CannotBeDone: no architecture keeps to the bounds.
     """
-    dataset = _dataset(data, image_size)
     try:
         settings = Settings(
             space=_space_text(space),
             preset=preset,
-            data=data_setting(str(data)) if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name,
-            data_fingerprint=dataset.fingerprint,
+            data=data_setting(str(data)) if isinstance(data, (str, Path)) else IN_PYTHON,
             image_size=image_size,
             device=device,
             precisions=tuple(precisions),
@@ -120,6 +119,12 @@ def search(
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
+    check_names(settings)
+    if isinstance(space, str):
+        check_importable(space)
+    dataset = _dataset(data, image_size)
+    name = settings.data if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name
+    settings = settings.model_copy(update={"data": name, "data_fingerprint": dataset.fingerprint})
     folder = Path(out) if out is not None else default_folder(settings)
     if quiet:
         return Result(folder, run(settings, space, dataset, folder, SilentReporter()), space, dataset)

@@ -97,7 +97,7 @@ def search(
     epochs: Annotated[int | None, typer.Option(help="Of training, instead of a share of the budget.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 30,
+    evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 26,
     baselines: Annotated[bool, typer.Option(help="Compare with random search and uniform scaling.")] = True,
     max_latency: Annotated[str | None, typer.Option(help="Bound on the latency: 2ms, 500us.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,
@@ -129,19 +129,21 @@ def search(
             lr=lr,
             evaluations=evaluations,
             baselines=baselines,
-            max_latency_s=parse_quantity(max_latency, "s") if max_latency else None,
-            max_size_bytes=parse_quantity(max_size, "B") if max_size else None,
-            max_macs=parse_quantity(max_macs, "") if max_macs else None,
+            max_latency_s=parse_quantity(max_latency, "s") if max_latency is not None else None,
+            max_size_bytes=parse_quantity(max_size, "B") if max_size is not None else None,
+            max_macs=parse_quantity(max_macs, "") if max_macs is not None else None,
             min_accuracy=min_accuracy,
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
     check_names(settings)  # before torch is loaded, which takes seconds
     from nas.pipeline import run
+    from nas.spec import check_importable
     from nas.tables import result_view, space_table
     from supernet.data import load_data
 
     output = _Output(as_json, quiet)
+    check_importable(space)
     dataset = load_data(data, image_size=image_size)
     settings = settings.model_copy(update={"data_fingerprint": dataset.fingerprint})
     folder = out or default_folder(settings)

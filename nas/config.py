@@ -32,6 +32,7 @@ class Settings(BaseModel):
 
     space: str = "mbconv"
     preset: str | None = None
+    space_fingerprint: str = ""
     data: str = "digits"
     data_fingerprint: str = ""
     image_size: int | None = Field(default=None, ge=4, le=4096)
@@ -43,7 +44,7 @@ class Settings(BaseModel):
     epochs: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=2)
     lr: float | None = Field(default=None, gt=0)
-    evaluations: int = Field(default=30, ge=4)
+    evaluations: int = Field(default=26, ge=4)
     baselines: bool = True
     max_latency_s: float | None = Field(default=None, gt=0)
     max_size_bytes: float | None = Field(default=None, gt=0)

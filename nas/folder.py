@@ -58,6 +58,10 @@ def read_settings(folder: Path) -> Settings:
 def _check_same(found: Settings, expected: Settings, folder: Path) -> None:
     was, now = found.model_dump(), expected.model_dump()
     for name in was:
+        if was[name] != now[name] and name == "space_fingerprint":
+            raise ValueError(
+                f"{folder} holds a run of {found.space} before it was changed: name another folder with --out"
+            )
         if was[name] != now[name]:
             raise ValueError(
                 f"{folder} holds a run with {name}={was[name]}, now {name}={now[name]}: name another folder with --out"

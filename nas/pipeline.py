@@ -47,7 +47,7 @@ from nas.searchers.nsga2 import NSGA2
 from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
-from nas.spec import SpaceLike, build_network
+from nas.spec import SpaceLike, build_network, space_fingerprint
 from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
@@ -61,7 +61,7 @@ from supernet.train import TrainState, train_supernet
 
 T = TypeVar("T")
 LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
-TRAINING_SHARE = 0.3  # of the time budget; the rest is profiling, evaluations and verification
+TRAINING_SHARE = 0.27  # of the time budget; the rest is profiling, evaluations and verification
 OPTIMISM = 0.5  # deviations by which the search trusts what is little known
 LOCK_FILE = "run.lock"
 THREADS_FILE = "threads.json"
@@ -92,6 +92,7 @@ def run(
         space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
     )
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
+    settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
     _check_disk(folder)
     open_folder(folder, settings)
     if (folder / RECORD).exists():
@@ -215,7 +216,7 @@ def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
     journal = Journal(setup.folder / "journal.log", "search", setup.space, problem)
     measure = RealEvaluator(_builder(setup), setup.dataset, setup.device, setup.store)
     groups: dict[str, list[Evaluation]] = {}
-    searchers = _searchers(setup, watched, inherited)
+    searchers = _searchers(setup, profile, watched, inherited)
     with setup.reporter.stage("search", settings.evaluations * len(searchers)) as stage, one_worker() as executor:
         for name, searcher in searchers.items():
 
@@ -264,7 +265,7 @@ class _Watched:
             )
 
 
-def _searchers(setup: Setup, watched: _Watched, inherited: Inherited) -> dict[str, Searcher]:
+def _searchers(setup: Setup, profile: Profile, watched: _Watched, inherited: Inherited) -> dict[str, Searcher]:
     """The search and, if wanted, its baselines.
 
     The guided search has the inherited accuracies and the profile to begin with, and needs nothing at random; it
@@ -282,15 +283,23 @@ def _searchers(setup: Setup, watched: _Watched, inherited: Inherited) -> dict[st
     searchers = {"search": makers[settings.searcher]()}
     if settings.baselines:
         searchers["random"] = RandomSearch(space, settings.seed + 1)  # another one than `--searcher random`
-        searchers["uniform"] = UniformScaling(space, settings.evaluations, _uniform_policies(space))
+        searchers["uniform"] = UniformScaling(space, settings.evaluations, [_faster_policy(setup, profile)])
     return searchers
 
 
 def _uniform_policies(space: SearchSpace) -> list[np.ndarray]:
-    """One variant per precision: every block in it, everything else scaled."""
+    """Indices (d,) that set every block to one precision and leave everything else (-1), one row per precision."""
     precision = np.array([choice.name.endswith(SUFFIX) for choice in space.choices])
     options = max((len(c.options) for c, on in zip(space.choices, precision, strict=True) if on), default=1)
     return [np.where(precision, index, -1) for index in range(options)]
+
+
+def _faster_policy(setup: Setup, profile: Profile) -> np.ndarray:
+    """The uniform policy in which the largest network is faster, by the profile: the fairest to scale in."""
+    policies, largest = _uniform_policies(setup.space), np.array(setup.space.largest().indices)
+    rows = np.array([np.where(policy < 0, largest, policy) for policy in policies], dtype=INDEX)
+    seconds = profile.table.predict(setup.anatomy.placed_rows(setup.space.canonical(rows))).mean
+    return policies[int(np.argmin(seconds))]
 
 
 @contextmanager

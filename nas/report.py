@@ -29,6 +29,7 @@ from supernet.atomic import write_bytes
 
 FILE = "report.html"
 WORTH = 0.01
+FEW_QUIET = 5  # sessions of a file with the core left to it, below which its latency is doubtful
 """The smallest relative gain in hypervolume that counts as better."""
 
 
@@ -50,7 +51,7 @@ def headline(record: Record) -> str:
 
     A search is called better than a baseline when its hypervolume is larger by more than `WORTH`, relative.
     """
-    return " ".join(part for part in (_found(record), _worth(record)) if part)
+    return " ".join(part for part in (_found(record), _disturbed(record), _worth(record)) if part)
 
 
 def page(record: Record) -> str:
@@ -93,6 +94,18 @@ def _found(record: Record) -> str:
     ranges = [f"latency {_range(times, duration, interval)}"] if times else []
     ranges += [f"test accuracy {_range(shares, percent, _percents)}"] if shares else []
     return f"Found {many}{': ' if ranges else ''}{', '.join(ranges)}."
+
+
+def _disturbed(record: Record) -> str:
+    """A warning, where others used the core nearly all the time."""
+    sessions = [s for p in items(record, "front") if is_number(s := field(p, "latency_s", "quiet_rounds"))]
+    few = sum(s < FEW_QUIET for s in sessions)
+    if not few:
+        return ""
+    return (
+        f"{few} of {len(sessions)} latencies may be too high: others used the core in all but at most "
+        f"{FEW_QUIET - 1} of their sessions; `nas verify` measures them again."
+    )
 
 
 def _range(values: Sequence[float], one: Any, two: Any) -> str:

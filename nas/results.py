@@ -20,7 +20,8 @@ from nas.config import IN_PYTHON, Settings
 from nas.errors import CannotBeDone
 from nas.folder import read_record, read_settings
 from nas.progress import Reporter
-from nas.spec import SpaceLike, build_network
+from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.verify import count_rounds
 from quant_search.policy import joint_space
 from search_spaces.network import find_blocks
 from search_spaces.space import Architecture
@@ -48,13 +49,13 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
     dataset = run_data(settings, dataset)
     models = [_read_model(folder, point["file"]) for point in record["front"]]
     rows = []
-    with reporter.stage("verify", len(models) + CAREFUL.rounds) as stage:
-        measured = measure_models(models, device, CAREFUL, on_round=stage.advance)
+    with reporter.stage("verify") as stage:
+        measured = measure_models(models, device, CAREFUL, on_round=count_rounds(stage, len(models)))
         for i, (point, model, measurement) in enumerate(zip(record["front"], models, measured, strict=True)):
             session = open_session(model, device)
             found = accuracy(session, dataset.x_test, dataset.y_test)
             timing = measurement.undisturbed
-            low, high = timing.ci95_s(seed)
+            low, high = measurement.timing.ci95_s(seed, undisturbed=True)
             was = point["latency_s"]
             rows.append(
                 {
@@ -152,6 +153,8 @@ def _torch_network(
     network, architectures = build_network(
         space or settings.space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
     )
+    if space_fingerprint(space or settings.space, network, architectures) != settings.space_fingerprint:
+        raise ValueError(f"the space {settings.space} has changed since the run in {folder}: its weights do not fit")
     network.load_state_dict(averaged_weights(load_checkpoint(folder / FILE_NAME)))
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     policy = {f"{block}.precision": p for block, p in entry["policy"].items()} if joint is not architectures else {}

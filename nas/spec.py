@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import inspect
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -44,6 +46,26 @@ def build_network(
         found = find_space(network, space_name(space))
         check_network(network, found, image_shape, num_classes)
     return network, found
+
+
+def space_fingerprint(space: SpaceLike, network: nn.Module, found: SearchSpace) -> str:
+    """Digest of what a space is beyond its name: its choices, its weights' shapes and, of one's own, its code."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    digest = hashlib.blake2b(repr((found.choices, shapes)).encode(), digest_size=8)
+    if not isinstance(space, str) or ":" in space:
+        with suppress(OSError, TypeError):  # a class that was typed in has no source
+            digest.update(inspect.getsource(type(network)).encode())
+    return digest.hexdigest()
+
+
+def check_importable(space: str) -> None:
+    """Imports a space that is named `module:Class`, before any data are read for it.
+
+    Raises:
+        ValueError: as `build_network`.
+    """
+    if ":" in space:
+        _import_class(space)
 
 
 def _build(space: SpaceLike, shape: tuple[int, int, int], num_classes: int, preset: str | None) -> nn.Module:

@@ -5,7 +5,8 @@ Validation accuracy decides what stays on the front; test accuracy is only repor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,7 @@ class Point:
         accuracy: on the test split.
         latency_s, ci95_s: the median over undisturbed samples, and its 95 % interval.
         undisturbed: the share of samples that were.
+        quiet_rounds: sessions in which the core was left to the file; with few, the latency may be too high.
         int8_share: of convolutions and matrix products, after the run-time's own optimisation.
         found_by: the search or a baseline.
     """
@@ -65,6 +67,7 @@ class Point:
     latency_s: float
     ci95_s: tuple[float, float]
     undisturbed: float
+    quiet_rounds: int
     int8_share: float
     found_by: str
 
@@ -76,7 +79,12 @@ class Point:
             "policy": dict(self.candidate.policy),
             "accuracy": self.accuracy,
             "val_accuracy": self.val_accuracy,
-            "latency_s": {"median": self.latency_s, "ci95": list(self.ci95_s), "undisturbed": self.undisturbed},
+            "latency_s": {
+                "median": self.latency_s,
+                "ci95": list(self.ci95_s),
+                "undisturbed": self.undisturbed,
+                "quiet_rounds": self.quiet_rounds,
+            },
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
             "parameters": self.candidate.parameters,
@@ -117,12 +125,12 @@ def verify_front(
         finalists: evaluations with what found each, the front first and reserves behind it.
     """
     expected = len(front([evaluation for evaluation, _ in finalists]))
-    stage.expect(2 * len(finalists) + CAREFUL.rounds)
+    rounds = count_rounds(stage, 2 * len(finalists))
     candidates = []
     for evaluation, _ in finalists:
         candidates.append(builder.build(evaluation.arch))
         stage.advance()
-    measured = measure_models([c.model for c in candidates], device, CAREFUL, store, stage.advance)
+    measured = measure_models([c.model for c in candidates], device, CAREFUL, store, rounds)
     points = []
     for (_, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
         points.append(_point(candidate, measurement, found_by, dataset, device))
@@ -134,6 +142,19 @@ def verify_front(
     return Verified(front_points, len(points), tuple(dropped), tuple(measured_again))
 
 
+def count_rounds(stage: Stage, others: int) -> Callable[[], None]:
+    """What a careful timing is to call after each round, in a stage of `others` steps besides its rounds."""
+    stage.expect(others + CAREFUL.rounds)
+    done = itertools.count(1)
+
+    def count() -> None:
+        if (rounds := next(done)) > CAREFUL.rounds:  # the core was disturbed
+            stage.expect(others + rounds)
+        stage.advance()
+
+    return count
+
+
 def _point(candidate: Candidate, measurement: Measurement, found_by: str, dataset: Dataset, device: Device) -> Point:
     session = open_session(candidate.model, device)
     timing = measurement.undisturbed
@@ -142,8 +163,9 @@ def _point(candidate: Candidate, measurement: Measurement, found_by: str, datase
         accuracy=accuracy(session, dataset.x_test, dataset.y_test),
         val_accuracy=accuracy(session, dataset.x_val, dataset.y_val),
         latency_s=timing.median_s,
-        ci95_s=timing.ci95_s(),
+        ci95_s=measurement.timing.ci95_s(undisturbed=True),
         undisturbed=len(timing.samples_s) / len(measurement.timing.samples_s),
+        quiet_rounds=measurement.timing.quiet_rounds,
         int8_share=int8_share(candidate.model, device),
         found_by=found_by,
     )

@@ -82,7 +82,7 @@ def load_data(name_or_path: str, *, image_size: int | None = None, val_fraction:
     """Load a data set by its name in `DATASETS`, from a folder of class folders or from an .npz file.
 
     Images are resized to `image_size` x `image_size` pixels when it is given (a folder always is: 64 by default).
-    Validation images are the source's own, or a stratified `val_fraction` of its training images (default 0.25
+    Validation images are the source's own, or a stratified `val_fraction` of its training images (default 0.4
     for digits, 0.1 for the other named sets, 0.2 otherwise), never of its test images. The split is always the same.
 
     Raises:

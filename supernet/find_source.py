@@ -20,7 +20,12 @@ def find_source(name_or_path: str) -> Source:
     """
     if name_or_path in DATASETS:
         return DATASETS[name_or_path]
-    path = Path(name_or_path).expanduser()
+    if not name_or_path:
+        raise ValueError(f"data must be named: {', '.join(DATASETS)}, a folder of class folders or an .npz file")
+    try:
+        path = Path(name_or_path).expanduser()
+    except RuntimeError as error:  # ~somebody who is not there
+        raise ValueError(f"data {name_or_path!r}: {error}") from error
     if path.is_dir():
         return partial(load_folder, path)
     if path.suffix == ".npz" and path.is_file():

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import subprocess
 import sys
@@ -121,6 +122,26 @@ def test_undisturbed_samples_are_those_near_the_fastest():
     assert t.samples_s == (1.05, 1.0, 1.09) and t.groups == (1, 2) and t.median_s == 1.05
     quiet = timing([1.0, 1.01, 1.02], (2, 1))
     assert quiet.undisturbed() == quiet
+
+
+def test_rounds_are_quiet_where_half_the_samples_are_and_near_the_fastest():
+    t = timing([1.0, 1.0, 2.0, 1.05, 2.0, 2.0, 1.0, 1.0], (2, 2, 2, 2))
+    assert t.quiet_rounds == 3  # the third is far from the fastest
+    assert dataclasses.replace(t, quiet=(True,) * 6 + (False,) * 2).quiet_rounds == 2
+    assert dataclasses.replace(t, quiet=(True,) * 8).undisturbed().quiet == (True,) * 5
+    with pytest.raises(ValueError, match="quiet must say"):
+        dataclasses.replace(t, quiet=(True,))
+
+
+def test_the_interval_of_the_undisturbed_median_knows_that_sessions_differ():
+    rng = np.random.default_rng(0)
+    sessions = [level * rng.normal(1, 0.01, 20) for level in (1.0, 1.13, 1.13, 1.13, 1.13, 2.0)]
+    t = timing(np.concatenate(sessions), (20,) * 6)
+    assert t.undisturbed().groups == (20,)
+    low, high = t.ci95_s(undisturbed=True)
+    assert low == pytest.approx(1.0, abs=0.02) and high == pytest.approx(1.13, abs=0.02)  # were the first not drawn
+    low, high = t.undisturbed().ci95_s()
+    assert high < 1.02
 
 
 def test_disturbed_rounds_are_repeated_up_to_a_limit():

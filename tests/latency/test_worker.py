@@ -58,6 +58,11 @@ def test_timings_come_in_the_order_of_the_models(worker):
     rounds = []
     worker.measure([model(1)], CPU, EFFORT, lambda: rounds.append(1))
     assert len(rounds) == EFFORT.rounds
+    rounds.clear()
+    worker.measure(
+        [model(1)], CPU, Effort(rounds=1, most_rounds=1, samples=10**4, sample_s=1e-6), lambda: rounds.append(1)
+    )
+    assert len(rounds) == 1
     assert worker.measure([], CPU, EFFORT) == []
 
 
@@ -94,6 +99,22 @@ def test_what_is_broken_off_is_not_the_next_answer(worker, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             worker.measure([model(1)], CPU, EFFORT)
     assert len(worker.measure([model(1), model(2)], CPU, EFFORT)) == 2
+
+
+def test_an_answer_cut_short_is_a_death(worker):
+    worker.measure([model(1)], CPU, EFFORT)
+    code = "import sys; sys.stdin.buffer.readline(); print('{\"timings\": [{', end='', flush=True)"
+    worker.close()
+    worker._process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with pytest.raises(ChildProcessError, match="ended with code 0"):
+        worker.measure([model(1)], CPU, EFFORT)
+
+
+def test_a_users_files_do_not_stand_in_its_way(worker, tmp_path, monkeypatch):
+    (tmp_path / "queue.py").write_text("raise ImportError('not the one of the standard library')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert len(worker.measure([model(1)], CPU, EFFORT)) == 1
 
 
 def test_ctrl_c_is_left_to_the_one_that_asks(worker):

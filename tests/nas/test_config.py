@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 OTHER = {
     "space": "models:Net",
     "preset": "tiny",
+    "space_fingerprint": "abc",
     "data": "images",
     "data_fingerprint": "abc",
     "image_size": 32,

@@ -47,6 +47,12 @@ def test_a_run_of_other_settings_is_left_alone(tmp_path):
     assert read_settings(tmp_path) == Settings()
 
 
+def test_a_run_of_a_space_that_has_changed_is_left_alone(tmp_path):
+    open_folder(tmp_path, Settings(space="m:Net", space_fingerprint="a"))
+    with pytest.raises(ValueError, match=r"a run of m:Net before it was changed: name"):
+        open_folder(tmp_path, Settings(space="m:Net", space_fingerprint="b"))
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("important")
     with pytest.raises(ValueError, match=r"exists and holds no run: name another folder with --out"):

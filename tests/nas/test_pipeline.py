@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas.objectives import Problem, maximize, minimize
-from nas.pipeline import _check_disk, _finalists, _hypervolumes, _uniform_policies, _unmet
+from nas.pipeline import _check_disk, _faster_policy, _finalists, _hypervolumes, _uniform_policies, _unmet
 from nas.record import importance
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
@@ -38,6 +38,16 @@ def test_one_box_serves_all_groups():
 
 def test_uniform_policies_fix_precisions_and_nothing_else():
     assert [v.tolist() for v in _uniform_policies(SPACE)] == [[-1, -1, 0], [-1, -1, 1]]
+
+
+@pytest.mark.parametrize("faster", [0, 1])
+def test_uniform_scaling_is_in_the_precision_that_is_faster(faster):
+    seconds = np.array([2.0, 2.0])
+    seconds[faster] = 1.0
+    table = SimpleNamespace(predict=lambda rows: SimpleNamespace(mean=seconds[[row[2] for row in rows]]))
+    anatomy = SimpleNamespace(placed_rows=lambda rows: rows)
+    found = _faster_policy(SimpleNamespace(space=SPACE, anatomy=anatomy), SimpleNamespace(table=table))
+    assert found.tolist() == [-1, -1, faster]
 
 
 def test_what_could_not_be_met_names_the_best_found():

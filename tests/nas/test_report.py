@@ -289,6 +289,12 @@ def test_headline_tells_what_was_found(record):
     )
 
 
+def test_headline_warns_of_latencies_that_were_disturbed_throughout(record):
+    for point, rounds in zip(record["front"], [*range(3, 19)], strict=True):
+        point["latency_s"]["quiet_rounds"] = rounds
+    assert "2 of 16 latencies may be too high: others used the core" in headline(record)
+
+
 @pytest.mark.parametrize("random_volume", [0.83, 0.9, 0.83 / 1.009])
 def test_headline_says_when_random_was_as_good(record, random_volume):
     record["search"]["hypervolume"]["random"] = random_volume

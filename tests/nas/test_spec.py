@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.spec import accepted_arguments, build_network, space_name
+from nas.spec import accepted_arguments, build_network, space_fingerprint, space_name
 from search_spaces.catalog import SPACES
 from search_spaces.elastic import Linear
 from search_spaces.network import Network
@@ -199,3 +199,16 @@ def test_paths_that_lead_to_no_class_are_refused_with_the_reason(folder, path, s
     with pytest.raises(ValueError, match=said) as caught:
         build_network(path, SHAPE, 10)
     assert "\n" not in str(caught.value)
+
+
+def test_the_fingerprint_of_a_space_tells_one_from_what_it_became(tmp_path, monkeypatch):
+    def fingerprint(space):
+        network, found = build_network(space, SHAPE, 10)
+        return space_fingerprint(space, network, found)
+
+    assert fingerprint("mbconv") == fingerprint("mbconv")
+    assert fingerprint(Flat) == fingerprint(Flat) != fingerprint(Draws)
+    narrow, wide = Flat(10), Flat(10)
+    wide.hidden = Linear(64, Choice("width", (4, 16)))
+    wide.classifier = Linear(Choice("width", (4, 16)), 10)
+    assert fingerprint(narrow) != fingerprint(wide)

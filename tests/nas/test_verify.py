@@ -1,10 +1,13 @@
 """What stays on the front after verification."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from latency.harness import CAREFUL
 from nas.candidate import Candidate
 from nas.objectives import Bound, Problem, maximize, minimize
-from nas.verify import Point, _metrics, _still_best, missed
+from nas.verify import Point, _metrics, _still_best, count_rounds, missed
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -15,7 +18,7 @@ PROBLEM = Problem((maximize("val_accuracy"), minimize("latency_s")))
 def point(i, val_accuracy, latency_s, size=10):
     candidate = Candidate(SPACE.row((i,)), b"0" * size, {"stem": "fp32"}, 100, 50)
     ends = (latency_s * 0.9, latency_s * 1.1)
-    return Point(candidate, 0.5, val_accuracy, latency_s, ends, 0.8, 0.0, "search")
+    return Point(candidate, 0.5, val_accuracy, latency_s, ends, 0.8, 20, 0.0, "search")
 
 
 def again(points, problem=PROBLEM):
@@ -43,7 +46,12 @@ def test_points_over_a_bound_go():
 
 def test_a_point_lists_its_fields():
     plain = point(3, 0.9, 1.0).plain("front/point-00.onnx")
-    assert plain["arch"] == {"a": 3} and plain["latency_s"] == {"median": 1.0, "ci95": [0.9, 1.1], "undisturbed": 0.8}
+    assert plain["arch"] == {"a": 3} and plain["latency_s"] == {
+        "median": 1.0,
+        "ci95": [0.9, 1.1],
+        "undisturbed": 0.8,
+        "quiet_rounds": 20,
+    }
     assert plain["size_bytes"] == 10 and plain["provenance"] == "verified"
 
 
@@ -51,3 +59,13 @@ def test_misses_are_medians():
     pair = lambda p, v: {"predicted": p, "verified": v}  # noqa: E731
     rows = [{"latency_s": pair(1.0, 1.0 + e), "val_accuracy": pair(0.9, 0.9 - e)} for e in (0.01, 0.02, 0.5)]
     assert missed(rows) == pytest.approx((0.02, 0.02))
+
+
+def test_the_bar_of_verification_grows_with_further_rounds():
+    told = []
+    stage = SimpleNamespace(expect=lambda total: told.append(total), advance=lambda: told.append("+"))
+    count = count_rounds(stage, others=4)
+    for _ in range(CAREFUL.rounds + 2):
+        count()
+    n = CAREFUL.rounds
+    assert told == [4 + n, *["+"] * n, 4 + n + 1, "+", 4 + n + 2, "+"]
