@@ -73,7 +73,7 @@ def search(
     epochs: int | None = None,
     batch: int | None = None,
     lr: float | None = None,
-    evaluations: int = 26,
+    evaluations: int = 28,
     baselines: bool = True,
     max_latency_s: float | None = None,
     max_size_bytes: float | None = None,

@@ -97,7 +97,7 @@ def search(
     epochs: Annotated[int | None, typer.Option(help="Of training, instead of a share of the budget.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 26,
+    evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 28,
     baselines: Annotated[bool, typer.Option(help="Compare with random search and uniform scaling.")] = True,
     max_latency: Annotated[str | None, typer.Option(help="Bound on the latency: 2ms, 500us.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,

@@ -44,7 +44,7 @@ class Settings(BaseModel):
     epochs: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=2)
     lr: float | None = Field(default=None, gt=0)
-    evaluations: int = Field(default=26, ge=4)
+    evaluations: int = Field(default=28, ge=4)
     baselines: bool = True
     max_latency_s: float | None = Field(default=None, gt=0)
     max_size_bytes: float | None = Field(default=None, gt=0)

@@ -283,7 +283,7 @@ def _searchers(setup: Setup, profile: Profile, watched: _Watched, inherited: Inh
     searchers = {"search": makers[settings.searcher]()}
     if settings.baselines:
         searchers["random"] = RandomSearch(space, settings.seed + 1)  # another one than `--searcher random`
-        searchers["uniform"] = UniformScaling(space, settings.evaluations, [_faster_policy(setup, profile)])
+        searchers["uniform"] = UniformScaling(space, settings.evaluations, _faster_policy(setup, profile))
     return searchers
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from nas.objectives import Evaluation
 from search_spaces.space import INDEX, SearchSpace
 
+_FINER = (1, 2, 4, 8)  # times as many fractions as networks wanted: after that, the space hardly has more
+
 
 class UniformScaling:
     """Networks from the smallest to the largest, every choice scaled by the same fraction.
@@ -18,19 +20,20 @@ class UniformScaling:
     scalings, the choices grow one after the other.
 
     Args:
-        variants: ways to set the choices that are not scaled, as indices (d,): `-1` scales.
+        budget: networks wanted; fewer where the space has no more, and two at least.
+        fixed: indices (d,) of choices that are not scaled, `-1` for those that are; by default all are.
     """
 
-    def __init__(self, space: SearchSpace, budget: int, variants: Sequence[np.ndarray] = ()) -> None:
-        fixed = list(variants) or [np.full(len(space), -1)]
-        steps = max(2, budget // len(fixed))
-        rows = [
-            tuple(space.canonical(np.where(variant < 0, _scaled(space, step / (steps - 1)), variant))[0].tolist())
-            for step in range(steps)
-            for variant in fixed
-        ]
+    def __init__(self, space: SearchSpace, budget: int, fixed: np.ndarray | None = None) -> None:
+        fixed = np.full(len(space), -1) if fixed is None else fixed
+        rows: list[tuple[int, ...]] = []
+        for finer in _FINER:  # neighbouring fractions may be the same network
+            rows = _steps(space, finer * max(2, budget), fixed)
+            if len(rows) >= budget:
+                break
+        chosen = np.unique(np.linspace(0, len(rows) - 1, min(budget, len(rows))).round().astype(int))
         self._space = space
-        self._left = list(dict.fromkeys(rows))[:budget]
+        self._left = [rows[i] for i in chosen]
 
     def ask(self, n: int) -> np.ndarray:
         """The next networks (≤ n, d), in growing order."""
@@ -39,6 +42,15 @@ class UniformScaling:
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Nothing to learn."""
+
+
+def _steps(space: SearchSpace, steps: int, fixed: np.ndarray) -> list[tuple[int, ...]]:
+    """The different networks of so many fractions from 0 to 1, in growing order."""
+    rows = [
+        tuple(space.canonical(np.where(fixed < 0, _scaled(space, step / (steps - 1)), fixed))[0].tolist())
+        for step in range(steps)
+    ]
+    return list(dict.fromkeys(rows))
 
 
 def _scaled(space: SearchSpace, fraction: float) -> np.ndarray:
