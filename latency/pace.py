@@ -16,7 +16,7 @@ _LOOPS = 2000  # additions in the interpreter: a twentieth of a millisecond
 _DISTURBED = 1.3  # times the best: beyond the loop's own jitter, below what a neighbour costs
 _LEARNING_S, _MOST_RUNS = 1.5, 20_000  # how long the first wait looks for the best time
 _GIVE_UP_S = 20.0  # in vain on end: then the machine has become slower, and its best is learnt again
-_ALLOWANCE_S, _SHARE = 10.0, 0.6  # of waiting in all: so much, and this share of the time spent measuring
+_ALLOWANCE_S, _SHARE = 15.0, 0.7  # of waiting in all: so much, and this share of the time spent measuring
 
 
 class Pace:
