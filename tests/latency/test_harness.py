@@ -2,24 +2,16 @@ import dataclasses
 import os
 
 import pytest
-import torch
-from torch import nn
+from small_model import model
 
 from latency.device import fingerprint, parse_device
 from latency.harness import CAREFUL, QUICK, Effort, measure_models
-from latency.lowering import to_onnx
 from latency.measurement import subject_of
 from latency.store import MeasurementStore
 from latency.worker import Worker
 
 CPU = parse_device("cpu")
 EFFORT = Effort(rounds=2, most_rounds=2, samples=3, sample_s=1e-5)
-
-
-def model(width):
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return to_onnx(net, (3, 4, 4)).SerializeToString()
 
 
 @pytest.fixture

@@ -8,22 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
+from small_model import model
 
 from latency.device import parse_device
-from latency.lowering import to_onnx
 from latency.worker import Effort, Worker
 
 ROOT = Path(__file__).parents[2]
 CPU = parse_device("cpu")
 EFFORT = Effort(rounds=2, most_rounds=2, samples=3, sample_s=1e-5)
-
-
-def model(width):
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return to_onnx(net, (3, 4, 4)).SerializeToString()
 
 
 @pytest.fixture
