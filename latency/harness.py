@@ -31,6 +31,7 @@ def measure_models(
 
     Raises:
         ValueError: a model that cannot be loaded.
+        RuntimeError: a model that cannot be run.
         ChildProcessError: the process that measures died.
     """
     settings = settings_of({"batch": 1, "method": _METHOD, **asdict(effort)})

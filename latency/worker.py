@@ -56,6 +56,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._asker = os.getpid()
         self._lock = threading.Lock()
 
     def measure(
@@ -73,6 +74,8 @@ class Worker:
         """
         request = {"sizes": list(map(len, models)), "device": device.name, "effort": asdict(effort)}
         with self._lock:
+            if self._asker != os.getpid():  # a fork must not take its parent's answers
+                self._process, self._asker = None, os.getpid()
             self._process = self._process or _start()
             try:
                 answer = _ask(self._process, _line(request) + b"".join(models), on_round)

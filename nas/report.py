@@ -29,8 +29,9 @@ from supernet.atomic import write_bytes
 
 FILE = "report.html"
 WORTH = 0.01
-FEW_QUIET = 5  # sessions of a file with the core left to it, below which its latency is doubtful
 """The smallest relative gain in hypervolume that counts as better."""
+FEW_QUIET = 5
+"""Sessions of a file with the core left to it, below which its latency is doubtful."""
 
 
 def write_report(record: Record, folder: Path) -> Path:

@@ -93,6 +93,24 @@ def test_what_is_broken_off_is_not_the_next_answer(worker, monkeypatch):
     assert len(worker.measure([model(1), model(2)], CPU, EFFORT)) == 2
 
 
+FORKED = """
+import multiprocessing, sys
+from latency import worker as w
+device, worker, model = w.parse_device("cpu"), w.Worker(), sys.stdin.buffer.read()
+def measure(_): return worker.measure([model], device, w.Effort(1, 1, 1)) and worker._process.pid
+own = measure(0)
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    forks = pool.map(measure, [0])
+assert own == measure(0) and own not in forks, (own, forks)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_has_a_process_of_its_own():
+    done = subprocess.run([sys.executable, "-c", FORKED], cwd=ROOT, input=model(1), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_an_answer_cut_short_is_a_death(worker):
     worker.measure([model(1)], CPU, EFFORT)
     code = "import sys; sys.stdin.buffer.readline(); print('{\"timings\": [{', end='', flush=True)"
