@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from latency.contention import Contention, Watch
 from latency.device import Device, parse_device
 from latency.pace import Pace
 from latency.runtimes.onnx_runtime import open_session
@@ -51,6 +52,14 @@ class Effort:
     sample_s: float = 1e-4
 
 
+@dataclass(frozen=True)
+class Timed:
+    """The answer to a request: a timing for each model, and who else used the machine meanwhile."""
+
+    timings: tuple[Timing, ...]
+    contention: Contention
+
+
 class Worker:
     """The process, started at the first request and again after one that was broken off."""
 
@@ -60,9 +69,14 @@ class Worker:
         self._lock = threading.Lock()
 
     def measure(
-        self, models: Sequence[bytes], device: Device, effort: Effort, on_round: Callable[[], object] = lambda: None
-    ) -> list[Timing]:
-        """The latency of each model at batch 1, all timed interleaved.
+        self,
+        models: Sequence[bytes],
+        device: Device,
+        effort: Effort,
+        on_round: Callable[[], object] = lambda: None,
+        batch: int = 1,
+    ) -> Timed:
+        """The latency of each model for a batch of images, all timed interleaved.
 
         Args:
             on_round: called as each round is done: `effort.rounds` times, and more often for disturbed ones.
@@ -72,7 +86,8 @@ class Worker:
             RuntimeError: a model that cannot be run.
             ChildProcessError: the process died.
         """
-        request = {"sizes": list(map(len, models)), "device": device.name, "effort": asdict(effort)}
+        sizes = list(map(len, models))
+        request = {"sizes": sizes, "device": device.name, "effort": asdict(effort), "batch": batch}
         with self._lock:
             if self._asker != os.getpid():  # a fork must not take its parent's answers
                 self._process, self._asker = None, os.getpid()
@@ -86,7 +101,7 @@ class Worker:
             raise ValueError(answer["refused"])
         if "failed" in answer:
             raise RuntimeError(answer["failed"])
-        return [Timing.of(plain) for plain in answer["timings"]]
+        return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
 
     def close(self) -> None:
         """Ends the process; it starts again when it is needed."""
@@ -159,10 +174,11 @@ def _final(
     request: Mapping[str, Any], models: Sequence[bytes], pace: Pace, on_round: Callable[[], object]
 ) -> dict[str, Any]:
     """The timings, or why there are none."""
-    device, effort = parse_device(request["device"]), Effort(**request["effort"])
+    device, effort, batch = parse_device(request["device"]), Effort(**request["effort"]), request["batch"]
+    watch = Watch(pace)
     try:
         timings = measure_interleaved(
-            [_opener(model, device) for model in models],
+            [_opener(model, device, batch) for model in models],
             rounds=effort.rounds,
             most_rounds=effort.most_rounds,
             samples_per_round=effort.samples,
@@ -174,13 +190,13 @@ def _final(
         return {"refused": str(error)}
     except Exception as error:  # noqa: BLE001 - a run-time may fail in any way, and the asker must hear of it
         return {"failed": f"{type(error).__name__}: {error}"}
-    return {"timings": [asdict(timing) for timing in timings]}
+    return {"timings": [asdict(timing) for timing in timings], "contention": watch.reading().plain()}
 
 
-def _opener(model: bytes, device: Device) -> Callable[[], Call]:
+def _opener(model: bytes, device: Device, batch: int) -> Callable[[], Call]:
     def open_model() -> Call:
         session = open_session(model, device)
-        image = np.random.default_rng(0).standard_normal((1, *session.input_shape)).astype(np.float32)
+        image = np.random.default_rng(0).standard_normal(session.batch_shape(batch)).astype(np.float32)
         return lambda: session.run(image)
 
     return open_model

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from latency.blocks import BlockTracer, TracedBlock, block_modules
+from latency.contention import Contention
 from latency.device import Device
 from latency.harness import QUICK, measure_models
 from latency.lowering import to_onnx
@@ -48,6 +49,7 @@ class Profile:
         points: (predicted, measured) seconds of each held-out network.
         population, size_bytes: all measured networks (n, d), and the sizes of their files (n,).
         blocks, networks: how many were measured for fitting.
+        contention: who else used the machine while all this was measured.
     """
 
     table: BlockTable
@@ -59,6 +61,7 @@ class Profile:
     size_bytes: np.ndarray
     blocks: int
     networks: int
+    contention: Contention | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON for the record of the run."""
@@ -69,6 +72,7 @@ class Profile:
             "macs_only": self.macs_only.plain(),
             "block_sum": self.block_sum.plain(),
             "points": [{"predicted_s": p, "measured_s": m} for p, m in self.points],
+            "contention": self.contention and self.contention.plain(),
         }
 
 
@@ -85,6 +89,7 @@ class Profiler:
     ) -> None:
         self._network, self._anatomy, self._image_shape = network, anatomy, image_shape
         self._device, self._store = device, store
+        self._contentions: list[Contention] = []
 
     def run(self, seed: int, stage: Stage) -> Profile:
         """Measures, fits and checks; what the store holds is not measured again."""
@@ -114,6 +119,7 @@ class Profiler:
             size_bytes=np.array([len(file) for file in files], dtype=float),
             blocks=len(table.seconds),
             networks=len(archs) - held_out_networks,
+            contention=Contention.together(self._contentions),
         )
 
     def _measure_blocks(self, rng: np.random.Generator, stage: Stage) -> list[tuple[TracedBlock, str, float]]:
@@ -159,7 +165,9 @@ class Profiler:
         return model.SerializeToString()
 
     def _seconds(self, file: bytes) -> float:
-        return measure_models([file], self._device, QUICK, self._store)[0].undisturbed.median_s
+        measured = measure_models([file], self._device, QUICK, self._store)[0]
+        self._contentions += [measured.contention] if measured.contention else []
+        return measured.median_s
 
 
 def neutral_model(

@@ -12,6 +12,7 @@ BENCHMARKS = {
     "depthwise": "experiments.bench.depthwise",
     "spaces": "experiments.bench.spaces",
     "timing": "experiments.bench.timing",
+    "trust": "experiments.bench.trust",
 }
 
 

@@ -12,8 +12,6 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from latency.device import Device
 
-INPUT, OUTPUT = "input", "logits"
-
 _ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -37,15 +35,28 @@ _INT8 = (
 
 
 class Session:
-    """An opened model with one input `input` (b, ...) float32 and one output `logits` (b, classes)."""
+    """An opened model with one float32 input (b, ...); its first output is taken for logits (b, classes)."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
+        self._input = session.get_inputs()[0].name
+        self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """Logits (b, classes) of `x` (b, *input_shape) float32."""
-        logits: np.ndarray = self._session.run([OUTPUT], {INPUT: x})[0]
+        """Logits (b, classes) of `x` (b, *input_shape) float32; any other outputs are computed too."""
+        logits: np.ndarray = self._session.run(self._outputs, {self._input: x})[0]
         return logits
+
+    def batch_shape(self, batch: int) -> tuple[int, ...]:
+        """Shape of an input of so many images.
+
+        Raises:
+            ValueError: the model takes another number of them, or leaves a size besides the batch open.
+        """
+        shape = self._session.get_inputs()[0].shape
+        if not shape or (isinstance(shape[0], int) and shape[0] != batch):
+            raise ValueError(f"the model's input has the fixed shape {shape}: a batch of {batch} does not fit")
+        return (batch, *self.input_shape)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -73,14 +84,12 @@ def open_session(model: bytes | Path, device: Device) -> Session:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a device that is no CPU, a model that ONNX Runtime does not open, or other inputs or outputs.
+        ValueError: a device that is no CPU, a model that ONNX Runtime does not open, or other inputs than one float32.
     """
     session = _open(model, _options(device))
     inputs = [(i.name, i.type) for i in session.get_inputs()]
-    outputs = [o.name for o in session.get_outputs()]
-    if inputs != [(INPUT, "tensor(float)")] or outputs != [OUTPUT]:
-        expected = f"one float32 input {INPUT!r} and one output {OUTPUT!r}"
-        raise ValueError(f"{_called(model)} has inputs {inputs} and outputs {outputs}, expected {expected}")
+    if [kind for _, kind in inputs] != ["tensor(float)"]:
+        raise ValueError(f"{_called(model)} has inputs {inputs}, expected one float32 input")
     return Session(session)
 
 
