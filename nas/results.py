@@ -13,7 +13,8 @@ from latency.blocks import BlockTracer
 from latency.device import environment, fingerprint, parse_device
 from latency.harness import CAREFUL, measure_models
 from latency.lowering import INPUT, OUTPUT
-from latency.runtimes.onnx_runtime import accuracy, open_session
+from latency.runtimes.opening import open_session
+from latency.runtimes.session import accuracy
 from latency.timing import LEAST_CLAIM
 from nas.candidate import Builder
 from nas.config import IN_PYTHON, Settings
