@@ -7,11 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DeviceEntry:
-    """A kind of device and what runs models on it."""
+    """A kind of device and what runs models on it.
+
+    Args:
+        runtime: the module in `latency/runtimes/` that opens models.
+        precisions: those that it turns into time.
+        fp32_only: why int8 is not among them.
+    """
 
     summary: str
     kind: str
     runtime: str
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    fp32_only: str = ""
 
 
 DEVICES = {
@@ -19,5 +27,31 @@ DEVICES = {
         summary="this machine's CPU through ONNX Runtime, one thread unless said otherwise (cpu:threads=2)",
         kind="cpu",
         runtime="onnxruntime",
+    ),
+    "cpu:torch": DeviceEntry(
+        summary="this machine's CPU through torch, traced and frozen (cpu:torch,threads=2)",
+        kind="cpu",
+        runtime="torch",
+        precisions=("fp32",),
+        fp32_only="torch has no int8 form of an ONNX file",
+    ),
+    "cpu:openvino": DeviceEntry(
+        summary="this machine's CPU through OpenVINO (cpu:openvino,threads=2)",
+        kind="cpu",
+        runtime="openvino",
+    ),
+    "gpu": DeviceEntry(
+        summary="an NVIDIA GPU through ONNX Runtime's CUDA provider, or through torch where that is not installed",
+        kind="gpu",
+        runtime="onnxruntime",
+        precisions=("fp32",),
+        fp32_only="ONNX Runtime's CUDA provider has no int8 convolutions",
+    ),
+    "gpu:torch": DeviceEntry(
+        summary="an NVIDIA GPU through torch, as a CUDA graph",
+        kind="gpu",
+        runtime="torch",
+        precisions=("fp32",),
+        fp32_only="torch has no int8 form of an ONNX file",
     ),
 }

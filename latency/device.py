@@ -6,15 +6,16 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from latency.catalog import DEVICES
+from latency.catalog import DEVICES, DeviceEntry
+from latency.installed import UNKNOWN, lacking, onnxruntime_version, version, versions
 
 # The instruction sets that decide which kernels a runtime picks, as Linux spells them.
 # fmt: off
@@ -25,9 +26,8 @@ ISA_FLAGS = frozenset((
     "sme", "sme2",
 ))
 # fmt: on
-UNKNOWN = "unknown"
 
-_LATER = ("gpu", "cuda")
+_ALSO_CALLED = {"cuda": "gpu", "nvidia": "gpu"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Environment:
         cores: logical ones.
         system: the operating system, such as Linux.
         machine: the architecture, such as x86_64.
+        versions: name and version of what the device's run-time adds: torch, openvino, cuda, gpu, driver.
     """
 
     cpu: str
@@ -59,29 +60,68 @@ class Environment:
     onnxruntime: str
     numpy: str
     python: str
+    versions: tuple[tuple[str, str], ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON: every field and every version by its name."""
+        fields = dataclasses.asdict(self)
+        del fields["versions"]
+        return fields | dict(self.versions)
 
 
 def parse_device(text: str) -> Device:
-    """The device that `text` names: `cpu`, or `cpu:threads=2`.
+    """The device that `text` names: an entry of the catalog, on CPUs with `threads=N` after it.
+
+    `cpu`, `cpu:threads=2`, `cpu:torch`, `cpu:torch,threads=2`, `gpu`.  A `gpu` for which ONNX Runtime has no CUDA
+    provider is `gpu:torch`; nothing else is put in the place of what was asked for.
 
     Raises:
-        ValueError: an unknown device or option, or a number of threads that this machine does not have.
+        ValueError: an unknown device or option, a number of threads that this machine does not have, or a GPU or
+            run-time that is not there.
     """
-    name, _, options = text.partition(":")
-    if name in _LATER:
-        raise ValueError(f"device {name!r} is not supported: this version measures on cpu only")
-    if name not in DEVICES:
-        raise ValueError(f"unknown device {name!r}{_nearest(name, DEVICES)}: there are {', '.join(DEVICES)}")
-    threads = _threads(text, options) if ":" in text else 1
+    kind, _, rest = text.partition(":")
+    if kind not in DEVICES:
+        raise ValueError(f"unknown device {kind!r}{_nearest(kind, DEVICES)}: there are {', '.join(DEVICES)}")
+    name, threads = kind, 0
+    for option in rest.split(",") if ":" in text else ():
+        if f"{kind}:{option}" in DEVICES and name == kind:
+            name = f"{kind}:{option}"
+        elif threads or f"{kind}:{option}" in DEVICES:
+            raise ValueError(f"device {text!r}: {option!r} is one option too many: give one run-time and one threads=N")
+        else:
+            threads = _threads(text, kind, option)
+    name = _present(name)
     entry = DEVICES[name]
-    canonical = name if threads == 1 else f"{name}:threads={threads}"
-    return Device(canonical, entry.kind, threads, entry.runtime)
+    canonical = name if threads <= 1 else f"{name}{',' if ':' in name else ':'}threads={threads}"
+    return Device(canonical, entry.kind, max(1, threads), entry.runtime)
 
 
-def _threads(text: str, options: str) -> int:
-    key, _, value = options.partition("=")
-    if key != "threads":
-        raise ValueError(f"device {text!r}: unknown option {key!r}{_nearest(key, ['threads'])}: there is threads=N")
+def _present(name: str) -> str:
+    """The name of the device, or of what stands for it.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    reason = lacking(DEVICES[name].kind, DEVICES[name].runtime)
+    if reason is None:
+        return name
+    if name == "gpu" and lacking("gpu", "torch") is None:
+        return "gpu:torch"
+    raise ValueError(f"device {name!r}: {reason}")
+
+
+def entry_of(device: Device) -> DeviceEntry:
+    """What the catalog says of a device."""
+    return next(e for e in DEVICES.values() if (e.kind, e.runtime) == (device.kind, device.runtime))
+
+
+def _threads(text: str, kind: str, option: str) -> int:
+    key, _, value = option.partition("=")
+    runtimes = [name.partition(":")[2] for name in DEVICES if name.startswith(f"{kind}:")]
+    known = [*runtimes, *(["threads"] if kind == "cpu" else [])]
+    if key != "threads" or kind != "cpu":
+        there = ", ".join([*runtimes, *(["threads=N"] if kind == "cpu" else [])])
+        raise ValueError(f"device {text!r}: unknown option {key!r}{_nearest(key, known)}: there is {there}")
     cores = os.cpu_count() or 1
     if not (value.isascii() and value.isdecimal() and 1 <= int(value) <= cores):
         raise ValueError(f"device {text!r}: threads must be a whole number from 1 to {cores} (cores), got {value!r}")
@@ -89,13 +129,13 @@ def _threads(text: str, options: str) -> int:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = [_ALSO_CALLED[name]] if name in _ALSO_CALLED else difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 @functools.cache
-def environment() -> Environment:
-    """The environment of this process; what cannot be found out is `unknown`."""
+def environment(device: Device | None = None) -> Environment:
+    """The environment of this process, with the versions that matter to `device`; what is not known is `unknown`."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:  # no Linux
@@ -107,9 +147,10 @@ def environment() -> Environment:
         cores=os.cpu_count() or 1,
         system=platform.system() or UNKNOWN,
         machine=platform.machine() or UNKNOWN,
-        onnxruntime=_version("onnxruntime", "onnxruntime-gpu"),
-        numpy=_version("numpy"),
+        onnxruntime=onnxruntime_version(),
+        numpy=version("numpy"),
         python=platform.python_version(),
+        versions=versions(device.kind, device.runtime) if device else (),
     )
 
 
@@ -128,20 +169,14 @@ def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
     return model, tuple(sorted(isa))
 
 
-def _version(*distributions: str) -> str:
-    """The version of the first of `distributions` that is installed."""
-    for name in distributions:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return UNKNOWN
-
-
 def fingerprint(device: Device, env: Environment | None = None) -> str:
     """Digest of the environment (by default this one) and the device's settings, 16 hexadecimal digits.
 
-    Measurements with equal fingerprints may be compared and reused.
+    Measurements with equal fingerprints may be compared and reused.  The version of a run-time counts on the devices
+    that use it.
     """
-    parts = [dataclasses.asdict(env or environment()), device.kind, device.threads, device.runtime]
+    plain = (env or environment(device)).plain()
+    if device.runtime != "onnxruntime":
+        del plain["onnxruntime"]
+    parts = [plain, device.kind, device.threads, device.runtime]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()

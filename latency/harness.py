@@ -12,7 +12,7 @@ from latency.store import MeasurementStore
 from latency.worker import Effort, Worker
 
 _METHOD = 4  # to be raised when the way of timing changes: times taken otherwise are not to be reused
-_WORKER = Worker()
+_WORKERS: dict[tuple[str, str], Worker] = {}  # one for each kind of device and run-time
 
 QUICK = Effort(rounds=2, most_rounds=6, samples=12)  # to rank by, and to fit models on
 CAREFUL = Effort(rounds=20, most_rounds=60, samples=25)  # for the numbers that are reported
@@ -48,7 +48,7 @@ def measure_models(
         s: model for s, model in zip(subjects, models, strict=True) if s not in known or known[s].timing.doubtful
     }
     if missing:
-        timed = _WORKER.measure(list(missing.values()), device, effort, on_round, batch)
+        timed = _worker(device).measure(list(missing.values()), device, effort, on_round, batch)
         for subject, timing in zip(missing, timed.timings, strict=True):
             measured = Measurement(subject, device.name, place, timing, settings, timed.contention)
             before = known.get(subject, measured)
@@ -72,9 +72,13 @@ def compare_models(
     Raises:
         ValueError, RuntimeError, ChildProcessError: as of `measure_models`.
     """
-    timed = _WORKER.measure([a, a, b], device, effort, on_round, _checked(batch))
+    timed = _worker(device).measure([a, a, b], device, effort, on_round, _checked(batch))
     timed_a, control, timed_b = timed.timings
     return compare(timed_a, control, timed_b, timed.contention, seed=seed)
+
+
+def _worker(device: Device) -> Worker:
+    return _WORKERS.setdefault((device.kind, device.runtime), Worker())
 
 
 def _checked(batch: int) -> int:

@@ -1,4 +1,4 @@
-"""Timing in a process of its own, which holds ONNX Runtime and nothing else.
+"""Timing in a process of its own, which holds the run-time of one device and nothing else.
 
 In a process that has trained networks, the same file takes up to a tenth longer than in a fresh one, as it is deployed.
 A request is a line of JSON and the bytes of the models, an answer a line; the process ends when its input does.
@@ -24,7 +24,7 @@ import numpy as np
 from latency.contention import Contention, Watch
 from latency.device import Device, parse_device
 from latency.pace import Pace
-from latency.runtimes.onnx_runtime import open_session
+from latency.runtimes.opening import open_session
 from latency.timing import Call, Timing, measure_interleaved
 
 _ROUND = {"round": "done"}  # an answer before the final one
@@ -65,6 +65,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._holds: tuple[str, str] | None = None  # kind and run-time of the device it has measured on
         self._asker = os.getpid()
         self._lock = threading.Lock()
 
@@ -91,6 +92,9 @@ class Worker:
         with self._lock:
             if self._asker != os.getpid():  # a fork must not take its parent's answers
                 self._process, self._asker = None, os.getpid()
+            if self._holds != (device.kind, device.runtime):
+                self.close()  # two run-times in one process would slow each other down
+                self._holds = device.kind, device.runtime
             self._process = self._process or _start()
             try:
                 answer = _ask(self._process, _line(request) + b"".join(models), on_round)
@@ -197,6 +201,6 @@ def _opener(model: bytes, device: Device, batch: int) -> Callable[[], Call]:
     def open_model() -> Call:
         session = open_session(model, device)
         image = np.random.default_rng(0).standard_normal(session.batch_shape(batch)).astype(np.float32)
-        return lambda: session.run(image)
+        return session.call(image)
 
     return open_model

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from latency.device import parse_device
+from latency.device import entry_of, parse_device
 from nas.config import Settings
 from nas.searchers.catalog import SEARCHERS
 from quant_search.policy import check_precisions
@@ -18,11 +18,26 @@ def check_names(settings: Settings) -> None:
     Raises:
         ValueError: for the first such name, with the nearest one that exists.
     """
-    parse_device(settings.device)
     check_searcher(settings.searcher)
     check_precisions(settings.precisions)
+    _check_device(settings.device, settings.precisions)
     if ":" not in settings.space:
         checked_preset(settings.space, settings.preset)
+
+
+def _check_device(name: str, precisions: Sequence[str]) -> None:
+    """Refuses a device that is not there, and precisions that it does not run.
+
+    Raises:
+        ValueError: with what to do.
+    """
+    device = parse_device(name)
+    entry = entry_of(device)
+    if not set(precisions) <= set(entry.precisions):
+        raise ValueError(
+            f"device {device.name!r} runs {', '.join(entry.precisions)} only ({entry.fp32_only}): "
+            f"give --precision {','.join(entry.precisions)}"
+        )
 
 
 def check_searcher(name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def _device_record(device: Device) -> dict[str, Any]:
         "name": device.name,
         "threads": device.threads,
         "fingerprint": fingerprint(device),
-        "environment": asdict(environment()),
+        "environment": environment(device).plain(),
     }
 
 

@@ -14,7 +14,8 @@ from latency.compare import judge
 from latency.device import environment, fingerprint, parse_device
 from latency.harness import CAREFUL, measure_models
 from latency.lowering import INPUT, OUTPUT
-from latency.runtimes.onnx_runtime import accuracy, open_session
+from latency.runtimes.opening import open_session
+from latency.runtimes.session import accuracy
 from nas.candidate import Builder
 from nas.config import IN_PYTHON, Settings
 from nas.errors import CannotBeDone

@@ -15,7 +15,8 @@ from latency.contention import Contention
 from latency.device import Device
 from latency.harness import CAREFUL, QUICK, measure_models
 from latency.measurement import Measurement
-from latency.runtimes.onnx_runtime import accuracy, int8_share, open_session
+from latency.runtimes.opening import int8_share, open_session
+from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
 from nas.candidate import Builder, Candidate
 from nas.measuring import count_rounds

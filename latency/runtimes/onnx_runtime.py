@@ -1,7 +1,8 @@
-"""ONNX Runtime: sessions with fixed settings, accuracy of a file, and what became int8 after optimisation."""
+"""ONNX Runtime: sessions with fixed settings on a CPU or through CUDA, and what became int8 after optimisation."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from latency.device import Device
+from latency.installed import gpu, onnxruntime_cuda
+from latency.runtimes.session import Session, called, fixed_shape
 
 _ERRORS = (
     ort_errors.Fail,
@@ -21,6 +24,7 @@ _ERRORS = (
     ort_errors.RuntimeException,
 )
 _LOG_ERRORS = 3
+_CUDA = {"use_tf32": "0"}
 # What multiplies weights, before and after fusion, in any domain (ai.onnx, com.microsoft, com.microsoft.nchwc).
 _FLOAT = ("Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 _INT8 = (
@@ -34,8 +38,8 @@ _INT8 = (
 )
 
 
-class Session:
-    """An opened model with one float32 input (b, ...); its first output is taken for logits (b, classes)."""
+class OnnxSession(Session):
+    """A model in ONNX Runtime, whatever its input is called; its first output is taken for logits (b, classes)."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
@@ -65,43 +69,27 @@ class Session:
         Raises:
             ValueError: a size besides the batch that the model leaves open.
         """
-        shape = self._session.get_inputs()[0].shape[1:]
-        if not all(isinstance(size, int) for size in shape):
-            raise ValueError(f"the model's input must have fixed sizes besides the batch, got {shape}")
-        return tuple(shape)
-
-    def predict_labels(self, x: np.ndarray, batch: int = 256) -> np.ndarray:
-        """The class with the largest logit, int64 (n,), of images `x` (n, *input_shape) float32."""
-        parts = [self.run(x[i : i + batch]).argmax(axis=1) for i in range(0, len(x), batch)]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        return fixed_shape(tuple(self._session.get_inputs()[0].shape[1:]))
 
 
-def open_session(model: bytes | Path, device: Device) -> Session:
-    """Opens a model: all graph optimisations, `device.threads` threads, one operator at a time, on the CPU alone.
+def open_session(model: bytes | Path, device: Device) -> OnnxSession:
+    """Opens a model: all graph optimisations, `device.threads` threads, one operator at a time.
+
+    On a GPU fp32 means fp32: TF32 is off.
 
     Args:
         model: an ONNX file, or its bytes.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a device that is no CPU, a model that ONNX Runtime does not open, or other inputs than one float32.
+        ValueError: a CUDA provider that does not start, a model that ONNX Runtime does not open, or other inputs than
+            one float32.
     """
-    session = _open(model, _options(device))
+    session = _open(model, _options(device), device)
     inputs = [(i.name, i.type) for i in session.get_inputs()]
     if [kind for _, kind in inputs] != ["tensor(float)"]:
-        raise ValueError(f"{_called(model)} has inputs {inputs}, expected one float32 input")
-    return Session(session)
-
-
-def accuracy(session: Session, x: np.ndarray, y: np.ndarray, batch: int = 256) -> float:
-    """The share of images `x` (n, *input_shape) float32 whose label `y` (n,) is predicted.
-
-    Raises:
-        ValueError: no images, or not as many labels.
-    """
-    if len(x) == 0 or len(x) != len(y):
-        raise ValueError(f"accuracy needs as many labels as images, and one at least: got {len(y)} and {len(x)}")
-    return float(np.mean(session.predict_labels(x, batch) == y))
+        raise ValueError(f"{called(model)} has inputs {inputs}, expected one float32 input")
+    return OnnxSession(session)
 
 
 def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
@@ -115,7 +103,7 @@ def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
         file = Path(folder) / "optimised.onnx"
         options = _options(device)
         options.optimized_model_filepath = str(file)
-        _open(model, options)
+        _open(model, options, device)
         return onnx.load_model(file)
 
 
@@ -134,9 +122,12 @@ def int8_share(model: bytes | Path, device: Device) -> float:
     return int8 / total if total else 0.0
 
 
+def providers_of(device: Device) -> list[str]:
+    """The execution providers of a device, the one that is meant first; what it does not run goes to the others."""
+    return ["CPUExecutionProvider"] if device.kind == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
 def _options(device: Device) -> onnxruntime.SessionOptions:
-    if device.kind != "cpu":
-        raise ValueError(f"ONNX Runtime is used on cpu only, got the device {device.name!r}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = device.threads
     options.inter_op_num_threads = 1
@@ -146,15 +137,25 @@ def _options(device: Device) -> onnxruntime.SessionOptions:
     return options
 
 
-def _open(model: bytes | Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def _open(model: bytes | Path, options: onnxruntime.SessionOptions, device: Device) -> onnxruntime.InferenceSession:
     if isinstance(model, Path) and not model.is_file():
         raise FileNotFoundError(f"no model file {model}")
+    providers = providers_of(device)
+    if device.kind == "gpu":
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # number 0 is the one that nvidia-smi calls so
+        onnxruntime.preload_dlls()  # CUDA and cuDNN may lie in Python packages, where the system does not look
     try:
         source = str(model) if isinstance(model, Path) else model
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        there = [name for name in providers if name in onnxruntime.get_available_providers()]
+        settings = [_CUDA if name == "CUDAExecutionProvider" else {} for name in there]
+        # Without its fall-back, which would open the model on the CPU.
+        session = onnxruntime.InferenceSession(source, options, there, settings, enable_fallback=0)
     except _ERRORS as error:
-        raise ValueError(f"ONNX Runtime cannot open {_called(model)}: {str(error).splitlines()[0]}") from error
-
-
-def _called(model: bytes | Path) -> str:
-    return f"the model {model}" if isinstance(model, Path) else f"the model of {len(model)} bytes"
+        raise ValueError(f"ONNX Runtime cannot open {called(model)}: {str(error).splitlines()[0]}") from error
+    if session.get_providers()[0] != providers[0]:
+        raise ValueError(
+            f"device {device.name!r}: ONNX Runtime {onnxruntime.__version__} did not start {providers[0]} (built for "
+            f"CUDA {onnxruntime_cuda()}, driver {getattr(gpu(), 'driver', None)}): "
+            "pip install 'onnxruntime-gpu[cuda,cudnn]', or name gpu:torch"
+        )
+    return session

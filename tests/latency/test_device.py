@@ -3,7 +3,6 @@ import os
 
 import pytest
 
-from latency.catalog import DEVICES
 from latency.device import Device, Environment, environment, fingerprint, parse_cpuinfo, parse_device
 
 X86 = """\
@@ -33,7 +32,10 @@ def test_devices_parse_and_their_names_parse_back():
     assert parse_device("cpu") == Device("cpu", "cpu", 1, "onnxruntime")
     assert parse_device("cpu:threads=2") == Device("cpu:threads=2", "cpu", 2, "onnxruntime")
     assert parse_device("cpu:threads=1") == parse_device("cpu")
-    for text in [*DEVICES, "cpu:threads=4"]:
+    assert parse_device("cpu:torch") == Device("cpu:torch", "cpu", 1, "torch")
+    for text in ("cpu:torch,threads=2", "cpu:threads=2,torch"):
+        assert parse_device(text) == Device("cpu:torch,threads=2", "cpu", 2, "torch")
+    for text in ["cpu", "cpu:torch", "cpu:threads=4", "cpu:torch,threads=3"]:
         assert parse_device(parse_device(text).name) == parse_device(text)
 
 
@@ -44,9 +46,12 @@ def test_devices_parse_and_their_names_parse_back():
         ("toaster", r"unknown device 'toaster': there are cpu"),
         ("", "unknown device ''"),
         ("CPU", "unknown device 'CPU'"),
-        ("gpu", "this version measures on cpu only"),
-        ("cuda", "this version measures on cpu only"),
-        ("gpu:threads=2", "this version measures on cpu only"),
+        ("cuda", r"unknown device 'cuda' \(did you mean 'gpu'\?\)"),
+        ("gpu:threads=2", "unknown option 'threads': there is torch"),
+        ("cpu:torhc", r"unknown option 'torhc' \(did you mean 'torch'\?\): there is torch, openvino, threads=N"),
+        ("cpu:torch,threads=9", "from 1 to 4 .*got '9'"),
+        ("cpu:torch,openvino", "'openvino' is one option too many"),
+        ("cpu:threads=2,threads=3", "'threads=3' is one option too many"),
         ("cpu:thread=2", r"unknown option 'thread' \(did you mean 'threads'\?\)"),
         ("cpu:", "unknown option ''"),
         ("cpu:threads", "from 1 to 4 .*got ''"),

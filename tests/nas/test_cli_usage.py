@@ -28,7 +28,7 @@ def cache(tmp_path_factory):
     ("arguments", "message"),
     [
         (("search", "--space", "mbcon"), "did you mean 'mbconv'?"),
-        (("search", "--device", "gpu"), "cpu only"),
+        (("search", "--device", "cuda"), "did you mean 'gpu'?"),
         (("search", "--device", "cpu:threads=9999"), "threads must be"),
         (("search", "--data", "digts"), "did you mean 'digits'?"),
         (("search", "--data", "missing.npz"), "missing.npz"),

@@ -12,7 +12,8 @@ from torch import nn
 
 from latency.device import parse_device
 from latency.lowering import nodes_of, to_onnx
-from latency.runtimes.onnx_runtime import accuracy, int8_share, open_session, optimised_graph
+from latency.runtimes.onnx_runtime import int8_share, open_session, optimised_graph
+from latency.runtimes.session import accuracy
 from quant_search.onnx_qdq import activation_ranges, quantize
 
 CPU = parse_device("cpu")

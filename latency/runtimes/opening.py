@@ -1,0 +1,49 @@
+"""Opening a model on a device: the device's run-time is loaded then, and no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latency.device import Device
+from latency.runtimes.session import Session
+
+
+def open_session(model: bytes | Path, device: Device) -> Session:
+    """Opens a model in the run-time of `device`, with its number of threads.
+
+    Args:
+        model: an ONNX file, or its bytes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a model that the run-time does not open, or other inputs or outputs.
+    """
+    if device.runtime == "torch":
+        from latency.runtimes import torch_runtime
+
+        return torch_runtime.open_session(model, device)
+    if device.runtime == "openvino":
+        from latency.runtimes import openvino_runtime
+
+        return openvino_runtime.open_session(model, device)
+    from latency.runtimes import onnx_runtime
+
+    return onnx_runtime.open_session(model, device)
+
+
+def int8_share(model: bytes | Path, device: Device) -> float:
+    """The share, by number, of convolutions and matrix products that run in int8 on `device`; 0 where there are none.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as for `open_session`.
+    """
+    if device.runtime == "torch":
+        return 0.0  # it opens fp32 files only
+    if device.runtime == "openvino":
+        from latency.runtimes import openvino_runtime
+
+        return openvino_runtime.int8_share(model, device)
+    from latency.runtimes import onnx_runtime
+
+    return onnx_runtime.int8_share(model, device)
