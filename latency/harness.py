@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from latency.compare import Comparison, compare
 from latency.device import Device, fingerprint
 from latency.measurement import Measurement, settings_of, subject_of
+from latency.parts import Parts
 from latency.store import MeasurementStore
-from latency.worker import Effort, Worker
+from latency.worker import Effort, PartsEffort, Worker
 
 _METHOD = 4  # to be raised when the way of timing changes: times taken otherwise are not to be reused
 _WORKERS: dict[tuple[str, str], Worker] = {}  # one for each kind of device and run-time
@@ -55,6 +57,29 @@ def measure_models(
             known[subject] = min(measured, before, key=lambda m: m.median_s)
             if store:
                 store.put(known[subject])
+    return [known[s] for s in subjects]
+
+
+def measure_parts(
+    models: Sequence[bytes], device: Device, effort: PartsEffort, store: MeasurementStore | None = None
+) -> list[Parts]:
+    """Each model timed by its nodes at batch 1; those that the store does not have in turn with one another.
+
+    Raises:
+        ValueError: a model that cannot be loaded, or a device that does not run it in ONNX Runtime.
+        RuntimeError, ChildProcessError: as of `measure_models`.
+    """
+    settings = settings_of({"parts": True, "method": _METHOD, **asdict(effort)})
+    place = fingerprint(device)
+    subjects = [subject_of(model) for model in models]
+    records = {s: store.get_record(s, place, settings) for s in subjects} if store else {}
+    known = {s: Parts.of(json.loads(record)) for s, record in records.items() if record}
+    missing = {s: model for s, model in zip(subjects, models, strict=True) if s not in known}
+    found = _worker(device).parts(list(missing.values()), device, effort) if missing else []
+    for subject, parts in zip(missing, found, strict=True):
+        known[subject] = parts
+        if store:
+            store.put_record(subject, place, settings, json.dumps(parts.plain(), separators=(",", ":")))
     return [known[s] for s in subjects]
 
 

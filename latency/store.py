@@ -99,12 +99,9 @@ class MeasurementStore:
             ValueError: a damaged file, and a new one in its place as well.
             OSError: it cannot be read.
         """
-        key = (subject, fingerprint, _key(settings))
-        if self._remeasure and key not in self._put:
-            return None
-        rows = self._execute(_GET, key)
+        record = self.get_record(subject, fingerprint, settings)
         try:
-            return Measurement.from_json(rows[0][0]) if rows else None
+            return Measurement.from_json(record) if record else None
         except ValueError:
             return None
 
@@ -115,8 +112,20 @@ class MeasurementStore:
             ValueError: a damaged file, and a new one in its place as well.
             OSError: it cannot be written, or the disk is full (ENOSPC).
         """
-        key = (measurement.subject, measurement.fingerprint, _key(measurement.settings))
-        self._execute(_PUT, (*key, measurement.to_json()))
+        self.put_record(measurement.subject, measurement.fingerprint, measurement.settings, measurement.to_json())
+
+    def get_record(self, subject: str, fingerprint: str, settings: Settings) -> str | None:
+        """The text under this key, of whatever kind of measurement, or None; errors as of `get`."""
+        key = (subject, fingerprint, _key(settings))
+        if self._remeasure and key not in self._put:
+            return None
+        rows = self._execute(_GET, key)
+        return str(rows[0][0]) if rows else None
+
+    def put_record(self, subject: str, fingerprint: str, settings: Settings, record: str) -> None:
+        """Keeps a text under this key; errors as of `put`."""
+        key = (subject, fingerprint, _key(settings))
+        self._execute(_PUT, (*key, record))
         self._put.add(key)
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from latency.contention import Contention, Watch
 from latency.device import Device, parse_device
 from latency.pace import Pace
+from latency.parts import Parts, time_parts
 from latency.runtimes.opening import open_session
 from latency.timing import Call, Timing, measure_interleaved
 
@@ -60,12 +61,19 @@ class Timed:
     contention: Contention
 
 
+@dataclass(frozen=True)
+class PartsEffort:
+    """How much is spent on one model that is timed by its nodes: fresh sessions, and calls in each."""
+
+    sessions: int
+    calls: int
+
+
 class Worker:
     """The process, started at the first request and again after one that was broken off."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._holds: tuple[str, str] | None = None  # kind and run-time of the device it has measured on
         self._asker = os.getpid()
         self._lock = threading.Lock()
 
@@ -89,12 +97,24 @@ class Worker:
         """
         sizes = list(map(len, models))
         request = {"sizes": sizes, "device": device.name, "effort": asdict(effort), "batch": batch}
+        answer = self._answer(request, models, on_round)
+        return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
+
+    def parts(self, models: Sequence[bytes], device: Device, effort: PartsEffort) -> list[Parts]:
+        """Each model timed by its nodes, all in turn.
+
+        Raises:
+            ValueError, RuntimeError, ChildProcessError: as of `measure`.
+        """
+        request = {"sizes": list(map(len, models)), "device": device.name, "parts": asdict(effort)}
+        return [Parts.of(plain) for plain in self._answer(request, models)["parts"]]
+
+    def _answer(
+        self, request: Mapping[str, Any], models: Sequence[bytes], on_round: Callable[[], object] = lambda: None
+    ) -> dict[str, Any]:
         with self._lock:
             if self._asker != os.getpid():  # a fork must not take its parent's answers
                 self._process, self._asker = None, os.getpid()
-            if self._holds != (device.kind, device.runtime):
-                self.close()  # two run-times in one process would slow each other down
-                self._holds = device.kind, device.runtime
             self._process = self._process or _start()
             try:
                 answer = _ask(self._process, _line(request) + b"".join(models), on_round)
@@ -105,7 +125,7 @@ class Worker:
             raise ValueError(answer["refused"])
         if "failed" in answer:
             raise RuntimeError(answer["failed"])
-        return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
+        return answer
 
     def close(self) -> None:
         """Ends the process; it starts again when it is needed."""
@@ -178,11 +198,14 @@ def _final(
     request: Mapping[str, Any], models: Sequence[bytes], pace: Pace, on_round: Callable[[], object]
 ) -> dict[str, Any]:
     """The timings, or why there are none."""
-    device, effort, batch = parse_device(request["device"]), Effort(**request["effort"]), request["batch"]
-    watch = Watch(pace)
+    device = parse_device(request["device"])
     try:
+        if "parts" in request:
+            parts = time_parts(models, device, **request["parts"], pace=pace)
+            return {"parts": [p.plain() for p in parts]}
+        effort, watch = Effort(**request["effort"]), Watch(pace)
         timings = measure_interleaved(
-            [_opener(model, device, batch) for model in models],
+            [_opener(model, device, request["batch"]) for model in models],
             rounds=effort.rounds,
             most_rounds=effort.most_rounds,
             samples_per_round=effort.samples,

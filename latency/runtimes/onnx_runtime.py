@@ -51,6 +51,10 @@ class OnnxSession(Session):
         logits: np.ndarray = self._session.run(self._outputs, {self._input: x})[0]
         return logits
 
+    def end_profiling(self) -> Path:
+        """The profile of a session that `open_profiled` opened."""
+        return Path(self._session.end_profiling())
+
     def batch_shape(self, batch: int) -> tuple[int, ...]:
         """Shape of an input of so many images.
 
@@ -90,6 +94,21 @@ def open_session(model: bytes | Path, device: Device) -> OnnxSession:
     if [kind for _, kind in inputs] != ["tensor(float)"]:
         raise ValueError(f"{called(model)} has inputs {inputs}, expected one float32 input")
     return OnnxSession(session)
+
+
+def open_profiled(model: bytes | Path, device: Device, prefix: Path) -> OnnxSession:
+    """Opens a model as `open_session` does, with ONNX Runtime's profiler writing to a file of this prefix.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as for `open_session`, or a device of another run-time.
+    """
+    if device.runtime != "onnxruntime":
+        raise ValueError(f"device {device.name!r} does not run in ONNX Runtime, whose profiler is needed")
+    options = _options(device)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(prefix)
+    return OnnxSession(_open(model, options, device))
 
 
 def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
