@@ -25,7 +25,7 @@ from nas.candidate import with_policy
 from nas.progress import Stage
 from predictors.block_table import BlockTable, fit_block_table
 from predictors.ranking import Agreement, agreement
-from quant_search.onnx_qdq import activation_ranges, quantize
+from quant_search.onnx_qdq import neutral_ranges, quantize
 from quant_search.policy import policy_of, uniform
 from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture
@@ -33,7 +33,6 @@ from search_spaces.space import INDEX, Architecture
 BLOCKS = 72  # measured alone; the others are modelled
 NETWORKS = 24  # measured whole: two thirds for the correction, the others to check it
 _SAMPLED = 60  # architectures whose blocks are drawn from
-_CALIBRATION = 16  # images that int8 ranges come from here
 _LEAST_S = 1e-7  # what a block that computes nothing still counts
 
 
@@ -123,8 +122,7 @@ class Profiler:
         for block, precision, module in self._sampled_blocks(rng):
             model = to_onnx(module, block.input_shape)
             if precision == "int8":
-                images = _noise(block.input_shape)
-                model = quantize(model, [node.name for node in model.graph.node], activation_ranges(model, images))
+                model = quantize(model, [node.name for node in model.graph.node], neutral_ranges(model))
             measured.append((block, precision, max(self._seconds(model.SerializeToString()) - call_s, _LEAST_S)))
             stage.advance()
         return measured
@@ -167,7 +165,7 @@ def neutral_model(
 ) -> onnx.ModelProto:
     """The file of an untrained architecture for images of `shape` (c, h, w): as fast and as large as a trained one."""
     model = to_onnx(neutral_(extract(network, arch)), shape)
-    return with_policy(model, tracer.blocks, policy_of(arch, tracer.blocks, precisions), _noise(shape))
+    return with_policy(model, tracer.blocks, policy_of(arch, tracer.blocks, precisions), images=None)
 
 
 def neutral_(module: nn.Module) -> nn.Module:
@@ -183,7 +181,3 @@ def neutral_(module: nn.Module) -> nn.Module:
             elif name.endswith("running_var"):
                 buffer.fill_(1.0)
     return module
-
-
-def _noise(shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((_CALIBRATION, *shape)).astype(np.float32)
