@@ -21,10 +21,11 @@ from torch import nn
 from latency.blocks import BlockTracer, block_modules
 from latency.device import Device, environment, fingerprint
 from latency.harness import QUICK, measure_models, measure_parts
-from latency.lowering import nodes_of, to_onnx
+from latency.lowering import to_onnx
 from latency.store import MeasurementStore
 from latency.worker import PartsEffort
 from nas.anatomy import Anatomy
+from nas.candidate import with_policy
 from nas.profile_data import ProfileData, ProfiledSpace, Subject, Way
 from nas.progress import Stage
 from quant_search.onnx_qdq import quantize
@@ -240,13 +241,7 @@ class NeutralModels:
         own = {name: value for name, value in arch.values.items() if not name.endswith(".precision")}
         if self._known is None or self._known[0] != own:
             self._known = own, to_onnx(neutral_(extract(self._network, arch)), self._image_shape)
-        return with_neutral_policy(self._known[1], tracer, policy_of(arch, tracer.blocks, precisions))
-
-
-def with_neutral_policy(model: onnx.ModelProto, tracer: BlockTracer, policy: Mapping[str, str]) -> onnx.ModelProto:
-    """`model` with the blocks that `policy` sets to int8 quantized, over made-up ranges."""
-    members = tuple(m for block in tracer.blocks if policy.get(block.name) == "int8" for m in block.members)
-    return quantize(model, nodes_of(model, members), neutral_ranges(model)) if members else model
+        return with_policy(self._known[1], tracer.blocks, policy_of(arch, tracer.blocks, precisions), images=None)
 
 
 def neutral_model(
@@ -254,7 +249,7 @@ def neutral_model(
 ) -> onnx.ModelProto:
     """The file of an untrained architecture for images of `shape` (c, h, w): as fast and as large as a trained one."""
     model = to_onnx(neutral_(extract(network, arch)), shape)
-    return with_neutral_policy(model, tracer, policy_of(arch, tracer.blocks, precisions))
+    return with_policy(model, tracer.blocks, policy_of(arch, tracer.blocks, precisions), images=None)
 
 
 def neutral_(module: nn.Module) -> nn.Module:
