@@ -106,10 +106,8 @@ def profile_view(summary: Mapping[str, Any]) -> RenderableType:
                 _maybe(score["coverage_90"]),
                 _maybe(score["noise_floor"]) if name == "heldout" else "",
             )
-    lines = [
-        f"Fitted on {summary['networks_fitted']} networks, timed {summary['timed']}, in {summary['wall_s']:.0f} s."
-    ]
-    return Group(table, Text("\n".join([*lines, *summary["warnings"]])))
+    how = f"Fitted on {summary['networks_fitted']} networks, timed {summary['timed']}, in {summary['wall_s']:.0f} s."
+    return Group(table, Text("\n".join([how, *summary["warnings"]])))
 
 
 def _maybe(share: float | None) -> str:
