@@ -60,11 +60,11 @@ class Pace:
         while not undisturbed and self._clock.wall() - start < left_s:
             undisturbed = not self._look()
         waited_s = self._clock.wall() - start
-        if insist:
+        if insist:  # only where much was in vain already: it says nothing new of the machine
             self._insisted_s += waited_s
         else:
             self._waited_s += waited_s
-        self._note_in_vain(waited_s, undisturbed)
+            self._note_in_vain(waited_s, undisturbed)
         return undisturbed
 
     @property
