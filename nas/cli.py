@@ -280,7 +280,10 @@ def export(
 
 @app.command()
 def measure(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files with one float32 input.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="ONNX files with one float32 input."),
+    ],
     device: DeviceName = "cpu",
     batch: Annotated[int, typer.Option(min=1, help="Images in one call.")] = 1,
     compare: Annotated[bool, typer.Option("--compare", help="Say whether the second of two files is faster.")] = False,

@@ -132,8 +132,7 @@ def verify_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def measurements_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Measured files, each with its latency, the tails of all samples, CPU time and throughput."""
-    columns = ("latency", "95 % interval", "p10", "p90", "p99", "CPU time", "images/s", "undisturbed")
-    table = _table("Measured", "file", *columns)
+    table = _table("Measured", "file", "latency", "95 % interval", "p10", "p90", "p99", "CPU time", "images/s")
     for row in rows:
         table.add_row(
             row["file"],
@@ -141,10 +140,11 @@ def measurements_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             interval(*row["ci95_s"]),
             *(duration(row[key]) for key in ("p10_s", "p90_s", "p99_s", "cpu_median_s")),
             amount(row["throughput"]),
-            percent(row["undisturbed_share"], 0),
         )
+    share = min(row["undisturbed_share"] for row in rows)
+    note = "Latency and CPU time are medians of undisturbed samples ({} of all at least), tails are of all samples."
     said = dict.fromkeys(line for row in rows for line in row["warnings"])
-    return Group(table, Text("\n".join(said or ["The machine was quiet."])))
+    return Group(table, Text("\n".join((note.format(percent(share, 0)), *(said or ["the machine was quiet"])))))
 
 
 def comparison_view(files: Sequence[str], found: Comparison) -> RenderableType:
@@ -162,7 +162,7 @@ def comparison_view(files: Sequence[str], found: Comparison) -> RenderableType:
         table.add_row(name, duration(undisturbed.median_s), duration(undisturbed.cpu_median_s))
     low, high = found.ci95
     ratio = f"Ratio {found.ratio:.3f} (95 % interval {low:.3f}–{high:.3f}), of the control {found.control_ratio:.3f}."
-    busy = (found.contention and found.contention.warning) or "The machine was quiet."
+    busy = (found.contention and found.contention.warning) or "the machine was quiet"
     return Group(table, Text("\n".join((verdict, ratio, busy))))
 
 

@@ -44,6 +44,7 @@ def cache(tmp_path_factory):
         (("serch",), "search"),
         (("search", "--space", "no_such_module:Net"), "cannot import 'no_such_module'"),
         (("report", "nowhere"), "holds no run"),
+        (("measure", "none.onnx"), "'none.onnx' does not exist"),
         (("data", "digits", "--split", "tset", "--out", "x.npz"), "train, val or test, got 'tset'"),
     ],
 )
@@ -68,7 +69,7 @@ def test_spaces_lists_and_describes(cache, tmp_path):
 
 def test_every_command_has_one_line_of_help(cache, tmp_path):
     assert nas("--help", cwd=tmp_path, cache=cache).returncode == 0
-    for command in ("search", "spaces", "data", "report", "verify", "export"):
+    for command in ("search", "spaces", "data", "report", "verify", "export", "measure"):
         done = nas(command, "--help", cwd=tmp_path, cache=cache)
         assert done.returncode == 0
         for option in ("--json", "--quiet", "--seed", "--out"):
