@@ -23,7 +23,7 @@ import numpy as np
 
 from latency.device import Device, parse_device
 from latency.pace import Pace
-from latency.runtimes.opening import open_session
+from latency.runtimes.opening import check_placement, open_session
 from latency.timing import Call, Timing, measure_interleaved
 
 _ROUND = {"round": "done"}  # an answer before the final one
@@ -182,6 +182,8 @@ def _final(
 
 
 def _opener(model: bytes, device: Device) -> Callable[[], Call]:
+    check_placement(model, device)
+
     def open_model() -> Call:
         session = open_session(model, device)
         image = np.random.default_rng(0).standard_normal((1, *session.input_shape)).astype(np.float32)

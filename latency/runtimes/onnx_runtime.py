@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def open_session(model: bytes | Path, device: Device) -> OnnxSession:
         ValueError: a CUDA provider that does not start, a model that ONNX Runtime does not open, or other inputs or
             outputs.
     """
-    session = _open(model, _options(device), device)
+    session = start(model, options_of(device), device)
     inputs = [(i.name, i.type) for i in session.get_inputs()]
     outputs = [o.name for o in session.get_outputs()]
     if inputs != [(INPUT, "tensor(float)")] or outputs != [OUTPUT]:
@@ -90,9 +91,9 @@ def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
     """
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         file = Path(folder) / "optimised.onnx"
-        options = _options(device)
+        options = options_of(device)
         options.optimized_model_filepath = str(file)
-        _open(model, options, device)
+        start(model, options, device)
         return onnx.load_model(file)
 
 
@@ -116,7 +117,8 @@ def providers_of(device: Device) -> list[str]:
     return ["CPUExecutionProvider"] if device.kind == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
-def _options(device: Device) -> onnxruntime.SessionOptions:
+def options_of(device: Device) -> onnxruntime.SessionOptions:
+    """The settings of every session on `device`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = device.threads
     options.inter_op_num_threads = 1
@@ -126,10 +128,21 @@ def _options(device: Device) -> onnxruntime.SessionOptions:
     return options
 
 
-def _open(model: bytes | Path, options: onnxruntime.SessionOptions, device: Device) -> onnxruntime.InferenceSession:
+def start(
+    model: bytes | Path,
+    options: onnxruntime.SessionOptions,
+    device: Device,
+    providers: Sequence[str] | None = None,
+) -> onnxruntime.InferenceSession:
+    """A session with these options, in which the first of `providers` (by default those of `device`) takes part.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as for `open_session`.
+    """
     if isinstance(model, Path) and not model.is_file():
         raise FileNotFoundError(f"no model file {model}")
-    providers = providers_of(device)
+    providers = providers or providers_of(device)
     if device.kind == "gpu":
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # number 0 is the one that nvidia-smi calls so
         onnxruntime.preload_dlls()  # CUDA and cuDNN may lie in Python packages, where the system does not look

@@ -31,6 +31,20 @@ def open_session(model: bytes | Path, device: Device) -> Session:
     return onnx_runtime.open_session(model, device)
 
 
+def check_placement(model: bytes, device: Device) -> None:
+    """Refuses a model of which a provider other than the device's runs a part, as ONNX Runtime allows.
+
+    Other run-times run all of a model where they are told to, and so does ONNX Runtime's own CPU provider.
+
+    Raises:
+        ValueError: with the nodes that run elsewhere.
+    """
+    if device.runtime == "onnxruntime" and device.kind != "cpu":
+        from latency import placement
+
+        placement.check(model, device)
+
+
 def int8_share(model: bytes | Path, device: Device) -> float:
     """The share, by number, of convolutions and matrix products that run in int8 on `device`; 0 where there are none.
 

@@ -43,5 +43,5 @@ def test_models_are_read_and_shapes_must_be_fixed(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
         read(tmp_path / "none.onnx")
     assert fixed_shape((3, 8)) == (3, 8)
-    with pytest.raises(ValueError, match="fixed sizes besides the batch, got .'any', 8"):
+    with pytest.raises(ValueError, match=r"fixed sizes besides the batch, got .'any', 8"):
         fixed_shape(("any", 8))
