@@ -37,7 +37,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every random draw.")]
-DeviceName = Annotated[str, typer.Option("--device", help="Where latency is measured: cpu, or cpu:threads=N.")]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="Where latency is measured: cpu, cpu:threads=N, cpu:torch, ... (`nas devices`).")
+]
 DataName = Annotated[
     str, typer.Option("--data", help="digits, cifar10, cifar100, fashion-mnist, a folder of class folders, or an .npz.")
 ]
@@ -91,7 +93,7 @@ def search(
     data: DataName = "digits",
     preset: Annotated[str | None, typer.Option(help="Of the space; by default the one for the image size.")] = None,
     image_size: ImageSize = None,
-    precision: Annotated[str, typer.Option(help="Precisions that a block may have, by commas.")] = "fp32,int8",
+    precision: Annotated[str, typer.Option(help="Precisions a block may have, by commas; torch: fp32.")] = "fp32,int8",
     searcher: Annotated[str, typer.Option(help="guided, nsga2 or random.")] = "guided",
     budget: Annotated[str, typer.Option(help="For the whole run, roughly: 90s, 4m, 1h.")] = "4m",
     epochs: Annotated[int | None, typer.Option(help="Of training, instead of a share of the budget.")] = None,
@@ -190,6 +192,25 @@ def spaces(
         from supernet.atomic import write_json
 
         write_json(out / "spaces.json", content)
+
+
+@app.command()
+def devices(
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the list into this folder.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List what can be measured on here: each device with what was found for it, or what is missing."""
+    from nas.devices import describe_devices
+    from nas.tables import devices_view
+
+    content = describe_devices()
+    _Output(as_json, quiet).result(content, devices_view(content))
+    if out is not None:
+        from supernet.atomic import write_json
+
+        write_json(out / "devices.json", content)
 
 
 @app.command()

@@ -13,8 +13,6 @@ from search_spaces.network import extract, find_space
 DEVICE = parse_device("cpu:torch")
 ROW = [("Conv", [floats(4, 3, 1, 1)], {}), ("GlobalAveragePool", [], {})]
 SMALL = file_of(ROW, (3, 4, 4), batch="b").SerializeToString()
-    [("Conv", [floats(4, 3, 1, 1)], {}), ("GlobalAveragePool", [], {})], (3, 4, 4), batch="b"
-).SerializeToString()
 GPU = Device("gpu:torch", "gpu", 1, "torch")
 
 
