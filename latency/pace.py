@@ -27,6 +27,8 @@ class Pace:
         self._best_s = math.inf
         self._worked_s = self._waited_s = self._in_vain_s = 0.0
         self._begun_s: float | None = None
+        self._loops = self._disturbed_loops = 0
+        self._watched_best_s = math.inf
 
     def is_disturbed(self) -> bool:
         """Whether the loop, run now, is slower than at its best."""
@@ -35,24 +37,43 @@ class Pace:
             total += i
         took_s = self._clock.wall() - start
         self._best_s = min(self._best_s, took_s)
+        self._watched_best_s = min(self._watched_best_s, took_s)
         return took_s > _DISTURBED * self._best_s
 
-    def wait(self, patience_s: float) -> bool:
+    def wait(self, patience_s: float, insist: bool = False) -> bool:
         """Runs the loop until it is undisturbed, for about `patience_s` at most; whether it became so.
 
-        Shorter where much of the time of measuring has gone by waiting already.
+        Shorter where much of the time of measuring has gone by waiting already, unless one must `insist`: such
+        waiting is not counted.
         """
         if self._best_s == math.inf:
             self._learn()
-        if not self.is_disturbed():
+        if not self._look():
             self._in_vain_s = 0.0
             return True
-        start, left_s = self._clock.wall(), min(patience_s, self.patience_left_s)
+        start, left_s = self._clock.wall(), patience_s if insist else min(patience_s, self.patience_left_s)
         undisturbed = False
         while not undisturbed and self._clock.wall() - start < left_s:
-            undisturbed = not self.is_disturbed()
-        self._account(self._clock.wall() - start, undisturbed)
+            undisturbed = not self._look()
+        waited_s = self._clock.wall() - start
+        self._waited_s += 0.0 if insist else waited_s
+        self._note_in_vain(waited_s, undisturbed)
         return undisturbed
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The loops that were run to wait, and those of them that were disturbed."""
+        return self._loops, self._disturbed_loops
+
+    def watch_best(self) -> float:
+        """The best time so far, in seconds; `watched_best_s` begins anew."""
+        self._watched_best_s = math.inf
+        return self._best_s
+
+    @property
+    def watched_best_s(self) -> float:
+        """The best time since `watch_best`; infinite where the loop was not run."""
+        return self._watched_best_s
 
     @property
     def patience_left_s(self) -> float:
@@ -74,8 +95,13 @@ class Pace:
         """Counts other work as waiting: what is only done since the machine is disturbed."""
         self._waited_s += seconds
 
-    def _account(self, waited_s: float, undisturbed: bool) -> None:
-        self._waited_s += waited_s
+    def _look(self) -> bool:
+        disturbed = self.is_disturbed()
+        self._loops += 1
+        self._disturbed_loops += disturbed
+        return disturbed
+
+    def _note_in_vain(self, waited_s: float, undisturbed: bool) -> None:
         self._in_vain_s = 0.0 if undisturbed else self._in_vain_s + waited_s
         if self._in_vain_s >= _GIVE_UP_S:
             self._best_s, self._in_vain_s = math.inf, 0.0

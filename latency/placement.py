@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from latency.device import Device
-from latency.runtimes.onnx_runtime import OnnxSession, options_of, providers_of, start
+from latency.runtimes.onnx_runtime import open_profiled, providers_of
 
 _SUFFIX = "_kernel_time"  # what the profile adds to the name of a node
 _FLOATS = ("float", "float16", "bfloat16", "double")
@@ -36,25 +36,21 @@ class Placed(NamedTuple):
     computes: bool
 
 
-def placement(model: bytes, device: Device, providers: Sequence[str] | None = None) -> tuple[Placed, ...]:
-    """The nodes of `model` after optimisation, in the order in which they ran at batch 1, each with its provider.
+def placement(
+    model: bytes, device: Device, batch: int = 1, providers: Sequence[str] | None = None
+) -> tuple[Placed, ...]:
+    """The nodes of `model` after optimisation, in the order in which they ran, each with its provider.
 
     Args:
         providers: by default those of `device`.
 
     Raises:
-        ValueError: a device that is not ONNX Runtime's, or as for `open_session`.
+        ValueError: as for `open_profiled`, or a batch that does not fit.
     """
-    if device.runtime != "onnxruntime":
-        raise ValueError(f"device {device.name!r} has no providers: {device.runtime} runs all of a model in one place")
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-        options = options_of(device)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = start(model, options, device, providers)
-        opened = OnnxSession(session)
-        opened.run(np.zeros((1, *opened.input_shape), np.float32))
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        session = open_profiled(model, device, Path(folder) / "profile", providers)
+        session.run(np.zeros(session.batch_shape(batch), np.float32))
+        events = json.loads(session.end_profiling().read_text(encoding="utf-8"))
     return tuple(_placed(event) for event in events if event.get("cat") == "Node" and "provider" in event["args"])
 
 
@@ -70,14 +66,14 @@ def elsewhere(placed: Sequence[Placed], provider: str) -> tuple[Placed, ...]:
     return tuple(p for p in placed if p.computes and p.provider != provider)
 
 
-def check(model: bytes, device: Device, providers: Sequence[str] | None = None) -> None:
+def check(model: bytes, device: Device, batch: int = 1, providers: Sequence[str] | None = None) -> None:
     """Refuses a model of which a part would be timed on something else than `device`.
 
     Raises:
         ValueError: with the nodes that ran elsewhere; or as for `placement`.
     """
     meant = (providers or providers_of(device))[0]
-    placed = placement(model, device, providers)
+    placed = placement(model, device, batch, providers)
     if strays := elsewhere(placed, meant):
         shown = ", ".join(f"{p.node} ({p.op_type}, {p.provider})" for p in strays[:_SHOWN])
         more = f" and {len(strays) - _SHOWN} more" if len(strays) > _SHOWN else ""

@@ -1,4 +1,4 @@
-"""Timing of calls: samples, their spread, bootstrap intervals, and the comparison of two subjects.
+"""Timing of calls: samples, their spread, and bootstrap intervals.
 
 A sample is the mean of enough calls for the clock to resolve; several subjects are timed in rounds of
 alternating order with fresh sessions, so that drift and luck of a session are inside the interval.
@@ -12,7 +12,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,12 @@ from latency.clock import SYSTEM_CLOCK, Clock
 from latency.pace import Pace
 
 Call = Callable[[], object]
-Verdict = Literal["faster", "slower", "no difference"]
 
 SHORTEST_SAMPLE_S = 50e-6
-LEAST_CLAIM = 0.03  # differences below it are within what a change of code layout or of room temperature makes
 
 _RESOLUTIONS_PER_SAMPLE = 100
 _DISTURBED = 1.1  # a sample this much slower than the fastest one shared the machine with somebody
+_RESCUE_S = 2.0  # for how long a subject without them waits, whatever the allowance
 _WINDOW = 3  # samples in a warm-up window
 _MOST_WINDOWS = 20
 _STEADY = 0.02  # by which a window must be faster than the one before for the warm-up to go on
@@ -100,9 +99,24 @@ class Timing:
         return statistics.median(self.cpu_samples_s)
 
     @property
+    def p10_s(self) -> float:
+        """The wall time of one call that a tenth of the samples stays below."""
+        return self.quantile(0.1)
+
+    @property
+    def p90_s(self) -> float:
+        """The wall time of one call that nine tenths of the samples stay below."""
+        return self.quantile(0.9)
+
+    @property
+    def p99_s(self) -> float:
+        """The wall time of one call that 99 of 100 samples stay below."""
+        return self.quantile(0.99)
+
+    @property
     def spread(self) -> float:
         """(p90 - p10) / median of the wall samples."""
-        return (self.quantile(0.9) - self.quantile(0.1)) / self.median_s
+        return (self.p90_s - self.p10_s) / self.median_s
 
     def quantile(self, p: float) -> float:
         """The wall time that a share `p` of the samples stays below, interpolated linearly.
@@ -152,47 +166,23 @@ class Timing:
         rounds = zip(self.undisturbed_in_rounds(), self.groups, strict=True)
         return sum(2 * sum(quiet[i] for i in near) >= size for near, size in rounds)
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether hardly any sample had the core left to it, so that the whole may be twice too slow."""
+        if not self.quiet:
+            return False
+        quiet = sum(self.quiet[i] for inside in self.undisturbed_in_rounds() for i in inside)
+        return quiet <= int(_fastest(np.array(len(self.quiet))))
+
     def ci95_s(self, seed: int = 0, *, undisturbed: bool = False) -> tuple[float, float]:
         """The ends of the bootstrap 95 % interval of the median; groups are drawn first, then samples inside them.
 
         Args:
             undisturbed: of the median of undisturbed samples, which are chosen anew of every draw.
         """
-        medians = _bootstrap_medians(self, np.random.default_rng(seed), undisturbed)
+        medians = bootstrap_medians(self, np.random.default_rng(seed), undisturbed)
         low, high = np.quantile(medians, (0.025, 0.975))
         return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How `b` compares with `a`.
-
-    Args:
-        ratio: median of `b` over median of `a`.
-        ci95: the ends of its bootstrap 95 % interval.
-        verdict: what can be said of `b`.
-    """
-
-    ratio: float
-    ci95: tuple[float, float]
-    verdict: Verdict
-
-
-def difference(a: Timing, b: Timing, *, least: float = LEAST_CLAIM, seed: int = 0) -> Comparison:
-    """Whether `b` is faster or slower than `a`.
-
-    A claim needs both: the interval of the ratio excludes 1, and the ratio is beyond 1 + `least` or 1 / (1 + `least`).
-    """
-    rng = np.random.default_rng(seed)
-    ratios = _bootstrap_medians(b, rng) / _bootstrap_medians(a, rng)
-    low, high = (float(end) for end in np.quantile(ratios, (0.025, 0.975)))
-    ratio = b.median_s / a.median_s
-    verdict: Verdict = "no difference"
-    if low > 1 and ratio > 1 + least:
-        verdict = "slower"
-    elif high < 1 and ratio < 1 / (1 + least):
-        verdict = "faster"
-    return Comparison(ratio, (low, high), verdict)
 
 
 def _fastest(n: np.ndarray) -> np.ndarray:
@@ -201,8 +191,11 @@ def _fastest(n: np.ndarray) -> np.ndarray:
     return position
 
 
-def _bootstrap_medians(timing: Timing, rng: np.random.Generator, undisturbed: bool = False) -> np.ndarray:
-    """Medians of resampled wall times (resamples,): groups with replacement, then samples inside each.
+def bootstrap_medians(timing: Timing, rng: np.random.Generator, undisturbed: bool = False) -> np.ndarray:
+    """Medians of resampled wall times (1000,): groups with replacement, then samples inside each.
+
+    Args:
+        undisturbed: of the samples within a tenth of the fastest alone, which are chosen anew of every draw.
 
     Groups of unequal size are padded with infinity, which sorting puts behind every sample.
     """
@@ -275,7 +268,8 @@ def measure_interleaved(
 
     Every round opens each subject anew, warms it up for at most about `warm_up_s` and takes a few samples; even
     rounds go forward through the subjects, odd ones backward.  A round is a group of the timing.  Each sample waits
-    until the core is left to this thread: such moments may be as short as a millisecond.
+    until the core is left to this thread: such moments may be as short as a millisecond.  A subject that found hardly
+    any is given a last round that waits for longer, whatever the allowance of `pace`.
 
     Args:
         openers: each opens a fresh session of its subject and returns the call to be timed.
@@ -296,6 +290,13 @@ def measure_interleaved(
     pace = pace or Pace(clock)
     records: dict[int, _Record] = {}
     subjects = range(len(openers))
+
+    def take_round(subject: int, patience_s: float, insist: bool = False) -> None:
+        call = openers[subject]()  # the session ends on return, before the next one opens
+        known = records[subject].calls if subject in records else None
+        record = records.setdefault(subject, _Record(_prepare(call, known, clock, shortest_s, warm_up_s)))
+        record.take_round(call, samples_per_round, clock, pace, patience_s, insist)
+
     with pace.measuring():
         for i in range(most_rounds):
             left = [s for s in subjects if i < rounds or records[s].timing().quiet_rounds < rounds]
@@ -303,13 +304,13 @@ def measure_interleaved(
                 break
             begun_s = clock.wall()
             for subject in left if i % 2 == 0 else reversed(left):
-                call = openers[subject]()
-                known = records[subject].calls if subject in records else None
-                record = records.setdefault(subject, _Record(_prepare(call, known, clock, shortest_s, warm_up_s)))
-                record.take_round(call, samples_per_round, clock, pace, patience_s)
-                del call  # the session ends before the next one opens
+                take_round(subject, patience_s)
             if i >= rounds:
                 pace.spend(clock.wall() - begun_s)
+            on_round()
+        if doubtful := [subject for subject in subjects if records[subject].timing().doubtful]:
+            for subject in doubtful:
+                take_round(subject, _RESCUE_S, insist=True)
             on_round()
     return [records[subject].timing() for subject in subjects]
 
@@ -324,11 +325,13 @@ class _Record:
     groups: list[int] = field(default_factory=list)
     quiet: list[bool] = field(default_factory=list)  # whether each sample began undisturbed
 
-    def take_round(self, call: Call, samples: int, clock: Clock, pace: Pace, patience_s: float) -> None:
+    def take_round(
+        self, call: Call, samples: int, clock: Clock, pace: Pace, patience_s: float, insist: bool = False
+    ) -> None:
         """Takes a group of samples, each when the core is free or the patience of them all is at its end."""
         for _ in range(samples):
             before_s = clock.wall()
-            self.quiet.append(pace.wait(patience_s))
+            self.quiet.append(pace.wait(patience_s, insist))
             patience_s -= clock.wall() - before_s
             call()  # waiting has cooled the caches
             self.take(call, clock)

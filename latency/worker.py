@@ -17,14 +17,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from latency.contention import Contention, Watch
 from latency.device import Device, parse_device
 from latency.pace import Pace
 from latency.runtimes.opening import check_placement, open_session
 from latency.timing import Call, Timing, measure_interleaved
+
+if TYPE_CHECKING:
+    from latency.parts import Parts
 
 _ROUND = {"round": "done"}  # an answer before the final one
 _START = """
@@ -51,19 +55,39 @@ class Effort:
     sample_s: float = 1e-4
 
 
+@dataclass(frozen=True)
+class Timed:
+    """The answer to a request: a timing for each model, and who else used the machine meanwhile."""
+
+    timings: tuple[Timing, ...]
+    contention: Contention
+
+
+@dataclass(frozen=True)
+class PartsEffort:
+    """How much is spent on one model that is timed by its nodes: fresh sessions, and calls in each."""
+
+    sessions: int
+    calls: int
+
+
 class Worker:
     """The process, started at the first request and again after one that was broken off."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._holds: tuple[str, str] | None = None  # kind and run-time of the device it has measured on
         self._asker = os.getpid()
         self._lock = threading.Lock()
 
     def measure(
-        self, models: Sequence[bytes], device: Device, effort: Effort, on_round: Callable[[], object] = lambda: None
-    ) -> list[Timing]:
-        """The latency of each model at batch 1, all timed interleaved.
+        self,
+        models: Sequence[bytes],
+        device: Device,
+        effort: Effort,
+        on_round: Callable[[], object] = lambda: None,
+        batch: int = 1,
+    ) -> Timed:
+        """The latency of each model for a batch of images, all timed interleaved.
 
         Args:
             on_round: called as each round is done: `effort.rounds` times, and more often for disturbed ones.
@@ -73,13 +97,28 @@ class Worker:
             RuntimeError: a model that cannot be run.
             ChildProcessError: the process died.
         """
-        request = {"sizes": list(map(len, models)), "device": device.name, "effort": asdict(effort)}
+        sizes = list(map(len, models))
+        request = {"sizes": sizes, "device": device.name, "effort": asdict(effort), "batch": batch}
+        answer = self._answer(request, models, on_round)
+        return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
+
+    def parts(self, models: Sequence[bytes], device: Device, effort: PartsEffort) -> list[Parts]:
+        """Each model timed by its nodes, all in turn.
+
+        Raises:
+            ValueError, RuntimeError, ChildProcessError: as of `measure`.
+        """
+        request = {"sizes": list(map(len, models)), "device": device.name, "parts": asdict(effort)}
+        from latency.parts import Parts
+
+        return [Parts.of(plain) for plain in self._answer(request, models)["parts"]]
+
+    def _answer(
+        self, request: Mapping[str, Any], models: Sequence[bytes], on_round: Callable[[], object] = lambda: None
+    ) -> dict[str, Any]:
         with self._lock:
             if self._asker != os.getpid():  # a fork must not take its parent's answers
                 self._process, self._asker = None, os.getpid()
-            if self._holds != (device.kind, device.runtime):
-                self.close()  # two run-times in one process would slow each other down
-                self._holds = device.kind, device.runtime
             self._process = self._process or _start()
             try:
                 answer = _ask(self._process, _line(request) + b"".join(models), on_round)
@@ -90,7 +129,7 @@ class Worker:
             raise ValueError(answer["refused"])
         if "failed" in answer:
             raise RuntimeError(answer["failed"])
-        return [Timing.of(plain) for plain in answer["timings"]]
+        return answer
 
     def close(self) -> None:
         """Ends the process; it starts again when it is needed."""
@@ -163,10 +202,16 @@ def _final(
     request: Mapping[str, Any], models: Sequence[bytes], pace: Pace, on_round: Callable[[], object]
 ) -> dict[str, Any]:
     """The timings, or why there are none."""
-    device, effort = parse_device(request["device"]), Effort(**request["effort"])
+    device = parse_device(request["device"])
     try:
+        if "parts" in request:
+            from latency.parts import time_parts  # not before: it loads ONNX Runtime, and not every device is that
+
+            parts = time_parts(models, device, **request["parts"], pace=pace)
+            return {"parts": [p.plain() for p in parts]}
+        effort, watch = Effort(**request["effort"]), Watch(pace)
         timings = measure_interleaved(
-            [_opener(model, device) for model in models],
+            [_opener(model, device, request["batch"]) for model in models],
             rounds=effort.rounds,
             most_rounds=effort.most_rounds,
             samples_per_round=effort.samples,
@@ -178,15 +223,15 @@ def _final(
         return {"refused": str(error)}
     except Exception as error:  # noqa: BLE001 - a run-time may fail in any way, and the asker must hear of it
         return {"failed": f"{type(error).__name__}: {error}"}
-    return {"timings": [asdict(timing) for timing in timings]}
+    return {"timings": [asdict(timing) for timing in timings], "contention": watch.reading().plain()}
 
 
-def _opener(model: bytes, device: Device) -> Callable[[], Call]:
-    check_placement(model, device)
+def _opener(model: bytes, device: Device, batch: int) -> Callable[[], Call]:
+    check_placement(model, device, batch)
 
     def open_model() -> Call:
         session = open_session(model, device)
-        image = np.random.default_rng(0).standard_normal((1, *session.input_shape)).astype(np.float32)
+        image = np.random.default_rng(0).standard_normal(session.batch_shape(batch)).astype(np.float32)
         return session.call(image)
 
     return open_model

@@ -10,10 +10,12 @@ _PUBLIC = {
     "Architecture": "search_spaces.space",
     "BatchNorm2d": "search_spaces.elastic",
     "Choice": "search_spaces.value",
+    "Comparison": "latency.compare",
     "Condition": "search_spaces.value",
     "Conv2d": "search_spaces.elastic",
     "Dataset": "supernet.data",
     "Linear": "search_spaces.elastic",
+    "Measurement": "latency.measurement",
     "Network": "search_spaces.network",
     "OneOf": "search_spaces.elastic",
     "Resize": "search_spaces.elastic",
@@ -22,8 +24,10 @@ _PUBLIC = {
     "Sequence": "search_spaces.elastic",
     "SqueezeExcite": "search_spaces.elastic",
     "activation": "search_spaces.elastic",
+    "compare": "nas.measuring",
     "extract": "search_spaces.network",
     "find_space": "search_spaces.network",
+    "measure": "nas.measuring",
     "search": "nas.api",
 }
 

@@ -79,6 +79,7 @@ def search(
     max_size_bytes: float | None = None,
     max_macs: float | None = None,
     min_accuracy: float | None = None,
+    remeasure: bool = False,
     quiet: bool = False,
 ) -> Result:
     """Searches `space` for the best networks for `data` on `device`; every point returned is a measured file.
@@ -91,6 +92,7 @@ def search(
         out: the run folder; by default one below `runs/` named after the settings.
         budget_s: of the whole run, roughly; training gets its share of it unless `epochs` is given.
         evaluations: real ones of the search; each baseline gets as many.
+        remeasure: measures anew what earlier runs measured; what this run has evaluated stays.
 
     Raises:
         ValueError: an argument that cannot be met; nothing was written.
@@ -127,9 +129,11 @@ def search(
     settings = settings.model_copy(update={"data": name, "data_fingerprint": dataset.fingerprint})
     folder = Path(out) if out is not None else default_folder(settings)
     if quiet:
-        return Result(folder, run(settings, space, dataset, folder, SilentReporter()), space, dataset)
+        record = run(settings, space, dataset, folder, SilentReporter(), remeasure=remeasure)
+        return Result(folder, record, space, dataset)
     with LiveReporter(Console(stderr=True)) as reporter:
-        return Result(folder, run(settings, space, dataset, folder, reporter), space, dataset)
+        record = run(settings, space, dataset, folder, reporter, remeasure=remeasure)
+        return Result(folder, record, space, dataset)
 
 
 def _dataset(data: Data, image_size: int | None) -> Dataset:

@@ -11,7 +11,7 @@ from torch import nn
 
 from latency.blocks import BlockTracer
 from latency.lowering import nodes_of, to_onnx
-from quant_search.onnx_qdq import activation_ranges, quantize
+from quant_search.onnx_qdq import activation_ranges, neutral_ranges, quantize
 from quant_search.policy import policy_of
 from search_spaces.network import Block, extract
 from search_spaces.space import Architecture
@@ -66,10 +66,17 @@ class Builder:
 
 
 def with_policy(
-    model: onnx.ModelProto, blocks: Sequence[Block], policy: Mapping[str, str], images: np.ndarray
+    model: onnx.ModelProto, blocks: Sequence[Block], policy: Mapping[str, str], images: np.ndarray | None
 ) -> onnx.ModelProto:
-    """`model` with the blocks that `policy` sets to int8 quantized, activations calibrated on `images` (n, c, h, w)."""
+    """`model` with the blocks that `policy` sets to int8 quantized.
+
+    Args:
+        images: (n, c, h, w) that activations are calibrated on; None for a file of which only the speed counts.
+    """
     members = tuple(m for block in blocks if policy.get(block.name) == "int8" for m in block.members)
     if not members:
         return model
-    return quantize(model, nodes_of(model, members), activation_ranges(model, images[:RANGE_IMAGES]))
+    nodes = nodes_of(model, members)
+    if images is None:
+        return quantize(model, nodes, neutral_ranges(model))
+    return quantize(model, nodes, activation_ranges(model, images[:RANGE_IMAGES], nodes=nodes))

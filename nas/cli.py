@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +44,7 @@ DataName = Annotated[
     str, typer.Option("--data", help="digits, cifar10, cifar100, fashion-mnist, a folder of class folders, or an .npz.")
 ]
 ImageSize = Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")]
+Remeasure = Annotated[bool, typer.Option("--remeasure", help="Measure anew what was measured before.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as printed by `nas search`.")]
 
 
@@ -105,6 +106,7 @@ def search(
     max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,
     max_macs: Annotated[str | None, typer.Option(help="Bound on the MACs: 30M.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Bound on the validation accuracy, 0 to 1.")] = None,
+    remeasure: Remeasure = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default one below runs/.")] = None,
     as_json: Json = False,
@@ -151,9 +153,8 @@ def search(
     folder = out or default_folder(settings)
     try:
         with output.reporter() as reporter:
-            record = run(
-                settings, space, dataset, folder, reporter, lambda found: output.amid(space_table(found), reporter)
-            )
+            shown = lambda found: output.amid(space_table(found), reporter)  # noqa: E731
+            record = run(settings, space, dataset, folder, reporter, shown, remeasure)
     except KeyboardInterrupt:
         _say(f"interrupted; to go on, repeat the command (its run is in {folder})")
         raise
@@ -175,6 +176,9 @@ def spaces(
     quiet: Quiet = False,
 ) -> None:
     """List the ready-made spaces, or describe one: its choices, and its smallest, middle and largest network."""
+    from latency.device import parse_device
+
+    parse_device(device)  # before torch is loaded, which takes seconds
     from nas.describe import describe_presets, list_spaces
     from nas.tables import preset_view
 
@@ -295,6 +299,47 @@ def export(
 
     card = export_point(run_folder, point, to, seed)
     _Output(as_json, quiet).result({"to": str(to), "card": card}, f"{to}: model.onnx, model.pt2, card.json")
+
+
+@app.command()
+def measure(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files with one float32 input.")],
+    device: DeviceName = "cpu",
+    batch: Annotated[int, typer.Option(min=1, help="Images in one call.")] = 1,
+    compare: Annotated[bool, typer.Option("--compare", help="Say whether the second of two files is faster.")] = False,
+    remeasure: Remeasure = False,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the result, with every sample, as JSON.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the latency of ONNX files carefully, or compare two of them."""
+    from latency.device import parse_device
+    from latency.store import MeasurementStore
+    from nas.measuring import compare_files, measure_files
+    from nas.tables import comparison_view, measurements_table
+    from supernet.atomic import write_json
+
+    output, place = _Output(as_json, quiet), parse_device(device)
+    if compare:
+        if len(files) != 2:
+            raise ValueError(f"--compare takes two files, got {len(files)}")
+        with output.reporter() as reporter:
+            found = compare_files(files[0], files[1], place, reporter, batch, seed)
+        names = [str(file) for file in files]
+        content: dict[str, Any] = {"files": names, "device": place.name, "batch": batch, **found.plain()}
+        samples: dict[str, Any] = {"timings": {name: asdict(getattr(found, name)) for name in ("a", "control", "b")}}
+        view = comparison_view(names, found)
+    else:
+        with output.reporter() as reporter, MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
+            measured = measure_files(files, place, store, reporter, batch)
+        rows = [{"file": str(file), **m.plain(seed)} for file, m in zip(files, measured, strict=True)]
+        content = {"device": place.name, "batch": batch, "files": rows}
+        samples = {"measurements": [json.loads(m.to_json()) for m in measured]}
+        view = measurements_table(rows)
+    if out is not None:
+        write_json(out, content | samples)
+    output.result(content, view)
 
 
 def _say(message: str) -> None:

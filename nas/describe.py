@@ -58,7 +58,7 @@ def describe_space(
                 "macs": sum(b.counts.macs for b in blocks),
                 "parameters": sum(b.counts.parameters for b in blocks),
                 "size_bytes": len(model),
-                "latency_s": measured.undisturbed.median_s,
+                "latency_s": measured.median_s,
             }
         )
         stage.advance()
@@ -82,7 +82,7 @@ def describe_presets(
     presets, device = catalog_entry(name).presets, parse_device(device_name)
     chosen = checked_preset(name, preset)
     parts = []
-    with MeasurementStore() as store:
+    with MeasurementStore(say=reporter.message) as store:
         for each in presets if chosen is None else (chosen,):
             size, classes = presets[each]
             shape = (_CHANNELS, size, size)

@@ -34,6 +34,7 @@ from nas.folder import RECORD, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
 from nas.loop import run_loop
+from nas.measuring import say_busy
 from nas.names import check_names
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
@@ -75,11 +76,13 @@ def run(
     folder: Path,
     reporter: Reporter,
     on_space: Callable[[dict[str, Any]], None] = lambda _: None,
+    remeasure: bool = False,
 ) -> dict[str, Any]:
     """Does the run, or what is left of it, and returns its record.
 
     Args:
         on_space: told what the space is, before the long stages.
+        remeasure: measures anew what earlier runs measured; what this run has evaluated stays.
 
     Raises:
         ValueError: settings that cannot be met, checked before anything is written.
@@ -99,7 +102,7 @@ def run(
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
         on_space(record["space"])
         return record
-    with _alone_in(folder), MeasurementStore() as store:
+    with _alone_in(folder), MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
         anatomy = Anatomy(joint, BlockTracer(network, dataset.image_shape), settings.precisions)
         return _stages(
             Setup(settings, dataset, network, architectures, anatomy, device, folder, store, reporter), on_space
@@ -169,7 +172,9 @@ def _profile(setup: Setup) -> Profile:
     s = setup
     profiler = Profiler(s.network, s.anatomy, s.dataset.image_shape, s.device, s.store)
     with setup.reporter.stage("profile") as stage:
-        return profiler.run(s.settings.seed, stage)
+        profile = profiler.run(s.settings.seed, stage)
+    say_busy(s.reporter, "profile", [profile.contention])
+    return profile
 
 
 def _threads(setup: Setup) -> int:
@@ -342,6 +347,7 @@ def _verify(setup: Setup, searched: Searched) -> Verified:
             settings.problem,
             stage,
         )
+    say_busy(setup.reporter, "verify", [point.contention for point in verified.points])
     if not verified.points:
         raise CannotBeDone(_unmet(list(verified.evaluations), settings))
     return verified

@@ -1,4 +1,4 @@
-"""The device profile of a space: blocks and whole networks measured, a latency model fitted and checked.
+"""Measuring a device profile: networks of a space timed on a device, by their parts where the run-time tells them.
 
 Speed does not depend on weight values, so everything is measured with weights drawn from a fixed seed: equal
 structures are equal files, and the measurement store serves them to every run, whatever it trains.
@@ -6,74 +6,67 @@ structures are equal files, and the measurement store serves them to every run, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import numpy as np
 import onnx
 import torch
 from torch import nn
 
-from latency.blocks import BlockTracer, TracedBlock, block_modules
-from latency.device import Device
-from latency.harness import QUICK, measure_models
+from latency.blocks import BlockTracer, block_modules
+from latency.device import Device, environment, fingerprint
+from latency.harness import QUICK, measure_models, measure_parts
 from latency.lowering import to_onnx
 from latency.store import MeasurementStore
+from latency.worker import PartsEffort
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
+from nas.profile_data import ProfileData, ProfiledSpace, Subject, Way
 from nas.progress import Stage
-from predictors.block_table import BlockTable, fit_block_table
-from predictors.ranking import Agreement, agreement
-from quant_search.onnx_qdq import activation_ranges, quantize
+from quant_search.onnx_qdq import quantize
 from quant_search.policy import policy_of, uniform
+from quant_search.ranges import neutral_ranges
 from search_spaces.network import extract
-from search_spaces.space import INDEX, Architecture
+from search_spaces.space import Architecture
 
-BLOCKS = 72  # measured alone; the others are modelled
-NETWORKS = 24  # measured whole: two thirds for the correction, the others to check it
+T = TypeVar("T")
+U = TypeVar("U")
+PARTS = PartsEffort(sessions=2, calls=30)
+_CALIBRATING = 10  # short blocks of each precision, timed both ways
 _SAMPLED = 60  # architectures whose blocks are drawn from
-_CALIBRATION = 16  # images that int8 ranges come from here
-_LEAST_S = 1e-7  # what a block that computes nothing still counts
+_AHEAD = 4  # models that are built while others are timed
+_AT_ONCE = 3  # models that are timed in turn
 
 
-@dataclass(frozen=True, eq=False)
-class Profile:
-    """A fitted latency model and how well it did on networks it had not seen.
+@dataclass(frozen=True)
+class Plan:
+    """How many architectures are measured.
 
     Args:
-        table: corrected on all measured networks.
-        held_out: of the model; `macs_only` and `block_sum` are what a line through MACs, and block times
-            without correction, achieve on the same networks.
-        points: (predicted, measured) seconds of each held-out network.
-        population, size_bytes: all measured networks (n, d), and the sizes of their files (n,).
-        blocks, networks: how many were measured for fitting.
+        fit, check: to fit the latency model, and to check it.
+        every: each architecture in every precision and mixed; otherwise in one of these, in turn.
+        blocks: measured on their own, for run-times that do not tell the parts of a network.
+        repeats: of those that check, measured a second time.
     """
 
-    table: BlockTable
-    held_out: Agreement
-    macs_only: Agreement
-    block_sum: Agreement
-    points: tuple[tuple[float, float], ...]
-    population: np.ndarray
-    size_bytes: np.ndarray
+    fit: int
+    check: int
+    every: bool
     blocks: int
-    networks: int
+    repeats: int
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON for the record of the run."""
-        return {
-            "blocks": self.blocks,
-            "networks": self.networks,
-            "held_out": self.held_out.plain(),
-            "macs_only": self.macs_only.plain(),
-            "block_sum": self.block_sum.plain(),
-            "points": [{"predicted_s": p, "measured_s": m} for p, m in self.points],
-        }
+
+SEARCHING = Plan(fit=24, check=8, every=False, blocks=72, repeats=0)
+WHOLE = Plan(fit=32, check=50, every=True, blocks=240, repeats=6)
 
 
 class Profiler:
-    """Measures blocks and networks of one space on one device."""
+    """Measures the profile of one space on one device."""
 
     def __init__(
         self,
@@ -81,85 +74,174 @@ class Profiler:
         anatomy: Anatomy,
         image_shape: tuple[int, ...],
         device: Device,
-        store: MeasurementStore,
+        store: MeasurementStore | None,
     ) -> None:
-        self._network, self._anatomy, self._image_shape = network, anatomy, image_shape
-        self._device, self._store = device, store
+        self._models = NeutralModels(network, anatomy, image_shape)
+        self._anatomy, self._device, self._store = anatomy, device, store
 
-    def run(self, seed: int, stage: Stage) -> Profile:
-        """Measures, fits and checks; what the store holds is not measured again."""
-        stage.expect(BLOCKS + NETWORKS)
-        table = fit_block_table(self._measure_blocks(np.random.default_rng([seed, 1]), stage))
-        archs = list(dict.fromkeys(self._networks(NETWORKS, np.random.default_rng([seed, 2]))))
-        placed = [self._anatomy.placed(arch) for arch in archs]
-        files = [self._file(arch, stage) for arch in archs]
-        seconds = np.array([self._seconds(file) for file in files])
-        held_out_networks = max(1, len(archs) // 3)
-        fit, check = slice(0, -held_out_networks), slice(-held_out_networks, None)
-        if len(archs) == 1:  # nothing to hold out
-            fit = check
-        fitted = table.corrected(placed[fit], seconds[fit])
-        predicted = fitted.predict(placed[check]).mean
-        macs = np.array([sum(block.counts.macs for block, _ in network) for network in placed], dtype=float)
-        line = np.polynomial.Polynomial.fit(macs[fit], seconds[fit], 1 if np.ptp(macs[fit]) else 0)
-        held_out = agreement(predicted, seconds[check])
-        stage.say(f"held-out error {100 * held_out.mape:.1f} %")
-        return Profile(
-            table=table.corrected(placed, seconds),
-            held_out=held_out,
-            macs_only=agreement(line(macs[check]), seconds[check]),
-            block_sum=agreement(table.predict(placed[check]).mean, seconds[check]),
-            points=tuple(zip(predicted.tolist(), seconds[check].tolist(), strict=True)),
-            population=np.array([arch.indices for arch in archs], dtype=INDEX),
-            size_bytes=np.array([len(file) for file in files], dtype=float),
-            blocks=len(table.seconds),
-            networks=len(archs) - held_out_networks,
+    def run(self, plan: Plan, space: ProfiledSpace, seed: int, stage: Stage) -> ProfileData:
+        """Measures what is planned; what the store holds is not measured again."""
+        by_parts = self._device.runtime == "onnxruntime" and self._device.kind == "cpu"
+        subjects = planned(self._anatomy, plan, seed, by_parts)
+        stage.expect(len(subjects))
+        ahead = _AHEAD if (os.cpu_count() or 1) > self._device.threads else 0  # builders need a core of their own
+        group: list[tuple[Subject, bytes]] = []
+        for subject, model in built_ahead(subjects, self._models.build, ahead):
+            group.append((subject, model))
+            if len(group) == _AT_ONCE or subject is subjects[-1]:
+                self._measure(group)
+                stage.advance(len(group))
+                group = []
+        return ProfileData(
+            device=self._device.name,
+            threads=self._device.threads,
+            runtime=self._device.runtime,
+            fingerprint=fingerprint(self._device),
+            environment=environment(self._device).plain(),
+            space=space,
+            seed=seed,
+            subjects=subjects,
         )
 
-    def _measure_blocks(self, rng: np.random.Generator, stage: Stage) -> list[tuple[TracedBlock, str, float]]:
-        """Isolated blocks of random architectures, without what a call costs by itself."""
-        call_s = self._seconds(to_onnx(nn.Identity(), self._image_shape).SerializeToString())
-        measured = []
-        for block, precision, module in self._sampled_blocks(rng):
-            model = to_onnx(module, block.input_shape)
-            if precision == "int8":
-                images = _noise(block.input_shape)
-                model = quantize(model, [node.name for node in model.graph.node], activation_ranges(model, images))
-            measured.append((block, precision, max(self._seconds(model.SerializeToString()) - call_s, _LEAST_S)))
-            stage.advance()
-        return measured
+    def _measure(self, group: Sequence[tuple[Subject, bytes]]) -> None:
+        """Times a few models, each in all its ways."""
+        for way in dict.fromkeys(way for subject, _ in group for way in subject.ways):
+            chosen = [(subject, model) for subject, model in group if way in subject.ways]
+            models = [model for _, model in chosen]
+            store = None if way.endswith("again") else self._store
+            if way.startswith("parts"):
+                found = [parts.plain() for parts in measure_parts(models, self._device, PARTS, store)]
+            else:
+                found = [asdict(m.timing) for m in measure_models(models, self._device, QUICK, store)]
+            for (subject, model), result in zip(chosen, found, strict=True):
+                subject.results[way], subject.size_bytes = result, len(model)
 
-    def _sampled_blocks(self, rng: np.random.Generator) -> list[tuple[TracedBlock, str, nn.Module]]:
-        """Up to `BLOCKS` different (structure, precision) pairs, with a module for each."""
-        found: dict[tuple[str, str], tuple[TracedBlock, str, Architecture]] = {}
-        for arch in self._networks(_SAMPLED, rng):
-            for block, precision in self._anatomy.placed(arch):
-                found.setdefault((block.structure, precision), (block, precision, arch))
-        keys = list(found)
-        order = [keys[i] for i in rng.permutation(len(keys))]
-        first = {precision: key for key in reversed(order) for precision in key[1:]}  # one at least of each precision
-        picked = [found[key] for key in list(dict.fromkeys([*first.values(), *order]))[:BLOCKS]]
-        modules: dict[Architecture, Mapping[str, nn.Module]] = {}
-        for _, _, arch in picked:
-            if arch not in modules:
-                modules[arch] = block_modules(self._network, arch, self._anatomy.tracer.blocks)
-        return [(block, precision, neutral_(modules[arch][block.name])) for block, precision, arch in picked]
 
-    def _networks(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        """Random architectures: half with random policies, the others all in one precision."""
-        space, precisions = self._anatomy.space, self._anatomy.precisions
-        kinds = (None, precisions[0], None, precisions[-1])
-        archs = map(space.row, space.sample(n, rng))
-        return [a if (p := kinds[i % 4]) is None else uniform(a, p) for i, a in enumerate(archs)]
+def planned(anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool) -> list[Subject]:
+    """The subjects of a plan, none of them measured."""
+    whole: tuple[Way, ...] = ("parts",) if by_parts else ("wall",)
+    again: tuple[Way, ...] = ("parts again",) if by_parts else ("wall again",)
+    subjects = [Subject(key="call", role="call", ways=("wall",))]
+    subjects += _short_blocks(anatomy) if by_parts else _sampled_blocks(anatomy, plan.blocks, seed)
+    for purpose, (n, held_out) in enumerate(((plan.fit, False), (plan.check, True))):
+        seen = {tuple(s.arch.items()) for s in subjects if s.role == "network"}
+        for i, arch in enumerate(_drawn(anatomy, n, np.random.default_rng([seed, 2 + purpose]))):
+            kinds = _kinds(anatomy, arch, i if not plan.every else None)
+            ways = whole + again if held_out and i < plan.repeats else whole
+            for kind, found in kinds.items():
+                if tuple(found.values.items()) not in seen:  # a small space: nothing is held out that was fitted on
+                    key = f"network-{'check' if held_out else 'fit'}-{i:03d}-{kind}"
+                    values = dict(found.values)
+                    subjects.append(
+                        Subject(key=key, role="network", arch=values, kind=kind, held_out=held_out, ways=ways)
+                    )
+    return subjects
 
-    def _file(self, arch: Architecture, stage: Stage) -> bytes:
-        anatomy = self._anatomy
-        model = neutral_model(self._network, anatomy.tracer, arch, anatomy.precisions, self._image_shape)
-        stage.advance()
-        return model.SerializeToString()
 
-    def _seconds(self, file: bytes) -> float:
-        return measure_models([file], self._device, QUICK, self._store)[0].undisturbed.median_s
+def _drawn(anatomy: Anatomy, n: int, rng: np.random.Generator) -> list[Architecture]:
+    return list(dict.fromkeys(map(anatomy.space.row, anatomy.space.sample(n, rng))))
+
+
+def _kinds(anatomy: Anatomy, arch: Architecture, turn: int | None) -> dict[str, Architecture]:
+    """An architecture in each precision and as it is, mixed; or only one of these, in turn."""
+    precisions = anatomy.precisions
+    if len(precisions) == 1:
+        return {precisions[0]: arch}
+    kinds = {**{p: uniform(arch, p) for p in precisions}, "mixed": arch}
+    if turn is None:
+        return kinds
+    kind = ("mixed", precisions[0], "mixed", precisions[-1])[turn % 4]
+    return {kind: kinds[kind]}
+
+
+def _short_blocks(anatomy: Anatomy) -> list[Subject]:
+    """The cheapest blocks of the smallest network, in every precision: short enough to be timed whole."""
+    arch = anatomy.space.smallest()
+    cheap = sorted((b for b in anatomy.tracer.trace(arch) if b.weighted), key=lambda b: (b.counts.macs, b.name))
+    return [
+        Subject(
+            key=f"block-{block.name}-{p}",
+            role="block",
+            arch=dict(arch.values),
+            block=block.name,
+            kind=p,
+            ways=("wall", "parts"),
+        )
+        for p in anatomy.precisions
+        for block in cheap[:_CALIBRATING]
+    ]
+
+
+def _sampled_blocks(anatomy: Anatomy, n: int, seed: int) -> list[Subject]:
+    """Up to `n` different blocks of random architectures, in one precision each; one at least in each precision."""
+    rng = np.random.default_rng([seed, 1])
+    found: dict[tuple[str, str], Subject] = {}
+    for arch in _drawn(anatomy, _SAMPLED, rng):
+        for block, p in anatomy.placed(arch):
+            fresh = Subject(
+                key=f"block-{len(found):04d}",
+                role="block",
+                arch=dict(arch.values),
+                block=block.name,
+                kind=p,
+                ways=("wall",),
+            )
+            found.setdefault((block.structure, p), fresh)
+    order = [list(found)[i] for i in rng.permutation(len(found))]
+    first = {key[1]: key for key in reversed(order)}
+    return [found[key] for key in list(dict.fromkeys([*first.values(), *order]))[:n]]
+
+
+def built_ahead(subjects: Sequence[T], build: Callable[[T], U], ahead: int) -> Iterator[tuple[T, U]]:
+    """Each subject with what `build` makes of it, in order; up to `ahead` of them are made in a thread meanwhile."""
+    if not ahead:
+        yield from ((subject, build(subject)) for subject in subjects)
+        return
+    waiting: deque[tuple[T, Future[U]]] = deque()
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        try:
+            for subject in subjects:
+                waiting.append((subject, executor.submit(build, subject)))
+                if len(waiting) > ahead:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+class NeutralModels:
+    """Makes the files of subjects, with neutral weights."""
+
+    def __init__(self, network: nn.Module, anatomy: Anatomy, image_shape: tuple[int, ...]) -> None:
+        self._network, self._anatomy, self._image_shape = network, anatomy, image_shape
+        self._known: tuple[Mapping[str, object], onnx.ModelProto] | None = None
+
+    def build(self, subject: Subject) -> bytes:
+        """The bytes of its file."""
+        if subject.role == "call":
+            return bytes(to_onnx(nn.Identity(), self._image_shape).SerializeToString())
+        space, tracer = self._anatomy.space, self._anatomy.tracer
+        arch = space.architecture({**space.smallest().assignment, **subject.arch})
+        if subject.role == "block":
+            module = neutral_(block_modules(self._network, arch, tracer.blocks)[str(subject.block)])
+            shape = next(b.input_shape for b in tracer.trace(arch) if b.name == subject.block)
+            model = to_onnx(module, shape)
+            if subject.kind == "int8":
+                model = quantize(model, [node.name for node in model.graph.node], neutral_ranges(model))
+            return bytes(model.SerializeToString())
+        return bytes(self._network_model(arch).SerializeToString())
+
+    def _network_model(self, arch: Architecture) -> onnx.ModelProto:
+        """The model of `arch` with its policy; several policies of one architecture in a row share their export."""
+        tracer, precisions = self._anatomy.tracer, self._anatomy.precisions
+        own = {name: value for name, value in arch.values.items() if not name.endswith(".precision")}
+        if self._known is None or self._known[0] != own:
+            self._known = own, to_onnx(neutral_(extract(self._network, arch)), self._image_shape)
+        return with_policy(self._known[1], tracer.blocks, policy_of(arch, tracer.blocks, precisions), images=None)
 
 
 def neutral_model(
@@ -167,7 +249,7 @@ def neutral_model(
 ) -> onnx.ModelProto:
     """The file of an untrained architecture for images of `shape` (c, h, w): as fast and as large as a trained one."""
     model = to_onnx(neutral_(extract(network, arch)), shape)
-    return with_policy(model, tracer.blocks, policy_of(arch, tracer.blocks, precisions), _noise(shape))
+    return with_policy(model, tracer.blocks, policy_of(arch, tracer.blocks, precisions), images=None)
 
 
 def neutral_(module: nn.Module) -> nn.Module:
@@ -183,7 +265,3 @@ def neutral_(module: nn.Module) -> nn.Module:
             elif name.endswith("running_var"):
                 buffer.fill_(1.0)
     return module
-
-
-def _noise(shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((_CALIBRATION, *shape)).astype(np.float32)

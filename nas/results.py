@@ -10,19 +10,19 @@ import numpy as np
 import torch
 
 from latency.blocks import BlockTracer
+from latency.compare import judge
 from latency.device import environment, fingerprint, parse_device
 from latency.harness import CAREFUL, measure_models
 from latency.lowering import INPUT, OUTPUT
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
-from latency.timing import LEAST_CLAIM
 from nas.candidate import Builder
 from nas.config import IN_PYTHON, Settings
 from nas.errors import CannotBeDone
 from nas.folder import read_record, read_settings
+from nas.measuring import count_rounds, say_busy
 from nas.progress import Reporter
 from nas.spec import SpaceLike, build_network, space_fingerprint
-from nas.verify import count_rounds
 from quant_search.policy import joint_space
 from search_spaces.network import find_blocks
 from search_spaces.space import Architecture
@@ -36,7 +36,7 @@ _TOLERANCE = 1e-3  # between torch's and ONNX Runtime's logits, relative to the 
 def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset | None = None) -> list[dict[str, Any]]:
     """Measures every file of the front again, on the device and data of the run, and says what moved.
 
-    A latency has moved if the new median lies further from the old one than 3 % and both intervals together.
+    A latency has moved if the new median lies further from the old one than 3 %, and their intervals are apart.
 
     Args:
         dataset: of the run, where its settings alone do not lead to it.
@@ -55,7 +55,6 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
         for i, (point, model, measurement) in enumerate(zip(record["front"], models, measured, strict=True)):
             session = open_session(model, device)
             found = accuracy(session, dataset.x_test, dataset.y_test)
-            timing = measurement.undisturbed
             low, high = measurement.timing.ci95_s(seed, undisturbed=True)
             was = point["latency_s"]
             rows.append(
@@ -63,13 +62,18 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
                     "point": i,
                     "file": point["file"],
                     "accuracy": found,
-                    "latency_s": {"median": timing.median_s, "ci95": [low, high]},
+                    "latency_s": {
+                        "median": measurement.median_s,
+                        "ci95": [low, high],
+                        "contention": measurement.contention and measurement.contention.plain(),
+                    },
                     "was": {"accuracy": point["accuracy"], "latency_s": was},
-                    "moved": timing.median_s / was["median"] - 1,
-                    "verdict": _verdict(point, found, timing.median_s, (low, high)),
+                    "moved": measurement.median_s / was["median"] - 1,
+                    "verdict": _verdict(point, found, measurement.median_s, (low, high)),
                 }
             )
             stage.advance()
+    say_busy(reporter, "verify", [measurement.contention for measurement in measured])
     return rows
 
 
@@ -77,10 +81,9 @@ def _verdict(point: Mapping[str, Any], found: float, median_s: float, ci95_s: tu
     if found != point["accuracy"]:
         return "accuracy differs"
     was = point["latency_s"]
-    half_widths = (ci95_s[1] - ci95_s[0] + was["ci95"][1] - was["ci95"][0]) / 2
-    if abs(median_s - was["median"]) <= max(LEAST_CLAIM * was["median"], half_widths):
-        return "holds"
-    return "slower now" if median_s > was["median"] else "faster now"
+    ratios = (ci95_s[0] / was["ci95"][1], ci95_s[1] / was["ci95"][0])  # without 1 where the intervals are apart
+    verdict = judge(median_s / was["median"], ratios)
+    return "holds" if verdict == "no difference" else f"{verdict} now"
 
 
 def run_data(settings: Settings, given: Dataset | None = None) -> Dataset:

@@ -1,4 +1,4 @@
-"""What the command line prints: spaces, fronts and hypervolumes as tables."""
+"""What the command line prints: spaces, fronts, hypervolumes and measurements as tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from latency.compare import Comparison
 from nas.format import amount, count, duration, interval, percent
 from quant_search.policy import describe
 
@@ -21,6 +22,8 @@ def devices_view(found: Mapping[str, Any]) -> RenderableType:
     here = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']} on {machine['machine']}"
     gpu = f"{machine['gpu']['name']}, driver {machine['gpu']['driver']}" if machine["gpu"] else "no NVIDIA GPU"
     table = _table(f"{here} ({' '.join(machine['isa'])}); {gpu}", "device", "precision", "found, or missing")
+    for column in table.columns:
+        column.justify = "left"
     for device in found["devices"]:
         table.add_row(
             device["name"] + (" (default)" if device["default"] else ""),
@@ -123,6 +126,42 @@ def verify_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             row["verdict"],
         )
     return table
+
+
+def measurements_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Measured files, each with its latency, the tails of all samples, CPU time and throughput."""
+    columns = ("latency", "95 % interval", "p10", "p90", "p99", "CPU time", "images/s", "undisturbed")
+    table = _table("Measured", "file", *columns)
+    for row in rows:
+        table.add_row(
+            row["file"],
+            duration(row["median_s"]),
+            interval(*row["ci95_s"]),
+            *(duration(row[key]) for key in ("p10_s", "p90_s", "p99_s", "cpu_median_s")),
+            amount(row["throughput"]),
+            percent(row["undisturbed_share"], 0),
+        )
+    said = dict.fromkeys(line for row in rows for line in row["warnings"])
+    return Group(table, Text("\n".join(said or ["The machine was quiet."])))
+
+
+def comparison_view(files: Sequence[str], found: Comparison) -> RenderableType:
+    """Which of two files is faster, and by how much a difference could be told."""
+    a, b = files
+    slower, faster = found.ratio - 1, 1 / found.ratio - 1
+    verdict = {
+        "slower": f"{b} is {percent(slower)} slower than {a}.",
+        "faster": f"{b} is {percent(faster)} faster than {a}.",
+        "no difference": f"No difference between {a} and {b} beyond {percent(found.resolution)}.",
+    }[found.verdict]
+    table = _table("Compared", "file", "latency", "CPU time")
+    for name, timing in ((a, found.a), (f"{a} (again)", found.control), (b, found.b)):
+        undisturbed = timing.undisturbed()
+        table.add_row(name, duration(undisturbed.median_s), duration(undisturbed.cpu_median_s))
+    low, high = found.ci95
+    ratio = f"Ratio {found.ratio:.3f} (95 % interval {low:.3f}–{high:.3f}), of the control {found.control_ratio:.3f}."
+    busy = (found.contention and found.contention.warning) or "The machine was quiet."
+    return Group(table, Text("\n".join((verdict, ratio, busy))))
 
 
 def choices_table(choices: Sequence[Mapping[str, Any]]) -> RenderableType:

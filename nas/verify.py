@@ -5,13 +5,13 @@ Validation accuracy decides what stays on the front; test accuracy is only repor
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from latency.contention import Contention
 from latency.device import Device
 from latency.harness import CAREFUL, QUICK, measure_models
 from latency.measurement import Measurement
@@ -19,6 +19,7 @@ from latency.runtimes.opening import int8_share, open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
 from nas.candidate import Builder, Candidate
+from nas.measuring import count_rounds
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, non_dominated
 from nas.progress import Stage
@@ -43,7 +44,7 @@ class RealEvaluator:
         measured = measure_models([candidate.model], self._device, QUICK, self._store)[0]
         return {
             "val_accuracy": accuracy(session, self._dataset.x_val, self._dataset.y_val),
-            "latency_s": measured.undisturbed.median_s,
+            "latency_s": measured.median_s,
             "size_bytes": float(len(candidate.model)),
             "macs": float(candidate.macs),
         }
@@ -60,6 +61,7 @@ class Point:
         quiet_rounds: sessions in which the core was left to the file; with few, the latency may be too high.
         int8_share: of convolutions and matrix products, after the run-time's own optimisation.
         found_by: the search or a baseline.
+        contention: who else used the machine meanwhile.
     """
 
     candidate: Candidate
@@ -71,6 +73,7 @@ class Point:
     quiet_rounds: int
     int8_share: float
     found_by: str
+    contention: Contention | None = None
 
     def plain(self, file: str) -> dict[str, Any]:
         """As it stands in `front.json`."""
@@ -85,6 +88,7 @@ class Point:
                 "ci95": list(self.ci95_s),
                 "undisturbed": self.undisturbed,
                 "quiet_rounds": self.quiet_rounds,
+                "contention": self.contention and self.contention.plain(),
             },
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
@@ -143,32 +147,19 @@ def verify_front(
     return Verified(front_points, len(points), tuple(dropped), tuple(measured_again))
 
 
-def count_rounds(stage: Stage, others: int) -> Callable[[], None]:
-    """What a careful timing is to call after each round, in a stage of `others` steps besides its rounds."""
-    stage.expect(others + CAREFUL.rounds)
-    done = itertools.count(1)
-
-    def count() -> None:
-        if (rounds := next(done)) > CAREFUL.rounds:  # the core was disturbed
-            stage.expect(others + rounds)
-        stage.advance()
-
-    return count
-
-
 def _point(candidate: Candidate, measurement: Measurement, found_by: str, dataset: Dataset, device: Device) -> Point:
     session = open_session(candidate.model, device)
-    timing = measurement.undisturbed
     return Point(
         candidate=candidate,
         accuracy=accuracy(session, dataset.x_test, dataset.y_test),
         val_accuracy=accuracy(session, dataset.x_val, dataset.y_val),
-        latency_s=timing.median_s,
-        ci95_s=measurement.timing.ci95_s(undisturbed=True),
-        undisturbed=len(timing.samples_s) / len(measurement.timing.samples_s),
-        quiet_rounds=measurement.timing.quiet_rounds,
+        latency_s=measurement.median_s,
+        ci95_s=measurement.ci95_s,
+        undisturbed=measurement.undisturbed_share,
+        quiet_rounds=measurement.quiet_rounds,
         int8_share=int8_share(candidate.model, device),
         found_by=found_by,
+        contention=measurement.contention,
     )
 
 

@@ -6,29 +6,30 @@ parameters, fitted on whole networks, removes that:
 
     t = t0 + Σ_p (α_p Σ_{blocks in p} t_block + β_p · blocks in p) + γ · boundaries + δ · boundary elements
 
-with precisions p; a boundary is where two consecutive blocks differ in precision.
+with precisions p; a boundary is where two consecutive blocks differ in precision.  Where a run-time tells the time of
+each block inside a network, t_block is that, boundaries are part of it, and there is little left to correct.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.optimize import lsq_linear
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
+from sklearn.gaussian_process.kernels import Kernel
 
 from latency.blocks import TracedBlock
+from predictors.block_model import BlockModel, Sited, fit_block_model
 from predictors.held import LinearPrior, fit_held
 from predictors.protocol import Prediction
 
 Placed = tuple[TracedBlock, str]
 """A block and the precision it runs in."""
+
+Key = tuple[str, str, bool, bool]
+"""Structure and precision of a block, and whether the precision changes before and after it."""
 
 _PRECISIONS = ("fp32", "int8")  # in the order of the terms
 # Prior of the correction: block times add up as they are, and nothing else costs; blocks and boundaries cost
@@ -38,40 +39,29 @@ _PRIOR = LinearPrior(
     width=np.array([5e-6, 0.15, 2e-6, 0.15, 2e-6, 3e-6, 3e-9]),
     free=np.array([False, False, True, False, True, False, False]),
 )
-_LEAST_PRICE = 1e-3  # of what costs about one: a block that has only what was never seen to cost still costs a little
+_NOMINAL = 0.9  # of the interval that the stated deviation is chosen for
+_DEVIATIONS = 1.6449  # of a normal distribution, which hold that share
 
 
-@dataclass(frozen=True, eq=False)
-class _BlockModel:
-    """Times of unmeasured blocks in one precision: non-negative prices times a smooth ratio.
+@dataclass(frozen=True)
+class BlockTime:
+    """A measured block: on its own, or (with `entry` and `exit`, as `Sited` has them) where it stood in a network."""
 
-    Pricing first keeps extrapolation positive and sane; the ratio is a Gaussian process in logarithms.
-    """
+    block: TracedBlock
+    precision: str
+    seconds: float
+    entry: bool = False
+    exit: bool = False
 
-    prices: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
-    ratio: GaussianProcessRegressor
+    @property
+    def sited(self) -> Sited:
+        """The block and its place."""
+        return Sited(self.block, self.entry, self.exit)
 
-    def seconds(self, blocks: Sequence[TracedBlock]) -> np.ndarray:
-        """The isolated time of each block (n,)."""
-        priced = _amounts(blocks) @ self.prices
-        return priced * np.exp(self.ratio.predict((_logs(blocks) - self.center) / self.scale))
-
-
-def _fit_block_model(blocks: Sequence[TracedBlock], seconds: np.ndarray) -> _BlockModel:
-    amounts, logs = _amounts(blocks), _logs(blocks)
-    prices = lsq_linear(amounts / seconds[:, None], np.ones(len(seconds)), bounds=(_LEAST_PRICE, np.inf)).x
-    center, scale = logs.mean(axis=0), logs.std(axis=0) + 1e-6
-    kernel = (
-        ConstantKernel(0.01, (1e-5, 1.0)) * DotProduct(1.0, (1e-2, 1e2))
-        + ConstantKernel(0.05, (1e-5, 1.0)) * RBF(3.0, (0.5, 50.0))
-        + WhiteKernel(0.01, (1e-6, 0.5))
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is no failure here
-        ratio = GaussianProcessRegressor(kernel).fit((logs - center) / scale, np.log(seconds / (amounts @ prices)))
-    return _BlockModel(prices, center, scale, ratio)
+    @property
+    def key(self) -> Key:
+        """What it is looked up by."""
+        return self.block.structure, self.precision, self.entry, self.exit
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,40 +69,52 @@ class BlockTable:
     """A fitted latency model of one device.
 
     Args:
-        seconds: measured times of isolated blocks by (structure, precision).
+        seconds: measured times of blocks.
         models: for blocks that were not measured, by precision.
+        sited: whether blocks were measured where they stand, so that what a boundary costs is in their times.
         correction: the seven coefficients (t0, α and β per precision, γ, δ).
-        relative_std: of the network predictions, each network left out of the fit in turn.
+        relative_std: of the network predictions, for networks in fp32, in int8, and in both: nine tenths of networks
+            that the fit has not seen are within 1.64 of it.
         fitted_terms, fitted_seconds: of the networks (n, 7) and (n,) that the correction was fitted on.
     """
 
-    seconds: Mapping[tuple[str, str], float]
-    models: Mapping[str, _BlockModel]
+    seconds: Mapping[Key, float]
+    models: Mapping[str, BlockModel]
+    sited: bool = False
     correction: np.ndarray = field(default_factory=_PRIOR.mean.copy)
-    relative_std: float = float("nan")
+    relative_std: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))
     fitted_terms: np.ndarray = field(default_factory=lambda: np.zeros((0, len(_PRIOR.mean))))
     fitted_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    _modelled: dict[Key, float] = field(default_factory=dict)  # by `models`, so that each is asked once
 
-    def block_seconds(self, blocks: Sequence[Placed]) -> np.ndarray:
-        """The isolated time of each block (n,): measured where it was, else modelled."""
-        result = np.array([self.seconds.get((b.structure, p), np.nan) for b, p in blocks])
-        for precision in {p for (_, p), t in zip(blocks, result, strict=True) if np.isnan(t)}:
-            missing = [i for i, (_, p) in enumerate(blocks) if p == precision and np.isnan(result[i])]
-            result[missing] = self.models[precision].seconds([blocks[i][0] for i in missing])
-        return result
+    def block_seconds(self, network: Sequence[Placed]) -> np.ndarray:
+        """The time of each block (n,) of a network: measured where it was, else modelled."""
+        placed = _sited(network, self.sited)
+        times = self._times(placed)
+        return np.array([times[time.key] for time in placed])
 
     def summarise(self, networks: Sequence[Sequence[Placed]]) -> np.ndarray:
         """The terms of the formula above for each network (n, 7)."""
         if not networks:
             return np.zeros((0, len(_PRIOR.mean)))
-        unique = {(b.structure, p): (b, p) for network in networks for b, p in network}
-        times = dict(zip(unique, self.block_seconds(list(unique.values())), strict=True))
-        return np.array([_terms(network, times) for network in networks])
+        rows = [_sited(network, self.sited) for network in networks]
+        times = self._times([block for row in rows for block in row])
+        return np.array([_terms(row, times) for row in rows])
+
+    def _times(self, blocks: Sequence[BlockTime]) -> Mapping[Key, float]:
+        """The time of each block by its key."""
+        found = {b.key: self.seconds.get(b.key, self._modelled.get(b.key, math.nan)) for b in blocks}
+        missing = {b.key: b for b in blocks if math.isnan(found[b.key])}
+        for precision in {b.precision for b in missing.values()}:
+            these = [b for b in missing.values() if b.precision == precision]
+            times = self.models[precision].seconds([b.sited for b in these]).tolist()
+            self._modelled.update(zip((b.key for b in these), times, strict=True))
+        return found | {key: self._modelled[key] for key in missing}
 
     def predict_terms(self, terms: np.ndarray) -> Prediction:
         """Latency in seconds from the terms of n networks (n, 7)."""
         mean = terms @ self.correction
-        return Prediction(mean, self.relative_std * mean)
+        return Prediction(mean, self.relative_std[_kinds(terms)] * mean)
 
     def predict(self, networks: Sequence[Sequence[Placed]]) -> Prediction:
         """Latency in seconds of n networks, each a row of placed blocks."""
@@ -126,87 +128,145 @@ class BlockTable:
         Raises:
             ValueError: no networks, not as many times, or one that is not positive.
         """
-        terms = np.concatenate([self.fitted_terms, self.summarise(networks)])
+        return self.corrected_on(self.summarise(networks), seconds)
+
+    def corrected_on(self, terms: np.ndarray, seconds: np.ndarray) -> BlockTable:
+        """As `corrected`, from the terms (n, 7) of networks, which may come from tables that had not seen them."""
+        terms = np.concatenate([self.fitted_terms, terms])
         seconds = np.concatenate([self.fitted_seconds, np.asarray(seconds, dtype=float)])
         fit = fit_held(terms, seconds, _PRIOR)
         return replace(
             self,
             correction=fit.coefficients,
-            relative_std=float(np.sqrt(np.mean(fit.left_out**2))),
+            relative_std=_deviations(fit.left_out, _kinds(terms)),
             fitted_terms=terms,
             fitted_seconds=seconds,
         )
 
 
-def fit_block_table(measured: Sequence[tuple[TracedBlock, str, float]]) -> BlockTable:
-    """The table of isolated blocks measured in seconds, with a model for the others; not yet corrected.
+def fit_block_table(
+    measured: Sequence[BlockTime], *, sited: bool = False, kernels: Mapping[str, Kernel] | None = None
+) -> BlockTable:
+    """The table of measured blocks, with a model for the others; not yet corrected.
 
     A block measured several times stands with its median.
+
+    Args:
+        sited: whether the blocks were measured inside networks.
+        kernels: of an earlier fit to much the same blocks, by precision.
 
     Raises:
         ValueError: nothing was measured, or a time that is not positive.
     """
     if not measured:
         raise ValueError("a block table needs measured blocks")
-    times: dict[tuple[str, str], list[float]] = {}
-    for block, precision, t in measured:
-        if not 0 < t < math.inf:
-            raise ValueError(f"block {block.name!r} in {precision} must have a positive time in seconds, got {t}")
-        times.setdefault((block.structure, precision), []).append(t)
-    models = {}
-    for precision in dict.fromkeys(p for _, p, _ in measured):
-        rows = [(b, t) for b, p, t in measured if p == precision]
-        rows.sort(key=lambda row: (row[0].structure, row[1]))  # likelihood is flat: its maximum shifts with the order
-        models[precision] = _fit_block_model([b for b, _ in rows], np.array([t for _, t in rows]))
-    medians = {key: statistics.median(found) for key, found in times.items()}
-    return BlockTable(medians, models)
-
-
-def _amounts(blocks: Sequence[TracedBlock]) -> np.ndarray:
-    """What blocks compute and move (n, 9), in units that cost about a microsecond each."""
-    rows = []
-    for block in blocks:
-        c = block.counts
-        rows.append(
-            (
-                1.0,
-                c.layers,
-                c.pointwise_macs / 1e5,
-                c.depthwise_macs / 1e4,
-                (c.dense_macs + c.linear_macs) / 1e5,
-                c.activation_elements / 1e4,
-                c.hswish_elements / 1e4,
-                c.weight_elements / 1e4,
-                (c.input_elements + c.output_elements) / 1e4,
+    times: dict[Key, list[float]] = {}
+    first: dict[Key, BlockTime] = {}
+    for m in measured:
+        if not 0 < m.seconds < math.inf:
+            raise ValueError(
+                f"block {m.block.name!r} in {m.precision} must have a positive time in seconds, got {m.seconds}"
             )
+        times.setdefault(m.key, []).append(m.seconds)
+        first.setdefault(m.key, m)
+    medians = {key: statistics.median(found) for key, found in times.items()}
+    models = {}
+    for precision in dict.fromkeys(m.precision for m in measured):
+        # Sorted: the likelihood is flat, and its maximum shifts with the order.
+        keys = sorted(key for key in medians if key[1] == precision)
+        kernel = kernels[precision] if kernels else None
+        models[precision] = fit_block_model(
+            [first[k].sited for k in keys], np.array([medians[k] for k in keys]), kernel
         )
-    return np.array(rows, dtype=float) * 1e-6
+    return BlockTable(medians, models, sited)
 
 
-def _logs(blocks: Sequence[TracedBlock]) -> np.ndarray:
-    """Logarithms of the amounts, the side lengths and channels at both ends, and the depthwise taps (n, 13)."""
-    ends = [
-        (
-            *(shape[0] for shape in (block.input_shape, block.output_shape)),
-            *(math.prod(shape[1:]) for shape in (block.input_shape, block.output_shape)),
-            block.counts.depthwise_macs / max(1, block.counts.activation_elements),
-        )
-        for block in blocks
+def fit_sited_table(
+    networks: Sequence[Sequence[Placed]], block_seconds: Sequence[np.ndarray], seconds: np.ndarray, folds: int = 5
+) -> BlockTable:
+    """The table of networks whose blocks were timed inside them, corrected, with a deviation for unseen networks.
+
+    The correction and the deviation come from cross-fitting: each network's blocks are summed by a table that has not
+    seen this network, nor the others of its fold.  Consecutive networks of one architecture share a fold.
+
+    Args:
+        block_seconds: of each network the times (k,) of its blocks.
+        seconds: of whole networks (n,).
+
+    Raises:
+        ValueError: nothing was measured, numbers that do not fit, or a time that is not positive.
+    """
+    measured = [
+        [replace(time, seconds=float(t)) for time, t in zip(_sited(network, True), times, strict=True)]
+        for network, times in zip(networks, block_seconds, strict=True)
     ]
-    return np.column_stack([np.log(_amounts(blocks)[:, 1:] * 1e6 + 1e-2), np.log1p(np.array(ends, dtype=float))])
+    table = fit_block_table([time for row in measured for time in row], sited=True)
+    fold = _folds(networks, folds)
+    if fold.max() == 0:  # nothing to leave out
+        return table.corrected(networks, seconds)
+    terms = np.empty((len(networks), len(_PRIOR.mean)))
+    for k in range(fold.max() + 1):
+        seen = [time for row, f in zip(measured, fold, strict=True) if f != k for time in row]
+        # A precision that is in no other fold has its model from all of them.
+        partial = fit_block_table(seen, sited=True, kernels={p: m.kernel for p, m in table.models.items()})
+        partial = replace(partial, models={**table.models, **partial.models})
+        terms[fold == k] = partial.summarise([networks[i] for i in np.flatnonzero(fold == k)])
+    return table.corrected_on(terms, seconds)
 
 
-def _terms(network: Sequence[Placed], times: Mapping[tuple[str, str], float]) -> list[float]:
+def _folds(networks: Sequence[Sequence[Placed]], folds: int) -> np.ndarray:
+    """The fold of each network (n,): networks of the same blocks, in whatever precision, share one."""
+    architectures: dict[tuple[str, ...], int] = {}
+    for network in networks:
+        architectures.setdefault(tuple(block.structure for block, _ in network), len(architectures))
+    n = len(architectures)
+    return np.array(
+        [architectures[tuple(b.structure for b, _ in network)] * min(folds, n) // n for network in networks]
+    )
+
+
+def _sited(network: Sequence[Placed], sited: bool) -> Sequence[BlockTime]:
+    """The blocks of a network in their places, still without times; the network begins and ends in fp32."""
+    precisions = ["fp32", *(p for _, p in network), "fp32"]
+    return [
+        BlockTime(block, p, math.nan, sited and p != precisions[i], sited and p != precisions[i + 2])
+        for i, (block, p) in enumerate(network)
+    ]
+
+
+def _kinds(terms: np.ndarray) -> np.ndarray:
+    """0 for networks all in fp32, 1 for those in int8 but for a tenth of the blocks, which may lack weights, else 2."""
+    fp32, int8 = terms[:, 2], terms[:, 4]
+    return np.where(int8 == 0, 0, np.where(fp32 <= 0.1 * int8, 1, 2))
+
+
+def _deviations(left_out: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """The relative deviation of each kind of network (3,), from residuals (n,) of networks that were left out.
+
+    The conformal quantile (Vovk et al., "Algorithmic Learning in a Random World", 2005), of all networks where a kind
+    has too few for its own.
+    """
+
+    def deviation(residuals: np.ndarray) -> float:
+        rank = math.ceil(_NOMINAL * (len(residuals) + 1)) - 1
+        return float(np.sort(np.abs(residuals))[min(rank, len(residuals) - 1)]) / _DEVIATIONS
+
+    few = math.ceil(1 / (1 - _NOMINAL))
+    own = (left_out[kinds == kind] for kind in range(3))
+    return np.array([deviation(mine if len(mine) >= few else left_out) for mine in own])
+
+
+def _terms(network: Sequence[BlockTime], times: Mapping[Key, float]) -> list[float]:
     """(1, Σt and blocks in fp32, Σt and blocks in int8, boundaries, boundary elements)."""
     sums = dict.fromkeys(_PRECISIONS, 0.0)
     blocks = dict.fromkeys(_PRECISIONS, 0)
     boundaries, elements, before = 0, 0, "fp32"
-    for block, precision in network:
-        sums[precision] += times[block.structure, precision]
-        blocks[precision] += 1
-        if precision != before:
+    for placed in network:
+        sums[placed.precision] += times[placed.key]
+        blocks[placed.precision] += 1
+        if placed.precision != before:
             boundaries += 1
-            elements += block.counts.input_elements
-        before = precision
+            elements += placed.block.counts.input_elements
+        before = placed.precision
     boundaries += before != "fp32"  # the logits leave in fp32
     return [1.0, sums["fp32"], blocks["fp32"], sums["int8"], blocks["int8"], boundaries, elements]

@@ -1,68 +1,27 @@
 """Static int8 quantization of chosen nodes of an ONNX model, in QDQ form.
 
-ONNX Runtime's own quantizer with uint8 asymmetric activations and int8 symmetric per-channel weights:
-the one combination that its x86 kernels run fast.  Symmetric activations cannot absorb a ReLU, and
-operator-format or uint8 weights fall back to slow kernels.
+uint8 asymmetric activations and int8 symmetric per-channel weights: the one combination that ONNX Runtime's x86
+kernels run fast.  Symmetric activations cannot absorb a ReLU, and operator-format or uint8 weights fall back to
+slow kernels.  The result computes what ONNX Runtime's own `QDQQuantizer` makes, which goes through weights channel
+by channel in Python and is some hundred times slower.
 """
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, create_calibrator
+from onnx import NodeProto, helper, numpy_helper
 from onnxruntime.quantization.calibrate import TensorsData
-from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from latency.device import environment
-from latency.lowering import INPUT
+from quant_search.marks import Bias, Constant, Marks, mark, quantizable
+from quant_search.ranges import activation_ranges, neutral_ranges
 
-# What has an int8 kernel in ONNX Runtime on CPU, or is moved through unchanged.
-OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "GlobalAveragePool", "AveragePool", "MaxPool")
+__all__ = ["activation_ranges", "neutral_ranges", "quantize", "weight_bits"]
 
-
-class _Batches(CalibrationDataReader):
-    """Calibration images (n, c, h, w), a batch at a time."""
-
-    def __init__(self, images: np.ndarray, batch: int) -> None:
-        self._batches = iter(np.array_split(images, max(1, len(images) // batch)))
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the quantizer's advice to preprocess, which is done by its caller here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-def activation_ranges(model: onnx.ModelProto, images: np.ndarray, batch: int = 64) -> TensorsData:
-    """The smallest and largest value of every activation of `model` over `images` (n, c, h, w) float32.
-
-    Raises:
-        ValueError: no images.
-    """
-    if not len(images):
-        raise ValueError("activation ranges need calibration images, got none")
-    with _quiet(), tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-        augmented = str(Path(folder) / "augmented.onnx")
-        plain = Path(folder) / "model.onnx"
-        onnx.save_model(model, plain)
-        calibrator = create_calibrator(plain, list(OPERATORS), augmented, CalibrationMethod.MinMax)
-        calibrator.collect_data(_Batches(images, batch))
-        return calibrator.compute_data()
+Scaled = tuple[np.ndarray, np.ndarray]  # scales float32 and zero points, of equal shape
 
 
 def weight_bits() -> int:
@@ -79,28 +38,182 @@ def quantize(model: onnx.ModelProto, nodes: Sequence[str], ranges: TensorsData) 
     """A copy of `model` in which the named nodes compute in int8; nodes without an int8 kernel stay as they are.
 
     Args:
-        ranges: what `activation_ranges` found for this model.
+        ranges: what `activation_ranges` or `neutral_ranges` found for this model.
+
+    Raises:
+        ValueError: an activation without a range.
     """
-    quantizable = [node.name for node in model.graph.node if node.name in set(nodes) and node.op_type in OPERATORS]
-    if not quantizable:
-        result = onnx.ModelProto()
-        result.CopyFrom(model)
-        return result
-    with _quiet():
-        quantizer = QDQQuantizer(
-            onnx.shape_inference.infer_shapes(model),
-            per_channel=True,
-            reduce_range=weight_bits() == 7,
-            weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
-            tensors_range=ranges,
-            nodes_to_quantize=quantizable,
-            nodes_to_exclude=[],
-            op_types_to_quantize=list(OPERATORS),
-            extra_options={},
-        )
-        quantizer.quantize_model()
-        quantizer.model.topological_sort()  # the new nodes stand at the end, where ONNX does not allow them
-    result = quantizer.model.model
-    del result.graph.value_info[:]  # inferred for the quantizer; the file does without
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    if quantizable(model, nodes):
+        marks = mark(model, nodes)
+        result.graph.ClearField("node")
+        result.graph.ClearField("initializer")
+        result.graph.ClearField("value_info")  # of names that are others now; the file does without
+        _Rewriter(model, marks, result.graph).write(ranges)
     return result
+
+
+class _Rewriter:
+    """Writes the quantized graph of `model` into an empty one."""
+
+    def __init__(self, model: onnx.ModelProto, marks: Marks, graph: onnx.GraphProto) -> None:
+        self._model, self._marks, self._graph = model, marks, graph
+        self._values = {t.name: t for t in model.graph.initializer}
+        self._ends = {value.name for value in model.graph.output}
+        self._scale: dict[str, np.ndarray] = {}  # of activations and weights, in float32
+
+    def write(self, ranges: TensorsData) -> None:
+        """Constants first, then every node followed by the rounding of what it makes."""
+        self._write_scales(ranges)
+        self._write_constants()
+        for value in self._model.graph.input:
+            self._round(value.name)
+        for node in self._model.graph.node:
+            if not self._marks.drops(node):
+                self._write_node(node)
+        self._keep_used()
+
+    def _write_scales(self, ranges: TensorsData) -> None:
+        names = [name for name, shared in self._marks.activations.items() if shared is None]
+        missing = [name for name in names if name not in ranges]
+        if missing:
+            raise ValueError(f"no range of the activation {missing[0]!r}: take ranges from this model, for these nodes")
+        extremes = np.array([np.ravel(ranges[name].range_value) for name in names], np.float32).reshape(-1, 2)
+        scales, zeros = affine(extremes[:, 0], extremes[:, 1], 255)
+        for name, scale, zero in zip(names, scales, zeros, strict=True):
+            self._store(name, scale, zero)
+
+    def _store(self, name: str, scale: np.ndarray, zero: np.ndarray) -> None:
+        self._scale[name] = np.asarray(scale)
+        self._constant(f"{name}_scale", scale)
+        self._constant(f"{name}_zero_point", zero)
+
+    def _constant(self, name: str, values: np.ndarray) -> None:
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+
+    def _write_constants(self) -> None:
+        reduced = weight_bits() == 7
+        biases: dict[str, list[Bias]] = {}
+        for bias in self._marks.biases.values():
+            biases.setdefault(bias.weight, []).append(bias)
+        for name, constant in self._marks.constants.items():
+            values = numpy_helper.to_array(self._values[name])
+            scale, zero = _scales_of(values, constant, reduced)
+            for bias in biases.get(name, []):
+                scale = self._widened(scale, bias)
+            shape = [-1 if axis == constant.axis else 1 for axis in range(values.ndim)] if scale.ndim else []
+            self._constant(f"{name}_quantized", codes(values, scale.reshape(shape), zero.reshape(shape)))
+            self._store(name, scale, zero)
+            self._dequantize(name, f"{name}_quantized", name, f"{name}_DequantizeLinear_Output", constant.axis)
+        for name, bias in self._marks.biases.items():
+            if name not in self._marks.constants:
+                self._write_bias(name, bias)
+
+    def _input_scale(self, tensor: str) -> np.ndarray:
+        return self._scale[self._marks.scale_of(tensor) if tensor in self._marks.activations else tensor]
+
+    def _widened(self, scale: np.ndarray, bias: Bias) -> np.ndarray:
+        """Scales of a weight, enlarged where the bias would not fit into 32 bits."""
+        largest = np.abs(numpy_helper.to_array(self._values[bias.source]))
+        least = 1.0001 * (2.0 * largest) / np.float64(2**32 - 2)
+        step = self._input_scale(bias.input).astype(np.float64) * scale
+        small = (step < least) & (step > 0)
+        ratio = np.divide(least, step, out=np.ones_like(step), where=small)
+        return np.where(small, scale * ratio, scale).astype(np.float32)
+
+    def _write_bias(self, name: str, bias: Bias) -> None:
+        step = np.asarray(self._input_scale(bias.input) * self._input_scale(bias.weight) * np.float32(bias.beta))
+        values = np.round(numpy_helper.to_array(self._values[bias.source]).astype(np.float64) / step.astype(np.float64))
+        limits = np.iinfo(np.int32)
+        self._constant(f"{name}_quantized", np.clip(values, limits.min, limits.max).astype(np.int32))
+        self._constant(f"{name}_quantized_scale", step.reshape(-1))
+        several = step.size > 1
+        self._constant(f"{name}_quantized_zero_point", np.zeros(step.shape if several else (), np.int32))
+        self._dequantize(name, f"{name}_quantized", f"{name}_quantized", name, 0 if several else None)
+
+    def _dequantize(self, tensor: str, source: str, scaled_as: str, output: str, axis: int | None = None) -> None:
+        inputs = [source, f"{scaled_as}_scale", f"{scaled_as}_zero_point"]
+        name = f"{tensor}_DequantizeLinear"
+        self._graph.node.append(helper.make_node("DequantizeLinear", inputs, [output], name, axis=axis))
+
+    def _read_as(self, node: NodeProto, tensor: str) -> str:
+        marks = self._marks
+        rounded = tensor in marks.constants or (tensor in marks.activations and tensor not in self._ends)
+        return f"{tensor}_DequantizeLinear_Output" if rounded else marks.own_bias.get((node.output[0], tensor), tensor)
+
+    def _written_as(self, tensor: str) -> str:
+        rounded = tensor in self._ends and tensor in self._marks.activations
+        return f"{tensor}_QuantizeLinear_Input" if rounded else tensor
+
+    def _write_node(self, node: NodeProto) -> None:
+        made = [self._marks.made_as(name) for name in node.output]
+        copy = self._graph.node.add()
+        copy.CopyFrom(node)
+        copy.input[:] = [self._read_as(node, name) for name in node.input]
+        copy.output[:] = [self._written_as(name) for name in made]
+        if node.op_type == "Gemm" and self._marks_bias_of(node):
+            for attribute in copy.attribute:
+                if attribute.name == "beta":  # is in the bias now
+                    attribute.f = 1.0
+        for name in made:
+            self._round(name)
+
+    def _marks_bias_of(self, node: NodeProto) -> bool:
+        return len(node.input) > 2 and node.input[2] in self._marks.biases
+
+    def _round(self, tensor: str) -> None:
+        """To uint8 and back, which the optimiser takes for the border of int8 kernels."""
+        if tensor not in self._marks.activations:
+            return
+        scaled_as = self._marks.scale_of(tensor)
+        inputs = [self._written_as(tensor), f"{scaled_as}_scale", f"{scaled_as}_zero_point"]
+        quantized = f"{tensor}_QuantizeLinear_Output"
+        self._graph.node.append(helper.make_node("QuantizeLinear", inputs, [quantized], f"{tensor}_QuantizeLinear"))
+        end = tensor in self._ends
+        self._dequantize(tensor, quantized, scaled_as, tensor if end else f"{tensor}_DequantizeLinear_Output")
+
+    def _keep_used(self) -> None:
+        """Initializers that are still read stay; one may be read by fp32 nodes, too."""
+        used = {name for node in self._graph.node for name in node.input} - self._marks.biases.keys()
+        self._graph.initializer.extend(t for name, t in self._values.items() if name in used)
+
+
+def affine(low: np.ndarray, high: np.ndarray, largest: int) -> Scaled:
+    """Scales and zero points (n,) of codes 0..`largest` that cover ranges (n,) float32, widened to hold 0.
+
+    scale = (high - low) / largest, zero = round(-low / scale); a range without extent has scale 1 and zero 0.
+    """
+    low, high = (np.asarray(end, np.float32) for end in (np.minimum(low, 0), np.maximum(high, 0)))
+    scale = (high.astype(np.float64) - low) / largest
+    empty = scale < np.finfo(np.float32).tiny
+    scale = np.where(empty, 1.0, scale)
+    zero = np.where(empty, 0, np.round(-low / scale))
+    return scale.astype(np.float32), zero.astype(np.uint8)
+
+
+def symmetric(values: np.ndarray, axis: int | None, reduced: bool) -> Scaled:
+    """Scales of int8 codes of `values` float32, one for each index along `axis`, or one alone; zero points are 0.
+
+    scale = max |values| / 127, or / 64 where codes are `reduced` to seven bits.
+    """
+    others = None if axis is None else tuple(i for i in range(values.ndim) if i != axis)
+    extreme = np.maximum(values.max(others, initial=0), -values.min(others, initial=0))
+    scale = np.asarray(2 * extreme.astype(np.float64) / (128 if reduced else 254))
+    scale = np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)
+    return scale, np.zeros(scale.shape, np.int8)
+
+
+def _scales_of(values: np.ndarray, constant: Constant, reduced: bool) -> Scaled:
+    if constant.weight:
+        return symmetric(values, constant.axis, reduced)
+    return affine(values.min(initial=0), values.max(initial=0), 127 if reduced else 255)
+
+
+def codes(values: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    """round(values / scale) + zero, cut to what the type of `zero` holds; scale and zero of shapes that broadcast."""
+    limits = np.iinfo(zero.dtype)
+    steps = values / scale
+    np.round(steps, out=steps)
+    steps += zero
+    return np.clip(steps, limits.min, limits.max, out=steps).astype(zero.dtype)

@@ -10,8 +10,10 @@ import json
 # Name to the module that has its `bench()`, which returns rows (dataclasses that print as lines).
 BENCHMARKS = {
     "depthwise": "experiments.bench.depthwise",
+    "quantize": "experiments.bench.quantize",
     "spaces": "experiments.bench.spaces",
     "timing": "experiments.bench.timing",
+    "trust": "experiments.bench.trust",
 }
 
 

@@ -14,7 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from latency.device import Device
 from latency.installed import gpu, onnxruntime_cuda
-from latency.runtimes.session import INPUT, OUTPUT, Session, called, fixed_shape
+from latency.runtimes.session import Session, called, fixed_shape
 
 _ERRORS = (
     ort_errors.Fail,
@@ -40,15 +40,32 @@ _INT8 = (
 
 
 class OnnxSession(Session):
-    """A model in ONNX Runtime."""
+    """A model in ONNX Runtime, whatever its input is called; its first output is taken for logits (b, classes)."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
+        self._input = session.get_inputs()[0].name
+        self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """Logits (b, classes) of `x` (b, *input_shape) float32."""
-        logits: np.ndarray = self._session.run([OUTPUT], {INPUT: x})[0]
+        """Logits (b, classes) of `x` (b, *input_shape) float32; any other outputs are computed too."""
+        logits: np.ndarray = self._session.run(self._outputs, {self._input: x})[0]
         return logits
+
+    def end_profiling(self) -> Path:
+        """The profile of a session that `open_profiled` opened."""
+        return Path(self._session.end_profiling())
+
+    def batch_shape(self, batch: int) -> tuple[int, ...]:
+        """Shape of an input of so many images.
+
+        Raises:
+            ValueError: the model takes another number of them, or leaves a size besides the batch open.
+        """
+        shape = self._session.get_inputs()[0].shape
+        if not shape or (isinstance(shape[0], int) and shape[0] != batch):
+            raise ValueError(f"the model's input has the fixed shape {shape}: a batch of {batch} does not fit")
+        return (batch, *self.input_shape)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -70,16 +87,34 @@ def open_session(model: bytes | Path, device: Device) -> OnnxSession:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a CUDA provider that does not start, a model that ONNX Runtime does not open, or other inputs or
-            outputs.
+        ValueError: a CUDA provider that does not start, a model that ONNX Runtime does not open, or other inputs than
+            one float32.
     """
-    session = start(model, options_of(device), device)
+    session = _open(model, _options(device), device)
     inputs = [(i.name, i.type) for i in session.get_inputs()]
-    outputs = [o.name for o in session.get_outputs()]
-    if inputs != [(INPUT, "tensor(float)")] or outputs != [OUTPUT]:
-        expected = f"one float32 input {INPUT!r} and one output {OUTPUT!r}"
-        raise ValueError(f"{called(model)} has inputs {inputs} and outputs {outputs}, expected {expected}")
+    if [kind for _, kind in inputs] != ["tensor(float)"]:
+        raise ValueError(f"{called(model)} has inputs {inputs}, expected one float32 input")
     return OnnxSession(session)
+
+
+def open_profiled(
+    model: bytes | Path, device: Device, prefix: Path, providers: Sequence[str] | None = None
+) -> OnnxSession:
+    """Opens a model as `open_session` does, with ONNX Runtime's profiler writing to a file of this prefix.
+
+    Args:
+        providers: other ones than those of `device`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as for `open_session`, or a device of another run-time.
+    """
+    if device.runtime != "onnxruntime":
+        raise ValueError(f"device {device.name!r} does not run in ONNX Runtime, whose profiler is needed")
+    options = _options(device)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(prefix)
+    return OnnxSession(_open(model, options, device, providers))
 
 
 def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
@@ -91,9 +126,9 @@ def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
     """
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         file = Path(folder) / "optimised.onnx"
-        options = options_of(device)
+        options = _options(device)
         options.optimized_model_filepath = str(file)
-        start(model, options, device)
+        _open(model, options, device)
         return onnx.load_model(file)
 
 
@@ -117,7 +152,7 @@ def providers_of(device: Device) -> list[str]:
     return ["CPUExecutionProvider"] if device.kind == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
-def options_of(device: Device) -> onnxruntime.SessionOptions:
+def _options(device: Device) -> onnxruntime.SessionOptions:
     """The settings of every session on `device`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = device.threads
@@ -128,18 +163,13 @@ def options_of(device: Device) -> onnxruntime.SessionOptions:
     return options
 
 
-def start(
+def _open(
     model: bytes | Path,
     options: onnxruntime.SessionOptions,
     device: Device,
     providers: Sequence[str] | None = None,
 ) -> onnxruntime.InferenceSession:
-    """A session with these options, in which the first of `providers` (by default those of `device`) takes part.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: as for `open_session`.
-    """
+    """A session with these options, in which the first of `providers` (by default those of `device`) takes part."""
     if isinstance(model, Path) and not model.is_file():
         raise FileNotFoundError(f"no model file {model}")
     providers = providers or providers_of(device)

@@ -5,7 +5,7 @@ import pytest
 from small_model import model
 
 from latency.device import fingerprint, parse_device
-from latency.harness import CAREFUL, QUICK, Effort, measure_models
+from latency.harness import CAREFUL, QUICK, Effort, compare_models, measure_models
 from latency.measurement import subject_of
 from latency.store import MeasurementStore
 from latency.worker import Worker
@@ -25,9 +25,9 @@ def asked(monkeypatch):
     """The models of each request to the process that measures."""
     requests = []
 
-    def spied(self, models, device, effort, on_round, original=Worker.measure):
+    def spied(self, models, device, effort, on_round, batch, original=Worker.measure):
         requests.append(list(models))
-        return original(self, models, device, effort, on_round)
+        return original(self, models, device, effort, on_round, batch)
 
     monkeypatch.setattr(Worker, "measure", spied)
     return requests
@@ -38,11 +38,11 @@ def test_measurements_come_in_the_order_of_the_models():
     measured = measure_models([a, b, a], CPU, EFFORT)
     assert [m.subject for m in measured] == [subject_of(a), subject_of(b), subject_of(a)] and measured[0] is measured[2]
     for m in measured:
-        assert m.timing.groups == (3, 3) and len(m.timing.samples_s) == 6
+        assert m.timing.groups[:2] == (3, 3) and len(m.timing.samples_s) == sum(m.timing.groups)
         assert m.device == "cpu" and m.fingerprint == fingerprint(CPU)
         assert dict(m.settings) == {
             "batch": 1,
-            "method": 3,
+            "method": 4,
             "rounds": 2,
             "most_rounds": 2,
             "samples": 3,
@@ -56,6 +56,46 @@ def test_what_the_store_has_is_not_measured_again(store, asked):
     both = measure_models([b, a], CPU, EFFORT, store)
     assert asked == [[a], [b]] and both[1] == first[0]
     assert measure_models([a, b], CPU, EFFORT, store) == both[::-1] and len(asked) == 2
+
+
+def test_what_is_to_be_measured_again_is_once(tmp_path, asked):
+    a = model(2)
+    for remeasure in (False, True):
+        with MeasurementStore(tmp_path / "store", remeasure=remeasure) as store:
+            first = measure_models([a], CPU, EFFORT, store)
+            assert measure_models([a], CPU, EFFORT, store) == first
+    assert asked == [[a]] * 2
+
+
+def test_what_is_doubtful_is_measured_when_it_is_asked_for_again(store, asked):
+    a = model(2)
+    (found,) = measure_models([a], CPU, EFFORT, store)
+    n = len(found.samples_s)
+    sure = dataclasses.replace(found.timing, quiet=(True,) * n, samples_s=(1e-9,) * n)
+    doubtful = dataclasses.replace(sure, quiet=(False,) * n)
+    store.put(dataclasses.replace(found, timing=sure))
+    measure_models([a], CPU, EFFORT, store)
+    assert len(asked) == 1
+    store.put(dataclasses.replace(found, timing=doubtful))
+    assert measure_models([a], CPU, EFFORT, store)[0].timing == doubtful and len(asked) == 2  # the faster one stays
+    store.put(dataclasses.replace(found, timing=dataclasses.replace(doubtful, samples_s=(9.0,) * n)))
+    assert measure_models([a], CPU, EFFORT, store)[0].median_s < 1
+
+
+def test_a_batch_is_another_measurement(store, asked):
+    a = model(2)
+    one, four = (measure_models([a], CPU, EFFORT, store, batch=batch)[0] for batch in (1, 4))
+    assert len(asked) == 2 and (one.batch, four.batch) == (1, 4) and four.throughput == 4 / four.median_s
+    assert one.contention is not None and one.contention.seconds > 0
+    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+        measure_models([a], CPU, EFFORT, batch=0)
+
+
+def test_a_comparison_times_the_first_twice(asked):
+    a, b = model(1), model(512)
+    found = compare_models(a, b, CPU, dataclasses.replace(EFFORT, samples=20))
+    assert asked == [[a, a, b]] and found.ratio > 1 and found.contention is not None
+    assert found.a.groups[:2] == found.control.groups[:2] == found.b.groups[:2] == (20, 20)
 
 
 def test_another_effort_or_device_is_another_measurement(store, asked):

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 
@@ -44,6 +45,15 @@ def test_it_waits_until_the_loop_is_at_its_best():
     assert pace.clock.now == pytest.approx(2 + 4 + 1.1)
 
 
+def test_the_best_is_watched_from_then_on():
+    pace = Pace()
+    pace.is_disturbed()
+    best_s = pace.watch_best()
+    assert 0 < best_s < math.inf and pace.watched_best_s == math.inf
+    pace.is_disturbed()
+    assert best_s > 0 and 0 < pace.watched_best_s < math.inf
+
+
 def test_patience_ends():
     pace = Scripted(itertools.chain([0.1] * 15, itertools.repeat(0.2)))
     assert not pace.wait(1.0)
@@ -72,3 +82,19 @@ def test_a_machine_that_became_slower_is_learnt_again():
             pace.clock.now += 5.0
             waits += 1
     assert _GIVE_UP_S / 1.4 <= waits <= _GIVE_UP_S + 1
+
+
+def test_who_insists_waits_beyond_the_allowance_and_is_not_charged():
+    pace = Scripted(itertools.chain([0.1] * 15, itertools.repeat(0.2)))
+    pace.spend(1e9)
+    before = pace.patience_left_s
+    assert not pace.wait(1.0) and pace.clock.now < 1.5 + 0.5
+    assert not pace.wait(1.0, insist=True) and pace.clock.now > 1.5 + 1.0
+    assert pace.patience_left_s == before
+
+
+def test_loops_and_their_best_are_counted_while_waiting():
+    pace = Scripted(itertools.chain([1.0] * 2, [2.0] * 2, [1.1], [7.0] * 99))
+    assert pace.counts == (0, 0)
+    pace.wait(100.0)
+    assert pace.counts == (3, 2)  # those of learning are left out

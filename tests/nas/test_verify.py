@@ -1,13 +1,13 @@
 """What stays on the front after verification."""
 
-from types import SimpleNamespace
+import dataclasses
 
 import pytest
 
-from latency.harness import CAREFUL
+from latency.contention import Contention
 from nas.candidate import Candidate
 from nas.objectives import Bound, Problem, maximize, minimize
-from nas.verify import Point, _metrics, _still_best, count_rounds, missed
+from nas.verify import Point, _metrics, _still_best, missed
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -51,21 +51,17 @@ def test_a_point_lists_its_fields():
         "ci95": [0.9, 1.1],
         "undisturbed": 0.8,
         "quiet_rounds": 20,
+        "contention": None,
     }
     assert plain["size_bytes"] == 10 and plain["provenance"] == "verified"
+
+
+def test_a_point_tells_who_else_was_there():
+    busy = dataclasses.replace(point(3, 0.9, 1.0), contention=Contention(1.0, 0.5, 0.0, 0.2, 0.0))
+    assert busy.plain("x.onnx")["latency_s"]["contention"]["other_cores"] == 0.5
 
 
 def test_misses_are_medians():
     pair = lambda p, v: {"predicted": p, "verified": v}  # noqa: E731
     rows = [{"latency_s": pair(1.0, 1.0 + e), "val_accuracy": pair(0.9, 0.9 - e)} for e in (0.01, 0.02, 0.5)]
     assert missed(rows) == pytest.approx((0.02, 0.02))
-
-
-def test_the_bar_of_verification_grows_with_further_rounds():
-    told = []
-    stage = SimpleNamespace(expect=lambda total: told.append(total), advance=lambda: told.append("+"))
-    count = count_rounds(stage, others=4)
-    for _ in range(CAREFUL.rounds + 2):
-        count()
-    n = CAREFUL.rounds
-    assert told == [4 + n, *["+"] * n, 4 + n + 1, "+", 4 + n + 2, "+"]

@@ -2,18 +2,26 @@
 
 import logging
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization.calibrate import TensorsData
 from sklearn.datasets import load_digits
 from torch import nn
 
+from experiments.bench import ort_quantizer
 from latency.device import parse_device
 from latency.lowering import nodes_of, to_onnx
-from latency.runtimes.onnx_runtime import accuracy, int8_share, open_session, optimised_graph
-from quant_search.onnx_qdq import activation_ranges, quantize
+from latency.runtimes.onnx_runtime import int8_share, open_session, optimised_graph
+from latency.runtimes.session import accuracy
+from quant_search.onnx_qdq import activation_ranges, neutral_ranges, quantize
+from search_spaces.catalog import SPACES
+from search_spaces.network import extract, find_space
 
 CPU = parse_device("cpu")
 
@@ -153,3 +161,172 @@ def test_logging_is_as_it_was(fp32, images, ranges, caplog):
         assert logging.root.manager.disable == logging.INFO and not caplog.records
     finally:
         logging.disable(logging.NOTSET)
+
+
+class Plain(nn.Module):
+    """What the ready-made spaces do not have: pools, a layer that runs twice, ReLU6, and products with a bias apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.twice = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.cut, self.most, self.mean = nn.ReLU6(), nn.MaxPool2d(2), nn.AvgPool2d(2)
+        self.scale, self.first = nn.Parameter(torch.rand(8, 1, 1)), nn.Linear(8, 8)
+        self.last, self.late = nn.Linear(8, 4), nn.Linear(8, 4, bias=False)
+
+    def forward(self, x):
+        x = self.most(self.cut(self.stem(x)))
+        x = self.mean(torch.relu(self.twice(x) + self.twice(torch.relu(self.twice(x)))) * self.scale)
+        tokens = self.first(x.flatten(2).transpose(1, 2)).mean(1)  # (b, t, c): a matrix product and an addition
+        return self.last(tokens) + self.late(torch.relu(tokens))
+
+
+def drawn(preset, side, seed):
+    """A random network of the mbconv space."""
+    torch.manual_seed(seed)
+    network = SPACES["mbconv"].build(side, 3, 10, preset)
+    space = find_space(network)
+    (row,) = space.sample(1, np.random.default_rng(seed))
+    return to_onnx(extract(network, space.row(row)), (3, side, side))
+
+
+# A network, and the share of its nodes that is quantized.
+MODELS = {
+    "gate": (lambda: to_onnx(Gate(), (8, 8, 8)), 1),
+    "plain": (lambda: to_onnx(Plain(), (3, 12, 12)), 1),
+    "plain, mixed": (lambda: to_onnx(Plain(), (3, 12, 12)), 0.6),
+    "tiny with h-swish and gates": (lambda: drawn("tiny", 16, 0), 1),
+    "tiny, mixed": (lambda: drawn("tiny", 16, 1), 0.6),
+    "mobile, mixed": (lambda: drawn("mobile", 32, 2), 0.4),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A network, images for it, their ranges, nodes, and the network with these in int8 as we and others make it."""
+
+    model: onnx.ModelProto
+    images: np.ndarray
+    ranges: TensorsData
+    nodes: list[str]
+    ours: onnx.ModelProto
+    reference: onnx.ModelProto
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def sample(request):
+    build, share = MODELS[request.param]
+    model = build()
+    rng = np.random.default_rng(1)
+    shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    x = rng.standard_normal((8, *shape)).astype(np.float32)
+    ranges, nodes = activation_ranges(model, x, batch=8), [name for name in every(model) if rng.random() < share]
+    return Sample(model, x, ranges, nodes, *(q(model, nodes, ranges) for q in (quantize, ort_quantizer.quantize)))
+
+
+def parts(model):
+    """Nodes and initializers by name: two graphs with equal parts differ in order alone."""
+    nodes = {node.name: node.SerializeToString(deterministic=True) for node in model.graph.node}
+    values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    return nodes | {name: (v.dtype, v.shape, v.tobytes()) for name, v in values.items()}
+
+
+def kinds(model):
+    return Counter(node.op_type for node in optimised_graph(model.SerializeToString(), CPU).graph.node)
+
+
+def test_ranges_equal_those_of_the_run_times_own_calibrator(sample):
+    reference = ort_quantizer.activation_ranges(sample.model, sample.images)
+    assert reference.keys() == sample.ranges.keys()
+    for name, tensor in sample.ranges.items():
+        np.testing.assert_array_equal(tensor.range_value, reference[name].range_value)
+
+
+def test_ranges_for_some_nodes_are_all_that_these_need(sample):
+    few = activation_ranges(sample.model, sample.images, batch=8, nodes=sample.nodes)
+    assert set(few) < set(sample.ranges)
+    for name, tensor in few.items():
+        np.testing.assert_array_equal(tensor.range_value, sample.ranges[name].range_value)
+    assert quantize(sample.model, sample.nodes, few) == sample.ours
+    assert not activation_ranges(sample.model, sample.images, nodes=[]).data
+
+
+def test_the_graph_is_that_of_the_run_times_own_quantizer(sample):
+    assert parts(sample.ours) == parts(sample.reference)
+
+
+def test_it_runs_as_that_of_the_run_times_own_quantizer(sample):
+    assert kinds(sample.ours) == kinds(sample.reference)
+    assert any(kind.startswith("QLinear") for kind in kinds(sample.ours))
+    np.testing.assert_array_equal(run(sample.ours, sample.images), run(sample.reference, sample.images))
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_weights_of_either_width_equal_the_reference(monkeypatch, fp32, ranges, bits):
+    for module in ("quant_search.onnx_qdq", "experiments.bench.ort_quantizer"):
+        monkeypatch.setattr(f"{module}.weight_bits", lambda: bits)
+    ours = quantize(fp32, every(fp32), ranges)
+    assert parts(ours) == parts(ort_quantizer.quantize(fp32, every(fp32), ranges))
+
+
+def product(weight, bias, shared=False):
+    """A Gemm with `beta`, and a second one that reads the same bias."""
+    value = {"weight": weight, "bias": bias, "other": weight[::-1].copy()}
+    nodes = [
+        helper.make_node("Gemm", ["input", "weight", "bias"], ["logits"], "/a/Gemm", beta=0.5, transB=1),
+        helper.make_node("Gemm", ["input", "other", "bias"], ["more"], "/b/Gemm"),
+    ]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4])] for name in ("input", "logits", "more")]
+    outputs = ends[1] + ends[2] if shared else ends[1]
+    values = [numpy_helper.from_array(v, name) for name, v in value.items() if shared or name != "other"]
+    graph = helper.make_graph(nodes if shared else nodes[:1], "g", ends[0], outputs, values)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(("weight", "bias"), [(1, 1), (1e-12, 1e3), (0, 1), (1, 0)])
+def test_extreme_weights_and_biases_equal_the_reference(weight, bias):
+    rng = np.random.default_rng(0)
+    model = product(weight * rng.standard_normal((4, 4), dtype=np.float32), bias * np.arange(4, dtype=np.float32))
+    ranges = activation_ranges(model, rng.standard_normal((8, 4), dtype=np.float32))
+    ours = quantize(model, every(model), ranges)
+    assert parts(ours) == parts(ort_quantizer.quantize(model, every(model), ranges))
+
+
+def test_a_bias_of_two_layers_is_scaled_for_each():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((8, 4), dtype=np.float32)
+    model = product(rng.standard_normal((4, 4), dtype=np.float32), np.arange(4, dtype=np.float32), shared=True)
+    ranges = activation_ranges(model, x)
+    both = [q(model, every(model), ranges).SerializeToString() for q in (quantize, ort_quantizer.quantize)]
+    sessions = [onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]) for file in both]
+    for ours, reference in zip(*(session.run(None, {"input": x}) for session in sessions), strict=True):
+        np.testing.assert_array_equal(ours, reference)
+
+
+def test_an_activation_without_a_range_is_refused(fp32, images):
+    ranges = activation_ranges(fp32, images, nodes=nodes_of(fp32, ("0",)))
+    with pytest.raises(ValueError, match=r"no range of the activation '/1.conv/Conv_output_0'"):
+        quantize(fp32, every(fp32), ranges)
+
+
+def test_the_ranges_given_stay_as_they_were(fp32, images, ranges):
+    before = {name: tensor.range_value for name, tensor in ranges.items()}
+    quantize(fp32, every(fp32), ranges)
+    assert {name: tensor.range_value for name, tensor in ranges.items()} == before
+
+
+def test_neutral_ranges_give_the_graph_of_calibrated_ones(sample):
+    neutral = neutral_ranges(sample.model)
+    assert neutral.keys() == sample.ranges.keys()
+    assert kinds(quantize(sample.model, sample.nodes, neutral)) == kinds(sample.ours)
+
+
+def test_neutral_ranges_start_where_the_function_does_and_are_the_same_each_time(fp32):
+    ranges = {name: tuple(np.ravel(tensor.range_value)) for name, tensor in neutral_ranges(fp32).items()}
+    assert ranges == {name: tuple(np.ravel(t.range_value)) for name, t in neutral_ranges(fp32).items()}
+    lows = {node.op_type: ranges[node.output[0]][0] for node in fp32.graph.node if node.output[0] in ranges}
+    assert lows["Relu"] == lows["HardSigmoid"] == 0 and lows["HardSwish"] == -0.375
+    assert lows["Conv"] < -1 and all(low < high for low, high in ranges.values())
+    spans = {high - low for low, high in ranges.values()}
+    moved = sum(node.op_type == "Flatten" for node in fp32.graph.node)  # has the range of what it moves
+    assert len(spans) == len(ranges) - moved
+    assert neutral_ranges(fp32, seed=1)["input"].range_value != neutral_ranges(fp32)["input"].range_value

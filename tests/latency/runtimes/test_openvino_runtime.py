@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from onnx import TensorProto
 from rows import file_of, floats
 
 from latency.device import Device, parse_device
@@ -28,7 +29,7 @@ def test_a_network_gives_what_onnx_runtime_gives_run_and_timed(fp32, tmp_path):
     session = open_session(tmp_path / "m.onnx", DEVICE)
     assert session.input_shape == (3, 8, 8)
     assert np.abs(session.run(x) - expected).max() < 1e-4 * np.abs(expected).max()
-    assert np.abs(session.call(x[:1])()["logits"] - expected[:1]).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(session.call(x[:1])()[0] - expected[:1]).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_a_model_is_compiled_with_the_settings_of_the_device(fp32):
@@ -53,8 +54,8 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
         open_session(tmp_path / "none.onnx", DEVICE)
     other = file_of([("Relu", [], {})])
-    other.graph.input[0].name = other.graph.node[0].input[0] = "x"
-    with pytest.raises(ValueError, match="expected one float32 input 'input' and one output 'logits'"):
+    other.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    with pytest.raises(ValueError, match="expected one float32 input"):
         open_session(other.SerializeToString(), DEVICE)
     with pytest.raises(ValueError, match="fixed sizes besides the batch"):
         _ = open_session(file_of([("Relu", [], {})], shape=("any", 9)).SerializeToString(), DEVICE).input_shape

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto
 from rows import file_of, floats
 
 from latency.device import Device, parse_device
@@ -69,10 +70,19 @@ def test_what_cannot_be_opened_is_refused(content, words):
     assert "\n" not in str(caught.value)
 
 
-def test_other_names_and_missing_files_are_refused(tmp_path):
-    other = file_of([("Relu", [], {})])
+def test_a_file_of_anybody_has_any_names_and_perhaps_one_batch():
+    other = file_of([("Relu", [], {})], batch=2)
     other.graph.input[0].name = other.graph.node[0].input[0] = "x"
-    with pytest.raises(ValueError, match="expected one float32 input 'input' and one output 'logits'"):
+    session, x = open_session(other.SerializeToString(), DEVICE), floats(2, 3, 7, 9)
+    assert np.array_equal(session.call(x)(), x.clip(0).reshape(2, -1)) and session.batch_shape(2) == x.shape
+    with pytest.raises(ValueError, match=r"fixed shape .2, 3, 7, 9.: a batch of 1 does not fit"):
+        session.batch_shape(1)
+
+
+def test_other_inputs_and_missing_files_are_refused(tmp_path):
+    other = file_of([("Relu", [], {})])
+    other.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    with pytest.raises(ValueError, match="expected one float32 input"):
         open_session(other.SerializeToString(), DEVICE)
     with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
         open_session(tmp_path / "none.onnx", DEVICE)

@@ -1,0 +1,112 @@
+"""What a device profile is made of: every subject that was measured, with its raw samples, as one JSON file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from latency.parts import Parts
+from latency.timing import Timing
+from nas.config import first_line
+from search_spaces.value import Option
+from supernet.atomic import write_bytes
+
+FORMAT = 1  # of the file
+
+Way = Literal["wall", "parts", "wall again", "parts again"]
+Role = Literal["call", "block", "network"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Subject(_Record):
+    """One model: an empty call, a block on its own, or a network.
+
+    Args:
+        arch: the options of the network, or of the network that the block is cut out of, policy included.
+        block: its name.
+        kind: the precision, or `mixed`.
+        held_out: measured to check the fit, and not for it.
+        ways: how it is timed: whole (wall), or by its parts; and again, to know how well that repeats.
+        results: of each way, its raw samples.
+    """
+
+    key: str
+    role: Role
+    arch: dict[str, Option] = Field(default_factory=dict)
+    block: str | None = None
+    kind: str = "fp32"
+    held_out: bool = False
+    ways: tuple[Way, ...]
+    size_bytes: int = 0
+    results: dict[Way, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def parts(self) -> Parts | None:
+        """Its nodes, where it was timed by them."""
+        return Parts.of(self.results["parts"]) if "parts" in self.results else None
+
+    def wall_s(self, way: Way = "wall") -> float:
+        """The undisturbed wall time of one call."""
+        return Timing.of(self.results[way]).undisturbed().median_s
+
+
+class ProfiledSpace(_Record):
+    """The space that a profile is of, as `nas.spec.build_network` takes it."""
+
+    name: str
+    preset: str | None
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    precisions: tuple[str, ...]
+    fingerprint: str
+
+
+class ProfileData(_Record):
+    """A device, a space, and what was measured of one on the other.
+
+    Args:
+        environment: of the machine that measured, name to value.
+        wall_s: how long the measuring took, building included.
+    """
+
+    format: int = FORMAT
+    device: str
+    threads: int
+    runtime: str
+    fingerprint: str
+    environment: dict[str, Any]
+    space: ProfiledSpace
+    seed: int
+    wall_s: float = 0.0
+    warnings: tuple[str, ...] = ()
+    subjects: list[Subject]
+
+    def write(self, file: Path) -> None:
+        """Writes the profile, whole or not at all; a line per subject."""
+        head = self.model_dump(mode="json", exclude={"subjects"})
+        lines = ",\n".join(json.dumps(s.model_dump(mode="json"), separators=(",", ":")) for s in self.subjects)
+        text = f'{json.dumps(head, indent=1)[:-2]},\n "subjects": [\n{lines}\n]\n}}\n'
+        write_bytes(file, text.encode())
+
+
+def read_profile(file: Path) -> ProfileData:
+    """The profile in `file`.
+
+    Raises:
+        ValueError: there is none, or it is damaged or of another version.
+    """
+    if not file.is_file():
+        raise ValueError(f"no profile {file}: `nas profile --out FILE` makes one")
+    try:
+        data = ProfileData.model_validate_json(file.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no device profile of this version: {first_line(error)}") from error
+    if data.format != FORMAT:
+        raise ValueError(f"{file} is a profile of format {data.format}, this version reads {FORMAT}: profile again")
+    return data
