@@ -28,6 +28,8 @@ _PUBLIC = {
     "extract": "search_spaces.network",
     "find_space": "search_spaces.network",
     "measure": "nas.measuring",
+    "load_profile": "nas.profiles",
+    "profile": "nas.api",
     "search": "nas.api",
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from latency.blocks import BlockTracer
 from predictors.block_table import Placed
-from quant_search.policy import policy_of
+from quant_search.policy import SUFFIX, policy_of
 from search_spaces.encoding import one_hot
 from search_spaces.space import INDEX, Architecture, SearchSpace
 
@@ -27,6 +28,32 @@ class Anatomy:
     def __init__(self, space: SearchSpace, tracer: BlockTracer, precisions: Sequence[str]) -> None:
         self.space, self.tracer, self.precisions = space, tracer, tuple(precisions)
         self._counts: dict[bytes, np.ndarray] = {}
+
+    def joined(
+        self, arch: Architecture | Mapping[str, Any], policy: str | Mapping[str, str] | None = None
+    ) -> Architecture:
+        """An architecture with a policy as a point of the space.
+
+        Args:
+            arch: of the space or of its architecture factor, or options by name.
+            policy: one precision for all blocks, or block name to precision; by default what `arch` says, and the
+                first precision where it says nothing.
+
+        Raises:
+            ValueError: options, blocks or precisions that the space does not have.
+        """
+        values = dict(arch.values if isinstance(arch, Architecture) else arch)
+        names = [c.name for c in self.space.choices if c.name.endswith(SUFFIX)]
+        blocks = {name.removesuffix(SUFFIX) for name in names}
+        wanted = dict.fromkeys(blocks, policy) if isinstance(policy, str) else dict(policy or {})
+        for block, precision in wanted.items():
+            if precision not in self.precisions:
+                raise ValueError(f"precision {precision!r} is not among those profiled: {', '.join(self.precisions)}")
+            if block not in blocks and len(self.precisions) > 1:
+                raise ValueError(f"there is no block {block!r}: there are {', '.join(sorted(blocks))}")
+        given = {f"{block}{SUFFIX}": precision for block, precision in wanted.items()} if names else {}
+        start = {**self.space.smallest().assignment, **dict.fromkeys(names, self.precisions[0])}
+        return self.space.architecture({**start, **values, **given})
 
     def placed(self, arch: Architecture) -> list[Placed]:
         """The blocks of an architecture in order, each with its precision; blocks without weights are fp32."""

@@ -11,10 +11,12 @@ from rich.console import Console
 from torch import nn
 
 from nas.config import IN_PYTHON, Settings, data_setting, first_line
+from nas.device_profile import Profile
 from nas.folder import default_folder
 from nas.names import check_names
 from nas.pipeline import run
-from nas.progress import LiveReporter, SilentReporter
+from nas.profiles import measure_profile
+from nas.progress import LiveReporter, Reporter, SilentReporter
 from nas.results import export_point, verify_again
 from nas.spec import SpaceLike, check_importable
 from supernet.data import Dataset, from_datasets, load_data
@@ -134,6 +136,59 @@ def search(
     with LiveReporter(Console(stderr=True)) as reporter:
         record = run(settings, space, dataset, folder, reporter, remeasure=remeasure)
         return Result(folder, record, space, dataset)
+
+
+def profile(
+    space: SpaceLike = "mbconv",
+    *,
+    device: str = "cpu",
+    precisions: Sequence[str] = ("fp32", "int8"),
+    preset: str | None = None,
+    image_size: int | None = None,
+    in_channels: int = 3,
+    num_classes: int | None = None,
+    seed: int = 0,
+    remeasure: bool = False,
+    out: Path | str | None = None,
+    quiet: bool = False,
+) -> Profile:
+    """Measures networks of `space` on `device` and fits a latency model, checked on networks it has not seen.
+
+    `profile.predict(arch, policy)` is a `Prediction` in seconds; `profile.summary()` says how good it is.
+
+    Args:
+        space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
+        preset: of a ready-made space; by default the one for the image size, or its largest.
+        image_size, num_classes: by default those of the preset; 32 and 10 for a space of one's own.
+        remeasure: measures what the store has anew.
+        out: a file to write the profile to; `nas.load_profile` reads it, on any machine.
+
+    Raises:
+        ValueError: an argument that cannot be met, found before anything is measured.
+    """
+
+    def measured(reporter: Reporter) -> Profile:
+        return measure_profile(
+            space,
+            device=device,
+            precisions=precisions,
+            preset=preset,
+            image_size=image_size,
+            in_channels=in_channels,
+            num_classes=num_classes,
+            seed=seed,
+            remeasure=remeasure,
+            reporter=reporter,
+        )
+
+    if quiet:
+        found = measured(SilentReporter())
+    else:
+        with LiveReporter(Console(stderr=True)) as live:
+            found = measured(live)
+    if out is not None:
+        found.data.write(Path(out))
+    return found
 
 
 def _dataset(data: Data, image_size: int | None) -> Dataset:

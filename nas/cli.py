@@ -45,6 +45,7 @@ DataName = Annotated[
 ]
 ImageSize = Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")]
 Remeasure = Annotated[bool, typer.Option("--remeasure", help="Measure anew what was measured before.")]
+Precisions = Annotated[str, typer.Option(help="Precisions that a block may have, by commas.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as printed by `nas search`.")]
 
 
@@ -94,7 +95,7 @@ def search(
     data: DataName = "digits",
     preset: Annotated[str | None, typer.Option(help="Of the space; by default the one for the image size.")] = None,
     image_size: ImageSize = None,
-    precision: Annotated[str, typer.Option(help="Precisions a block may have, by commas; torch: fp32.")] = "fp32,int8",
+    precision: Precisions = "fp32,int8",
     searcher: Annotated[str, typer.Option(help="guided, nsga2 or random.")] = "guided",
     budget: Annotated[str, typer.Option(help="For the whole run, roughly: 90s, 4m, 1h.")] = "4m",
     epochs: Annotated[int | None, typer.Option(help="Of training, instead of a share of the budget.")] = None,
@@ -340,6 +341,50 @@ def measure(
     if out is not None:
         write_json(out, content | samples)
     output.result(content, view)
+
+
+@app.command()
+def profile(
+    space: Annotated[str, typer.Option(help="A ready-made space (see `nas spaces`) or module:Class.")] = "mbconv",
+    device: DeviceName = "cpu",
+    preset: Annotated[str | None, typer.Option(help="Of the space; by default its largest.")] = None,
+    image_size: ImageSize = None,
+    channels: Annotated[int, typer.Option(min=1, help="Of the images.")] = 3,
+    classes: Annotated[int | None, typer.Option(min=2, help="Of the logits; by default the preset's.")] = None,
+    precision: Precisions = "fp32,int8",
+    remeasure: Remeasure = False,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="The profile; by default one below profiles/.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a device for a space, and say how well latencies of networks it has not seen are predicted."""
+    from nas.names import check_device, parse_precisions
+
+    precisions = parse_precisions(precision)
+    place = check_device(device, precisions)
+    from nas.profiles import default_file, measure_profile
+    from nas.tables import profile_view
+
+    output = _Output(as_json, quiet)
+    with output.reporter() as reporter:
+        found = measure_profile(
+            space,
+            device=place.name,
+            precisions=precisions,
+            preset=preset,
+            image_size=image_size,
+            in_channels=channels,
+            num_classes=classes,
+            seed=seed,
+            remeasure=remeasure,
+            reporter=reporter,
+        )
+    file = out or default_file(found.data)
+    found.data.write(file)
+    summary = found.summary()
+    output.result({"profile": str(file), **summary}, profile_view(summary))
+    output.show(f"Profile: {file} (nas search --profile {file})")
 
 
 def _say(message: str) -> None:

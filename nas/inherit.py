@@ -14,9 +14,9 @@ import numpy as np
 from torch import nn
 
 from nas.anatomy import Anatomy
+from nas.device_profile import Profile
 from nas.objectives import Evaluation, Problem
 from nas.predict import Inherited, MetricPredictor, fit_accuracy, fit_hardware
-from nas.profiling import Profile
 from nas.progress import Stage
 from nas.searchers.guided import GuidedSearch
 from nas.searchers.protocol import CostModel

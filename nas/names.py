@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from latency.device import entry_of, parse_device
+from latency.device import Device, entry_of, parse_device
 from nas.config import Settings
 from nas.searchers.catalog import SEARCHERS
 from quant_search.policy import check_precisions
@@ -20,16 +20,27 @@ def check_names(settings: Settings) -> None:
     """
     check_searcher(settings.searcher)
     check_precisions(settings.precisions)
-    _check_device(settings.device, settings.precisions)
+    check_device(settings.device, settings.precisions)
     if ":" not in settings.space:
         checked_preset(settings.space, settings.preset)
 
 
-def _check_device(name: str, precisions: Sequence[str]) -> None:
-    """Refuses a device that is not there, and precisions that it does not run.
+def parse_precisions(text: str) -> tuple[str, ...]:
+    """`fp32,int8` as a tuple.
 
     Raises:
-        ValueError: with what to do.
+        ValueError: a precision that there is not, one given twice, or none.
+    """
+    precisions = tuple(p.strip() for p in text.split(","))
+    check_precisions(precisions)
+    return precisions
+
+
+def check_device(name: str, precisions: Sequence[str]) -> Device:
+    """The device of this name, which runs these precisions.
+
+    Raises:
+        ValueError: it is not there or runs others, and what to do.
     """
     device = parse_device(name)
     entry = entry_of(device)
@@ -38,6 +49,7 @@ def _check_device(name: str, precisions: Sequence[str]) -> None:
             f"device {device.name!r} runs {', '.join(entry.precisions)} only ({entry.fp32_only}): "
             f"give --precision {','.join(entry.precisions)}"
         )
+    return device
 
 
 def check_searcher(name: str) -> None:

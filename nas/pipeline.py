@@ -29,6 +29,7 @@ from nas.anatomy import Anatomy
 from nas.candidate import Builder
 from nas.config import Settings
 from nas.describe import describe_space
+from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
 from nas.folder import RECORD, open_folder
 from nas.inherit import Inheritance
@@ -39,7 +40,8 @@ from nas.names import check_names
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
 from nas.predict import Inherited, MetricPredictor, fit_metrics
-from nas.profiling import Profile, Profiler
+from nas.profile_data import ProfiledSpace
+from nas.profiling import SEARCHING, Profiler
 from nas.progress import Reporter
 from nas.record import Parts, Searched, Setup, make_record
 from nas.report import write_report
@@ -172,9 +174,25 @@ def _profile(setup: Setup) -> Profile:
     s = setup
     profiler = Profiler(s.network, s.anatomy, s.dataset.image_shape, s.device, s.store)
     with setup.reporter.stage("profile") as stage:
-        profile = profiler.run(s.settings.seed, stage)
-    say_busy(s.reporter, "profile", [profile.contention])
+        data = profiler.run(SEARCHING, profiled_space(s), s.settings.seed, stage)
+        profile = fit_profile(data, s.anatomy)
+        stage.say(f"held-out error {100 * profile.held_out.mape:.1f} %")
+    say_busy(s.reporter, "profile", profiler.contentions)
     return profile
+
+
+def profiled_space(setup: Setup) -> ProfiledSpace:
+    """The space of a run as a profile names it."""
+    s = setup.settings
+    shape, classes = setup.dataset.image_shape, setup.dataset.num_classes
+    return ProfiledSpace(
+        name=s.space,
+        preset=s.preset,
+        input_shape=shape,
+        num_classes=classes,
+        precisions=s.precisions,
+        fingerprint=s.space_fingerprint,
+    )
 
 
 def _threads(setup: Setup) -> int:

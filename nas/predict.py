@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.anatomy import Anatomy
+from nas.device_profile import Profile
 from nas.objectives import Evaluation
-from nas.profiling import Profile
 from predictors.block_table import BlockTable
 from predictors.gp import GaussianProcess, fit_gaussian_process
 from predictors.held import LinearPrior, fit_held

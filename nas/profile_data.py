@@ -49,7 +49,11 @@ class Subject(_Record):
     @property
     def parts(self) -> Parts | None:
         """Its nodes, where it was timed by them."""
-        return Parts.of(self.results["parts"]) if "parts" in self.results else None
+        return self.parts_of("parts")
+
+    def parts_of(self, way: Way) -> Parts | None:
+        """Its nodes as they were timed in a way; None where that was timed whole, or not at all."""
+        return Parts.of(self.results[way]) if way.startswith("parts") and way in self.results else None
 
     def wall_s(self, way: Way = "wall") -> float:
         """The undisturbed wall time of one call."""

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from latency.blocks import BlockTracer, block_modules
+from latency.contention import Contention
 from latency.device import Device, environment, fingerprint
 from latency.harness import QUICK, measure_models, measure_parts
 from latency.lowering import to_onnx
@@ -78,6 +79,7 @@ class Profiler:
     ) -> None:
         self._models = NeutralModels(network, anatomy, image_shape)
         self._anatomy, self._device, self._store = anatomy, device, store
+        self.contentions: list[Contention | None] = []  # while wall times were taken
 
     def run(self, plan: Plan, space: ProfiledSpace, seed: int, stage: Stage) -> ProfileData:
         """Measures what is planned; what the store holds is not measured again."""
@@ -112,7 +114,9 @@ class Profiler:
             if way.startswith("parts"):
                 found = [parts.plain() for parts in measure_parts(models, self._device, PARTS, store)]
             else:
-                found = [asdict(m.timing) for m in measure_models(models, self._device, QUICK, store)]
+                measured = measure_models(models, self._device, QUICK, store)
+                self.contentions += [m.contention for m in measured]
+                found = [asdict(m.timing) for m in measured]
             for (subject, model), result in zip(chosen, found, strict=True):
                 subject.results[way], subject.size_bytes = result, len(model)
 

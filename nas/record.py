@@ -14,9 +14,9 @@ from latency.device import Device, environment, fingerprint
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.config import Settings
+from nas.device_profile import Profile
 from nas.objectives import Evaluation
 from nas.predict import Inherited, fit_accuracy
-from nas.profiling import Profile
 from nas.progress import Reporter
 from nas.verify import Verified, missed
 from predictors.ranking import agreement

@@ -112,6 +112,38 @@ def _rank(agreement: Mapping[str, Any]) -> str:
     return "unknown" if agreement["spearman"] is None else f"{agreement['spearman']:.3f}"
 
 
+_PREDICTORS = {"heldout": "latency model", "plain_sum": "sum of blocks", "macs_only": "MACs alone"}
+
+
+def profile_view(summary: Mapping[str, Any]) -> RenderableType:
+    """How well latencies of unseen networks are predicted, by kind of network, beside simpler predictors."""
+    title = f"{summary['device']}: networks not used for fitting"
+    columns = ("networks", "predictor", "n", "mean error", "within 5 %", "10 %", "Spearman", "90 % holds", "repeats to")
+    table = _table(title, *columns)
+    for kind, found in summary["precisions"].items():
+        for name, label in _PREDICTORS.items():
+            score = found[name]
+            shares = (score[key] for key in ("within_5pct", "within_10pct"))
+            table.add_row(
+                kind if name == "heldout" else "",
+                label,
+                str(score["n"]),
+                percent(score["mape"]),
+                *map(percent, shares),
+                _rank(score),
+                _maybe(score["coverage_90"]),
+                _maybe(score["noise_floor"]) if name == "heldout" else "",
+            )
+    lines = [
+        f"Fitted on {summary['networks_fitted']} networks, timed {summary['timed']}, in {summary['wall_s']:.0f} s."
+    ]
+    return Group(table, Text("\n".join([*lines, *summary["warnings"]])))
+
+
+def _maybe(share: float | None) -> str:
+    return "" if share is None else percent(share)
+
+
 def verify_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Every file measured again, beside what the run had."""
     table = _table("Verified again", "point", "accuracy", "was", "latency", "was", "moved", "verdict")

@@ -210,7 +210,7 @@ def fit_sited_table(
         # A precision that is in no other fold has its model from all of them.
         partial = fit_block_table(seen, sited=True, kernels={p: m.kernel for p, m in table.models.items()})
         partial = replace(partial, models={**table.models, **partial.models})
-        terms[fold == k] = partial.summarise([networks[i] for i in np.flatnonzero(fold == k)])
+        terms[fold == k] = partial.summarise([network for network, f in zip(networks, fold, strict=True) if f == k])
     return table.corrected_on(terms, seconds)
 
 

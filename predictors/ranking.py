@@ -15,12 +15,13 @@ class Agreement:
 
     Args:
         mape: mean absolute error relative to the truth.
-        within_10: the share of items within ± 10 %.
+        within_5, within_10: the share of items within ± 5 and ± 10 %.
         spearman, kendall: rank correlations (tau-b); NaN for fewer than three items or constant values.
     """
 
     items: int
     mape: float
+    within_5: float
     within_10: float
     spearman: float
     kendall: float
@@ -46,6 +47,7 @@ def agreement(predicted: np.ndarray, truth: np.ndarray) -> Agreement:
     return Agreement(
         items=len(truth),
         mape=float(relative.mean()),
+        within_5=float((relative <= 0.05).mean()),
         within_10=float((relative <= 0.1).mean()),
         spearman=float(spearmanr(predicted, truth).statistic) if ranked else float("nan"),
         kendall=float(kendalltau(predicted, truth).statistic) if ranked else float("nan"),

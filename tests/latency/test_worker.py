@@ -86,7 +86,7 @@ def test_one_process_answers_all_requests_and_knows_no_torch(worker):
 def test_another_run_time_gets_a_process_of_its_own(worker):
     worker.measure([model(1)], CPU, EFFORT)
     first = worker._process.pid
-    timing = worker.measure([model(1)], parse_device("cpu:torch"), EFFORT)[0]
+    timing = worker.measure([model(1)], parse_device("cpu:torch"), EFFORT).timings[0]
     second = worker._process.pid
     assert timing.groups == (3, 3) and second != first and not runs(first)
     maps = Path(f"/proc/{second}/maps").read_text()
