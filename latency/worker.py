@@ -76,6 +76,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._holds: tuple[str, str] | None = None  # kind and run-time of the device it has measured on
         self._asker = os.getpid()
         self._lock = threading.Lock()
 
@@ -99,7 +100,7 @@ class Worker:
         """
         sizes = list(map(len, models))
         request = {"sizes": sizes, "device": device.name, "effort": asdict(effort), "batch": batch}
-        answer = self._answer(request, models, on_round)
+        answer = self._answer(request, models, device, on_round)
         return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
 
     def parts(self, models: Sequence[bytes], device: Device, effort: PartsEffort) -> list[Parts]:
@@ -108,17 +109,24 @@ class Worker:
         Raises:
             ValueError, RuntimeError, ChildProcessError: as of `measure`.
         """
-        request = {"sizes": list(map(len, models)), "device": device.name, "parts": asdict(effort)}
         from latency.parts import Parts
 
-        return [Parts.of(plain) for plain in self._answer(request, models)["parts"]]
+        request = {"sizes": list(map(len, models)), "device": device.name, "parts": asdict(effort)}
+        return [Parts.of(plain) for plain in self._answer(request, models, device)["parts"]]
 
     def _answer(
-        self, request: Mapping[str, Any], models: Sequence[bytes], on_round: Callable[[], object] = lambda: None
+        self,
+        request: Mapping[str, Any],
+        models: Sequence[bytes],
+        device: Device,
+        on_round: Callable[[], object] = lambda: None,
     ) -> dict[str, Any]:
         with self._lock:
             if self._asker != os.getpid():  # a fork must not take its parent's answers
                 self._process, self._asker = None, os.getpid()
+            if self._holds != (device.kind, device.runtime):
+                self.close()  # two run-times in one process would slow each other down
+                self._holds = device.kind, device.runtime
             self._process = self._process or _start()
             try:
                 answer = _ask(self._process, _line(request) + b"".join(models), on_round)
