@@ -16,6 +16,34 @@ from quant_search.policy import describe
 _GROUPS = {"search": "search", "random": "random search", "uniform": "uniform scaling"}
 
 
+def devices_view(found: Mapping[str, Any]) -> RenderableType:
+    """The machine, and a row for each device: what was found for it or what is missing."""
+    machine = found["machine"]
+    here = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']} on {machine['machine']}"
+    gpu = f"{machine['gpu']['name']}, driver {machine['gpu']['driver']}" if machine["gpu"] else "no NVIDIA GPU"
+    table = _table(f"{here} ({' '.join(machine['isa'])}); {gpu}", "device", "precision", "found, or missing")
+    for column in table.columns:
+        column.justify = "left"
+    for device in found["devices"]:
+        table.add_row(
+            device["name"] + (" (default)" if device["default"] else ""),
+            ",".join(device["precisions"]) if device["available"] else "",
+            _found(device),
+        )
+    return table
+
+
+def _found(device: Mapping[str, Any]) -> Text:
+    if not device["available"]:
+        return Text(f"not here: {device['missing']}")
+    parts = [f"{name} {version}" for name, version in device["versions"].items()]
+    if device["missing"]:
+        parts = ["as gpu:torch"]
+    elif device["provider"]:
+        parts.append(device["provider"])
+    return Text(", ".join(parts))
+
+
 def space_table(space: Mapping[str, Any]) -> RenderableType:
     """How large a space is, and what its smallest, middle and largest network cost."""
     title = f"{space['name']}: {count(space['architectures'])} architectures"
