@@ -21,7 +21,7 @@ from quant_search.ranges import activation_ranges, neutral_ranges
 from search_spaces.catalog import SPACES
 from search_spaces.network import extract, find_space
 
-ROUNDS, SIZE, IMAGES = 5, 224, 8
+ROUNDS, SIZE, IMAGES = 3, 224, 4
 
 
 @dataclass(frozen=True)
