@@ -73,19 +73,21 @@ def choose_samples(prior: TransferPrior, population: np.ndarray, count: int, see
     order = np.random.default_rng(seed).permutation(len(population))
     terms = prior.terms(population[order[: max(_POOL, count)]]) * np.sqrt(prior.weights(prior.sizes[:-1]))
     candidates = terms[: max(_CANDIDATES, count)]
-    # Covariances given what is chosen so far: of all predictions with the candidates, and of the candidates.
-    shared = terms[:, prior.kind != LEVEL] @ candidates[:, prior.kind != LEVEL].T
-    own = candidates @ candidates.T
+    ranked = prior.kind != LEVEL
+    reach = candidates[:, ranked] @ terms[:, ranked].T
+    # Given what is chosen so far: covariances between candidates, and sums over predictions of those with two of them.
+    own, told = candidates @ candidates.T, reach @ reach.T
     chosen: list[int] = []
     for _ in range(count):
         variance = np.diag(own) + prior.sizes[-1] ** 2
-        gain = (shared**2).sum(axis=0) / variance
-        gain[chosen] = -1
+        gain = np.diag(told) / variance
+        gain[chosen] = -np.inf
         best = int(gain.argmax())
         chosen.append(best)
-        told = own[best] / variance[best]
-        shared -= np.outer(shared[:, best], told)
-        own -= np.outer(own[:, best], told)
+        share, column = own[best] / variance[best], told[best].copy()
+        told -= np.outer(share, column)
+        told -= np.outer(column - column[best] * share, share)
+        own -= np.outer(own[:, best], share)
     return order[chosen]
 
 
