@@ -27,6 +27,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from predictors.transfer import choose_samples, fit_transfer
 from predictors.transfer_prior import learn_from_sources
 
+DATA = Path("../shared/data")
 TABLES = {"fbnet": "fbnet_latency.csv.gz", "nb201": "nb201.csv.gz"}
 VARIANTS = ("column", "chip")
 COUNTS = (10, 20, 50)
@@ -184,10 +185,10 @@ def _print(rows: Sequence[Row], lines: Sequence[dict[str, object]]) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--json", action="store_true", help="print rows and means as JSON")
     parser.add_argument("--devices", nargs="*", help="only these")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="of the choice of samples")
     arguments = parser.parse_args()
     start = time.perf_counter()
     tables = {name: load(arguments.data / file) for name, file in TABLES.items()}
