@@ -89,6 +89,14 @@ def test_intervals_cover_new_measurements_as_often_as_they_say(noise):
     assert 0.9 < np.mean(inside) < 0.995
 
 
+def test_the_deviation_is_smaller_where_more_was_measured():
+    picked = choose_samples(PRIOR, POOL, 50)
+    few, many = (fit_transfer(PRIOR, POOL[picked[:k]], TRUTH[picked[:k]]) for k in (5, 50))
+    assert many.predict(POOL).std.mean() < 0.7 * few.predict(POOL).std.mean()
+    relative = [few.predict(POOL[rows]).std / few.predict(POOL[rows]).mean for rows in (picked[:5], picked[5:])]
+    assert relative[0].mean() < 0.95 * relative[1].mean()
+
+
 def test_a_measurement_that_went_wrong_hardly_counts():
     picked = choose_samples(PRIOR, POOL, 20)
     wrong = TRUTH[picked] * np.exp(0.01 * np.random.default_rng(0).normal(size=20))
