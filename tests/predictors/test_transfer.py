@@ -1,3 +1,9 @@
+import csv
+import gzip
+import itertools
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -7,6 +13,7 @@ from predictors.transfer import choose_samples, fit_transfer
 from predictors.transfer_prior import learn_from_sources
 
 OPTIONS, CHOICES, COUNT = 4, 8, 300
+TABLE = Path(os.environ.get("HWNAS_DATA", "")) / "fbnet_latency.csv.gz"
 
 
 def one_hot(population):
@@ -179,3 +186,19 @@ def test_measurements_that_make_no_sense_are_refused():
     for wrong in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="must be positive and finite"):
             fit_transfer(PRIOR, POOL[:4], np.array([1.0, wrong, 1.0, 1.0]))
+
+
+@pytest.mark.skipif(not TABLE.is_file(), reason=f"no {TABLE.name} in a folder HWNAS_DATA of the environment")
+def test_a_real_card_is_ranked_from_other_cards_processors_and_phones():
+    with gzip.open(TABLE, "rt", newline="") as file:
+        rows = list(itertools.islice(csv.DictReader(file), 600))
+    operations = np.array([[int(row[f"op{i}"]) for i in range(22)] for row in rows])
+    features = (operations[:, :, None] == np.arange(9)).reshape(len(rows), -1).astype(float)
+    latency = {name: np.array([float(row[name]) / 1e3 for row in rows]) for name in rows[0] if name.startswith("lat_")}
+    sources = np.column_stack([found for name, found in latency.items() if "titan" not in name])
+    truth, archs = latency["lat_titan_rtx_64"], np.arange(len(rows))[:, None]
+    prior = learn_from_sources(lambda a: features[a[:, 0]], lambda a: sources[a[:, 0]], archs)
+    picked = choose_samples(prior, archs, 10)
+    predicted = fit_transfer(prior, archs[picked], truth[picked]).predict(archs)
+    ridge = RidgeCV(np.logspace(-3, 3, 13)).fit(features[picked], np.log(truth[picked]))
+    assert rank(predicted.mean, truth) > 0.95 > 0.7 > rank(ridge.predict(features), truth)
