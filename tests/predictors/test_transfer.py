@@ -1,3 +1,9 @@
+import csv
+import gzip
+import itertools
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -7,6 +13,7 @@ from predictors.transfer import choose_samples, fit_transfer
 from predictors.transfer_prior import learn_from_sources
 
 OPTIONS, CHOICES, COUNT = 4, 8, 300
+TABLE = Path(os.environ.get("HWNAS_DATA", "")) / "fbnet_latency.csv.gz"
 
 
 def one_hot(population):
@@ -87,6 +94,14 @@ def test_intervals_cover_new_measurements_as_often_as_they_say(noise):
         predicted = fit_transfer(prior, POOL[picked], observed[picked]).predict(POOL)
         inside.append(np.abs(observed - predicted.mean) < 1.96 * predicted.std)
     assert 0.9 < np.mean(inside) < 0.995
+
+
+def test_the_deviation_is_smaller_where_more_was_measured():
+    picked = choose_samples(PRIOR, POOL, 50)
+    few, many = (fit_transfer(PRIOR, POOL[picked[:k]], TRUTH[picked[:k]]) for k in (5, 50))
+    assert many.predict(POOL).std.mean() < 0.7 * few.predict(POOL).std.mean()
+    relative = [few.predict(POOL[rows]).std / few.predict(POOL[rows]).mean for rows in (picked[:5], picked[5:])]
+    assert relative[0].mean() < 0.95 * relative[1].mean()
 
 
 def test_a_measurement_that_went_wrong_hardly_counts():
@@ -171,3 +186,19 @@ def test_measurements_that_make_no_sense_are_refused():
     for wrong in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="must be positive and finite"):
             fit_transfer(PRIOR, POOL[:4], np.array([1.0, wrong, 1.0, 1.0]))
+
+
+@pytest.mark.skipif(not TABLE.is_file(), reason=f"no {TABLE.name} in a folder HWNAS_DATA of the environment")
+def test_a_real_card_is_ranked_from_other_cards_processors_and_phones():
+    with gzip.open(TABLE, "rt", newline="") as file:
+        rows = list(itertools.islice(csv.DictReader(file), 600))
+    operations = np.array([[int(row[f"op{i}"]) for i in range(22)] for row in rows])
+    features = (operations[:, :, None] == np.arange(9)).reshape(len(rows), -1).astype(float)
+    latency = {name: np.array([float(row[name]) / 1e3 for row in rows]) for name in rows[0] if name.startswith("lat_")}
+    sources = np.column_stack([found for name, found in latency.items() if "titan" not in name])
+    truth, archs = latency["lat_titan_rtx_64"], np.arange(len(rows))[:, None]
+    prior = learn_from_sources(lambda a: features[a[:, 0]], lambda a: sources[a[:, 0]], archs)
+    picked = choose_samples(prior, archs, 10)
+    predicted = fit_transfer(prior, archs[picked], truth[picked]).predict(archs)
+    ridge = RidgeCV(np.logspace(-3, 3, 13)).fit(features[picked], np.log(truth[picked]))
+    assert rank(predicted.mean, truth) > 0.95 > 0.7 > rank(ridge.predict(features), truth)

@@ -33,6 +33,12 @@ def test_the_unit_of_latency_and_the_order_of_devices_do_not_matter():
     np.testing.assert_allclose(covariance(prior_of(SECONDS[:, ::-1])), expected, atol=1e-8)
 
 
+def test_sizes_are_in_units_of_how_much_latency_varies():
+    prior, wider = prior_of(SECONDS), prior_of(SECONDS**2)
+    assert wider.unit == pytest.approx(2 * prior.unit)
+    np.testing.assert_allclose(covariance(wider), covariance(prior), atol=1e-8)
+
+
 def test_devices_that_differ_more_leave_more_open():
     alike = SECONDS[:, :1] * np.exp(0.01 * RNG.normal(size=(600, 6)))
     assert prior_of(alike).sizes[1] < 0.2 * prior_of(SECONDS).sizes[1]
@@ -56,7 +62,8 @@ def test_an_outlier_of_a_source_is_clipped():
 def test_constant_devices_and_features_are_no_trouble():
     seconds, one_hot = SECONDS.copy(), ONE_HOT.copy()
     seconds[:, 1], one_hot[:, 3] = 0.02, 1.0
-    assert np.isfinite(covariance(prior_of(seconds, one_hot))).all()
+    prior = prior_of(seconds, one_hot)
+    assert prior.scale[1] == 1 and np.isfinite(covariance(prior)).all()
     assert np.isfinite(covariance(prior_of(np.full((600, 2), 0.02), np.ones((600, 1))))).all()
 
 
