@@ -9,9 +9,9 @@ from dataclasses import asdict
 from latency.compare import Comparison, compare
 from latency.device import Device, fingerprint
 from latency.measurement import Measurement, settings_of, subject_of
-from latency.parts import Parts
+from latency.parts import Parts, PartsEffort
 from latency.store import MeasurementStore
-from latency.worker import Effort, PartsEffort, Worker
+from latency.worker import Effort, Worker
 
 _METHOD = 4  # to be raised when the way of timing changes: times taken otherwise are not to be reused
 _WORKERS: dict[tuple[str, str], Worker] = {}  # one for each kind of device and run-time

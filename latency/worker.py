@@ -28,7 +28,7 @@ from latency.runtimes.opening import check_placement, open_session
 from latency.timing import Call, Timing, measure_interleaved
 
 if TYPE_CHECKING:
-    from latency.parts import Parts
+    from latency.parts import Parts, PartsEffort
 
 _ROUND = {"round": "done"}  # an answer before the final one
 _START = """
@@ -61,14 +61,6 @@ class Timed:
 
     timings: tuple[Timing, ...]
     contention: Contention
-
-
-@dataclass(frozen=True)
-class PartsEffort:
-    """How much is spent on one model that is timed by its nodes: fresh sessions, and calls in each."""
-
-    sessions: int
-    calls: int
 
 
 class Worker:
@@ -213,9 +205,10 @@ def _final(
     device = parse_device(request["device"])
     try:
         if "parts" in request:
-            from latency.parts import time_parts  # not before: it loads ONNX Runtime, and not every device is that
+            # Not before: it loads ONNX Runtime, and not every device is that.
+            from latency.parts import PartsEffort, time_parts
 
-            parts = time_parts(models, device, **request["parts"], pace=pace)
+            parts = time_parts(models, device, PartsEffort(**request["parts"]), pace)
             return {"parts": [p.plain() for p in parts]}
         effort, watch = Effort(**request["effort"]), Watch(pace)
         timings = measure_interleaved(

@@ -24,8 +24,8 @@ from latency.contention import Contention
 from latency.device import Device, environment, fingerprint
 from latency.harness import QUICK, measure_models, measure_parts
 from latency.lowering import to_onnx
+from latency.parts import PartsEffort
 from latency.store import MeasurementStore
-from latency.worker import PartsEffort
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
 from nas.profile_data import ProfileData, ProfiledSpace, Subject, Way
@@ -38,12 +38,12 @@ from search_spaces.space import Architecture
 
 T = TypeVar("T")
 U = TypeVar("U")
-PARTS = PartsEffort(sessions=2, calls=30)
+PARTS = PartsEffort(sessions=2, most_sessions=6, visits=3, calls=10)
 _LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
 _SAMPLED = 60  # architectures whose blocks are drawn from
-_AHEAD = 4  # models that are built while others are timed
-_AT_ONCE = 3  # models that are timed in turn
+_AHEAD = 10  # models that are built while others are timed
+_AT_ONCE = 8  # models that are timed in turn
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nas
-from latency.worker import PartsEffort
+from latency.parts import PartsEffort
 from nas import profiles, profiling
 from nas.device_profile import fit_profile
 from nas.profile_data import ProfileData, read_profile
@@ -23,7 +23,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(profiling, "_LONG_S", 0.0)  # as if its networks were long
-        patch.setattr(profiling, "PARTS", PartsEffort(1, 6))
+        patch.setattr(profiling, "PARTS", PartsEffort(1, 1, 2, 3))
         yield measure_profile(SPACE, image_size=48, in_channels=1, num_classes=3, plan=PLAN)
 
 
