@@ -46,7 +46,7 @@ def test_every_network_is_measured_in_every_precision_and_mixed(measured):
 def test_latencies_are_predicted_with_an_interval(measured):
     arch = {"width": 8, "depth": 2, "kernel0": 3, "kernel1": 3}
     prediction = measured.predict(arch, "int8")
-    assert prediction.mean.shape == (1,) and 1e-6 < prediction.mean[0] < 1e-2 and prediction.half_width(0.9)[0] > 0
+    assert prediction.mean.shape == (1,) and 0 < prediction.mean[0] < 1e-2 and prediction.half_width(0.9)[0] > 0
     seen = measured.seen[0]
     assert measured.predict(seen.arch).mean[0] == pytest.approx(seen.seconds, rel=0.5)
     mixed = measured.predict(arch, {"stem": "int8"})
