@@ -129,19 +129,44 @@ def executed_graph(model: bytes | Path, device: Device, batch: int = 1) -> onnx.
         file = Path(folder) / "optimised.onnx"
         options = _options(device)
         options.optimized_model_filepath = str(file)
-        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
-        session = _open(model, options)
-        _run(session, None, batch)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        names = [name for name, _ in _profile(model, options, batch)]
         graph = onnx.load_model(file)
-    suffix = "_kernel_time"
-    names = [event["name"].removesuffix(suffix) for event in events if event["name"].endswith(suffix)]
     nodes = _in_order(graph.graph.node, names)
     if nodes is None:
         raise ValueError(f"the profile of {_called(model)} by ONNX Runtime {onnxruntime.__version__} is not understood")
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
     return graph
+
+
+def arena_bytes(model: bytes | Path, device: Device, batch: int = 1) -> tuple[int, ...]:
+    """The bytes of the arena that are in use as each kernel of a first call ends (n,), beyond those before the call.
+
+    Activations, that is, without inputs and weights.  Read off the profile; the arena's own rounding is left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as for `executed_graph`, or a version of ONNX Runtime whose profile does not tell.
+    """
+    events = [event for _, event in _profile(model, _options(device), batch)]
+    try:
+        held = [int(event["mem_bytes_requested_in_use"]) for event in events]
+        before = held[0] - int(events[0]["mem_requested_in_use_delta"]) if events else 0
+    except KeyError as error:
+        has = f"the profile of ONNX Runtime {onnxruntime.__version__} has no {error}"
+        raise ValueError(f"{has}: memory can be read from version 1.31 on, as far as is known") from error
+    return tuple(bytes_ - before for bytes_ in held)
+
+
+def _profile(model: bytes | Path, options: onnxruntime.SessionOptions, batch: int) -> list[tuple[str, dict[str, str]]]:
+    """The names of kernels in the order of a first call on blank inputs, and what the profile tells of each."""
+    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+        session = _open(model, options)
+        _run(session, None, batch)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    end = "_kernel_time"
+    return [(event["name"].removesuffix(end), event["args"]) for event in events if event["name"].endswith(end)]
 
 
 def _in_order(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> list[onnx.NodeProto] | None:
