@@ -7,7 +7,7 @@ structures are equal files, and the measurement store serves them to every run, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from latency.lowering import to_onnx
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
+from nas.executed import EXECUTED, executed_metrics
 from nas.progress import Stage
 from predictors.block_table import BlockTable, fit_block_table
 from predictors.ranking import Agreement, agreement
@@ -48,6 +49,7 @@ class Profile:
         points: (predicted, measured) seconds of each held-out network.
         population, size_bytes: all measured networks (n, d), and the sizes of their files (n,).
         blocks, networks: how many were measured for fitting.
+        executed: metrics of `nas.executed` of all measured networks (n,), by name; empty where nobody asked.
     """
 
     table: BlockTable
@@ -59,6 +61,7 @@ class Profile:
     size_bytes: np.ndarray
     blocks: int
     networks: int
+    executed: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As JSON for the record of the run."""
@@ -73,7 +76,11 @@ class Profile:
 
 
 class Profiler:
-    """Measures blocks and networks of one space on one device."""
+    """Measures blocks and networks of one space on one device.
+
+    Args:
+        executed: whether to find the metrics of `nas.executed` of the networks too.
+    """
 
     def __init__(
         self,
@@ -82,9 +89,10 @@ class Profiler:
         image_shape: tuple[int, ...],
         device: Device,
         store: MeasurementStore,
+        executed: bool = False,
     ) -> None:
         self._network, self._anatomy, self._image_shape = network, anatomy, image_shape
-        self._device, self._store = device, store
+        self._device, self._store, self._executed = device, store, executed
 
     def run(self, seed: int, stage: Stage) -> Profile:
         """Measures, fits and checks; what the store holds is not measured again."""
@@ -114,7 +122,12 @@ class Profiler:
             size_bytes=np.array([len(file) for file in files], dtype=float),
             blocks=len(table.seconds),
             networks=len(archs) - held_out_networks,
+            executed=self._find_executed(files),
         )
+
+    def _find_executed(self, files: Sequence[bytes]) -> dict[str, np.ndarray]:
+        found = [executed_metrics(file, self._device) for file in files] if self._executed else []
+        return {name: np.array([metrics[name] for metrics in found]) for name in EXECUTED if found}
 
     def _measure_blocks(self, rng: np.random.Generator, stage: Stage) -> list[tuple[TracedBlock, str, float]]:
         """Isolated blocks of random architectures, without what a call costs by itself."""

@@ -18,6 +18,7 @@ from latency.measurement import Measurement
 from latency.runtimes.onnx_runtime import accuracy, int8_share, open_session
 from latency.store import MeasurementStore
 from nas.candidate import Builder, Candidate
+from nas.executed import executed_metrics
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, non_dominated
 from nas.progress import Stage
@@ -26,13 +27,20 @@ from supernet.data import Dataset
 
 
 class RealEvaluator:
-    """Measures architectures for the search: each is built as a file, and the file is measured."""
+    """Measures architectures for the search: each is built as a file, and the file is measured.
 
-    def __init__(self, builder: Builder, dataset: Dataset, device: Device, store: MeasurementStore) -> None:
+    Args:
+        executed: whether to find `executed_metrics` too.
+    """
+
+    def __init__(
+        self, builder: Builder, dataset: Dataset, device: Device, store: MeasurementStore, executed: bool = False
+    ) -> None:
         self._builder, self._dataset, self._device, self._store = builder, dataset, device, store
+        self._executed = executed
 
     def __call__(self, arch: Architecture) -> dict[str, float]:
-        """Validation accuracy, latency, size and MACs of the file of `arch`.
+        """Validation accuracy, latency, size, MACs and parameters of the file of `arch`, and what it executes.
 
         Raises:
             ValueError: it cannot be exported or loaded.
@@ -45,6 +53,8 @@ class RealEvaluator:
             "latency_s": measured.undisturbed.median_s,
             "size_bytes": float(len(candidate.model)),
             "macs": float(candidate.macs),
+            "parameters": float(candidate.parameters),
+            **(executed_metrics(candidate.model, self._device) if self._executed else {}),
         }
 
 
@@ -58,6 +68,7 @@ class Point:
         undisturbed: the share of samples that were.
         quiet_rounds: sessions in which the core was left to the file; with few, the latency may be too high.
         int8_share: of convolutions and matrix products, after the run-time's own optimisation.
+        memory_bytes, traffic_bytes: of activations, the most at once, and all that is read and written.
         found_by: the search or a baseline.
     """
 
@@ -69,6 +80,8 @@ class Point:
     undisturbed: float
     quiet_rounds: int
     int8_share: float
+    memory_bytes: float
+    traffic_bytes: float
     found_by: str
 
     def plain(self, file: str) -> dict[str, Any]:
@@ -88,6 +101,8 @@ class Point:
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
             "parameters": self.candidate.parameters,
+            "memory_bytes": int(self.memory_bytes),
+            "traffic_bytes": int(self.traffic_bytes),
             "int8_share": self.int8_share,
             "provenance": "verified",
             "found_by": self.found_by,
@@ -167,6 +182,7 @@ def _point(candidate: Candidate, measurement: Measurement, found_by: str, datase
         undisturbed=len(timing.samples_s) / len(measurement.timing.samples_s),
         quiet_rounds=measurement.timing.quiet_rounds,
         int8_share=int8_share(candidate.model, device),
+        **executed_metrics(candidate.model, device),
         found_by=found_by,
     )
 
@@ -192,6 +208,9 @@ def _metrics(point: Point) -> Mapping[str, float]:
         "latency_s": point.latency_s,
         "size_bytes": float(len(point.candidate.model)),
         "macs": float(point.candidate.macs),
+        "parameters": float(point.candidate.parameters),
+        "memory_bytes": point.memory_bytes,
+        "traffic_bytes": point.traffic_bytes,
     }
 
 
