@@ -81,7 +81,7 @@ def find_counters(folder: Path = POWERCAP) -> tuple[Counter, ...]:
         ValueError: a file that holds no number.
     """
     zones = sorted(folder.glob("intel-rapl:*")) if folder.is_dir() else []
-    packages = [z for z in zones if z.name.count(":") == 1 and _text(z / "name").startswith("package")]
+    packages = [z for z in zones if _text(z / "name").startswith("package")]
     if not packages:
         raise FileNotFoundError(
             f"no energy counters: {folder} has no package of intel-rapl; virtual machines hide them, and on a machine "
