@@ -106,6 +106,12 @@ class Profile:
         """The sizes of their files (n,)."""
         return np.array([seen.size_bytes for seen in self.seen], dtype=float)
 
+    @functools.cached_property
+    def executed(self) -> Mapping[str, np.ndarray]:
+        """Metrics of `nas.executed` of all measured networks (n,), by name; empty where nobody asked."""
+        networks = [s.executed for s in self.data.subjects if s.role == "network"]
+        return {name: np.array([found[name] for found in networks]) for name in networks[0]}
+
     def predict(
         self, arch: Architecture | Mapping[str, Any], policy: str | Mapping[str, str] | None = None
     ) -> Prediction:

@@ -28,6 +28,7 @@ from latency.parts import PartsEffort
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
+from nas.executed import executed_metrics
 from nas.profile_data import ProfileData, ProfiledSpace, Subject, Way
 from nas.progress import Stage
 from quant_search.onnx_qdq import quantize
@@ -69,7 +70,11 @@ WHOLE = Plan(fit=32, check=50, every=True, blocks=240, repeats=6)
 
 
 class Profiler:
-    """Measures the profile of one space on one device."""
+    """Measures the profile of one space on one device.
+
+    Args:
+        executed: whether to find the metrics of `nas.executed` of the networks too.
+    """
 
     def __init__(
         self,
@@ -78,7 +83,9 @@ class Profiler:
         image_shape: tuple[int, ...],
         device: Device,
         store: MeasurementStore | None,
+        executed: bool = False,
     ) -> None:
+        self._executed = executed
         self._models = NeutralModels(network, anatomy, image_shape)
         self._anatomy, self._device, self._store = anatomy, device, store
         self.contentions: list[Contention | None] = []  # while wall times were taken
@@ -133,6 +140,9 @@ class Profiler:
                 found = [_plain(asdict(m.timing)) for m in measured]
             for (subject, model), result in zip(chosen, found, strict=True):
                 subject.results[way], subject.size_bytes = result, len(model)
+        for subject, model in group:
+            if self._executed and subject.role == "network":
+                subject.executed = executed_metrics(model, self._device)
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
