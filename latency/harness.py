@@ -11,7 +11,7 @@ from latency.store import MeasurementStore
 from latency.worker import Effort, Worker
 
 _METHOD = 3  # to be raised when the way of timing changes: times taken otherwise are not to be reused
-_WORKER = Worker()
+WORKER = Worker()
 
 QUICK = Effort(rounds=2, most_rounds=6, samples=12)  # to rank by, and to fit models on
 CAREFUL = Effort(rounds=20, most_rounds=60, samples=25)  # for the numbers that are reported
@@ -39,7 +39,7 @@ def measure_models(
     subjects = [subject_of(model) for model in models]
     known = {s: found for s in subjects if store and (found := store.get(s, place, settings))}
     missing = {s: model for s, model in zip(subjects, models, strict=True) if s not in known}
-    timings = _WORKER.measure(list(missing.values()), device, effort, on_round) if missing else []
+    timings = WORKER.measure(list(missing.values()), device, effort, on_round) if missing else []
     for subject, timing in zip(missing, timings, strict=True):
         known[subject] = Measurement(subject, device.name, place, timing, settings)
         if store:

@@ -22,6 +22,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from latency.device import Device, parse_device
+from latency.node_times import NodeTimes, profile_interleaved
 from latency.pace import Pace
 from latency.runtimes.onnx_runtime import open_session
 from latency.timing import Call, Timing, measure_interleaved
@@ -72,7 +73,34 @@ class Worker:
             RuntimeError: a model that cannot be run.
             ChildProcessError: the process died.
         """
-        request = {"sizes": list(map(len, models)), "device": device.name, "effort": asdict(effort)}
+        request = {"device": device.name, "effort": asdict(effort)}
+        return [Timing.of(plain) for plain in self._answer(request, models, on_round)["timings"]]
+
+    def profile(
+        self,
+        models: Sequence[bytes],
+        device: Device,
+        visits: int,
+        calls: int,
+        on_model: Callable[[], object] = lambda: None,
+    ) -> list[NodeTimes]:
+        """The times of each model's nodes in context, and of whole calls without the profiler.
+
+        Args:
+            visits: to each model, far apart in time, with fresh sessions.
+            calls: of each kind in a visit.
+            on_model: called after each visit to a model.
+
+        Raises:
+            ValueError, RuntimeError, ChildProcessError: as for `measure`.
+        """
+        request = {"device": device.name, "profile": {"visits": visits, "calls": calls}}
+        return [NodeTimes(**plain) for plain in self._answer(request, models, on_model)["profiles"]]
+
+    def _answer(
+        self, request: Mapping[str, Any], models: Sequence[bytes], on_round: Callable[[], object]
+    ) -> dict[str, Any]:
+        request = {"sizes": list(map(len, models)), **request}
         with self._lock:
             if self._asker != os.getpid():  # a fork must not take its parent's answers
                 self._process, self._asker = None, os.getpid()
@@ -86,7 +114,7 @@ class Worker:
             raise ValueError(answer["refused"])
         if "failed" in answer:
             raise RuntimeError(answer["failed"])
-        return [Timing.of(plain) for plain in answer["timings"]]
+        return answer
 
     def close(self) -> None:
         """Ends the process; it starts again when it is needed."""
@@ -159,8 +187,12 @@ def _final(
     request: Mapping[str, Any], models: Sequence[bytes], pace: Pace, on_round: Callable[[], object]
 ) -> dict[str, Any]:
     """The timings, or why there are none."""
-    device, effort = parse_device(request["device"]), Effort(**request["effort"])
+    device = parse_device(request["device"])
     try:
+        if "profile" in request:
+            found = profile_interleaved(models, device, pace=pace, on_model=on_round, **request["profile"])
+            return {"profiles": [asdict(times) for times in found]}
+        effort = Effort(**request["effort"])
         timings = measure_interleaved(
             [_opener(model, device) for model in models],
             rounds=effort.rounds,

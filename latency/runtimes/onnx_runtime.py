@@ -25,6 +25,7 @@ _ERRORS = (
     ort_errors.RuntimeException,
 )
 _LOG_ERRORS = 3
+_NODE_EVENT = "_kernel_time"  # what the profile adds to the names of nodes
 # What multiplies weights, before and after fusion, in any domain (ai.onnx, com.microsoft, com.microsoft.nchwc).
 _FLOAT = ("Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 _INT8 = (
@@ -77,13 +78,51 @@ def open_session(model: bytes | Path, device: Device) -> Session:
         FileNotFoundError: no such file.
         ValueError: a device that is no CPU, a model that ONNX Runtime does not open, or other inputs or outputs.
     """
-    session = _open(model, _options(device))
+    return _checked(_open(model, _options(device)), model)
+
+
+def _checked(session: onnxruntime.InferenceSession, model: bytes | Path) -> Session:
     inputs = [(i.name, i.type) for i in session.get_inputs()]
     outputs = [o.name for o in session.get_outputs()]
     if inputs != [(INPUT, "tensor(float)")] or outputs != [OUTPUT]:
         expected = f"one float32 input {INPUT!r} and one output {OUTPUT!r}"
         raise ValueError(f"{_called(model)} has inputs {inputs} and outputs {outputs}, expected {expected}")
     return Session(session)
+
+
+class ProfiledSession:
+    """A session that notes how long each node takes, which costs some microseconds a node."""
+
+    def __init__(self, session: Session, inner: onnxruntime.InferenceSession) -> None:
+        self.run, self.input_shape = session.run, session.input_shape
+        self._inner = inner
+
+    def durations_s(self) -> dict[str, list[float]]:
+        """For each node's name, how long it took in each call so far; ends the notes.
+
+        Durations are known to a microsecond, rounded down: half of one is added.
+        """
+        file = Path(self._inner.end_profiling())
+        events = json.loads(file.read_text(encoding="utf-8"))
+        file.unlink()
+        found: dict[str, list[float]] = {}
+        for event in events:
+            if event["name"].endswith(_NODE_EVENT):
+                found.setdefault(event["name"].removesuffix(_NODE_EVENT), []).append((event["dur"] + 0.5) * 1e-6)
+        return found
+
+
+def open_profiled_session(model: bytes | Path, device: Device, folder: Path) -> ProfiledSession:
+    """Opens a model as `open_session` does, with notes of each node's time; they grow in `folder` until they end.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as for `open_session`.
+    """
+    options = _options(device)
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+    inner = _open(model, options)
+    return ProfiledSession(_checked(inner, model), inner)
 
 
 def accuracy(session: Session, x: np.ndarray, y: np.ndarray, batch: int = 256) -> float:
@@ -134,8 +173,7 @@ def executed_graph(model: bytes | Path, device: Device, batch: int = 1) -> onnx.
         _run(session, None, batch)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         graph = onnx.load_model(file)
-    suffix = "_kernel_time"
-    names = [event["name"].removesuffix(suffix) for event in events if event["name"].endswith(suffix)]
+    names = [event["name"].removesuffix(_NODE_EVENT) for event in events if event["name"].endswith(_NODE_EVENT)]
     nodes = _in_order(graph.graph.node, names)
     if nodes is None:
         raise ValueError(f"the profile of {_called(model)} by ONNX Runtime {onnxruntime.__version__} is not understood")
