@@ -213,8 +213,8 @@ def _print(what: str, predicted: np.ndarray, truth: np.ndarray) -> None:
 
 
 def _in_context(model: KernelModel, network: KernelProfile) -> float:
-    """The network's time from its own kernels' times, as they were profiled."""
-    return float(sum(model.unprofiled_s(network)))
+    """The network's time from its own kernels' times, as they were profiled; NaN where they were not."""
+    return float(sum(model.unprofiled_s(network))) if network.profiled_s else float("nan")
 
 
 def _macs(network: KernelProfile) -> float:

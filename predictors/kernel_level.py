@@ -168,7 +168,7 @@ def _left_out(
     for k in range(_FOLDS):
         seen = np.flatnonzero(fold != k).tolist()
         without = _fit_kinds([works[i] for i in seen], [seconds[i] for i in seen], seed, kinds)
-        found.update({int(i): _kernel_times(works[i], without) for i in np.flatnonzero(fold == k)})
+        found.update({i: _kernel_times(works[i], without) for i in np.flatnonzero(fold == k).tolist()})
     return [found[i] for i in range(len(works))]
 
 
