@@ -148,6 +148,8 @@ def fit_kernel_model(profiles: Sequence[KernelProfile], fingerprint: str, seed: 
     doubt = np.array([_doubt(n, t, h[1]) for n, t, h in zip(works, times, held, strict=True)])
     # Where whole calls took longer than their kernels, or these than the calls, one of them was disturbed all the time.
     steady = np.abs(np.array([t.sum() for t in seconds]) / call_s - 1) < _UNSTEADY
+    if 2 * steady.sum() < len(steady):  # then there is nothing better to go by
+        steady[:] = True
     fit = fit_held(terms[steady], call_s[steady], _PRIOR)
     floor = float(np.median(np.abs(fit.left_out)))
     score = np.abs(fit.left_out) / np.hypot(floor, doubt[steady])
