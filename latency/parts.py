@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,11 @@ def _run(models: Sequence[bytes], device: Device, effort: PartsEffort, pace: Pac
                 for _ in range(effort.calls):
                     pace.wait(_PATIENCE_S)
                     call()
-        return [_read(session.end_profiling().read_bytes()) for session in sessions]
+        return [_after_warm_up(read_profile(session.end_profiling())) for session in sessions]
+
+
+def _after_warm_up(nodes: _Nodes) -> _Nodes:
+    return {name: (kind, inputs, us[_WARM_UP:]) for name, (kind, inputs, us) in nodes.items()}
 
 
 def _agree(sessions: Sequence[_Nodes]) -> bool:
@@ -183,23 +188,29 @@ def _agree(sessions: Sequence[_Nodes]) -> bool:
     return len(sessions) > 1 and bool(fastest[1].sum() <= (1 + _AGREEMENT) * fastest[0].sum())
 
 
-def _read(profile: bytes) -> _Nodes:
-    """The nodes of a profile in the order in which they ran.
+def read_profile(file: Path) -> _Nodes:
+    """The nodes of a profile that ONNX Runtime wrote, in the order in which they ran; the file is deleted.
 
     Its events are a line each; all but the first one of a node are read by the two fields that are needed, since
-    there are tens of thousands.
+    there are tens of thousands.  Nodes of one name are told apart by their order in a call.
     """
     nodes: dict[bytes, tuple[str, int, list[int]]] = {}
-    for line in profile.splitlines():
+    seen: Counter[bytes] = Counter()  # in this call
+    for line in file.read_bytes().splitlines():
         match = _NODE.search(line)
         if match is None:
+            if b'"model_run"' in line:
+                seen.clear()
             continue
-        if match[2] not in nodes:
+        name = match[2] if not seen[match[2]] else b"%s #%d" % (match[2], seen[match[2]] + 1)
+        seen[match[2]] += 1
+        if name not in nodes:
             event = json.loads(line.rstrip(b","))
             shapes = event["args"].get("input_type_shape", ())
-            nodes[match[2]] = (event["args"]["op_name"], len(shapes), [])
-        nodes[match[2]][2].append(int(match[1]))
-    return {name.decode(errors="replace"): (kind, n, us[_WARM_UP:]) for name, (kind, n, us) in nodes.items()}
+            nodes[name] = (event["args"]["op_name"], len(shapes), [])
+        nodes[name][2].append(int(match[1]))
+    file.unlink()
+    return {name.decode(errors="replace"): found for name, found in nodes.items()}
 
 
 def _joined(sessions: Sequence[_Nodes], effort: PartsEffort) -> Parts:

@@ -20,8 +20,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from latency.device import Device, fingerprint
 from latency.harness import measure_models
-from latency.roofline import Peaks
 from latency.lowering import INPUT, OUTPUT
+from latency.roofline import Peaks
 from latency.store import default_path
 from latency.worker import Effort
 

@@ -3,7 +3,17 @@ import json
 import pytest
 
 from latency.device import Device, parse_device
-from latency.parts import Node, Parts, PartsEffort, ProfilerCost, _agree, _joined, _read, profiler_cost, time_parts
+from latency.parts import (
+    Node,
+    Parts,
+    PartsEffort,
+    ProfilerCost,
+    _agree,
+    _joined,
+    profiler_cost,
+    read_profile,
+    time_parts,
+)
 from tests.latency.small_model import model
 
 CPU = parse_device("cpu")
@@ -61,12 +71,21 @@ def event(name, us, kind="Conv", shapes=1):
     return f'{head}"args" : {json.dumps(args)}}},'
 
 
-def test_a_profile_is_read_in_the_order_in_which_nodes_ran_without_the_first_calls():
-    lines = ["[", '{"cat" : "Session","dur" :5,"ts" :1,"ph" : "X","name" :"model_run","args" : {}},']
-    for us in (900, 800, 700, 12, 10):
-        lines += [event("/x/Conv", us, shapes=3), event("Relu_1", us + 1, "Relu")]
-    found = _read("\n".join([*lines, "]"]).encode())
-    assert found == {"/x/Conv": ("Conv", 3, [12, 10]), "Relu_1": ("Relu", 1, [13, 11])}
+RUN = '{"cat" : "Session","dur" :5,"ts" :1,"ph" : "X","name" :"model_run","args" : {}},'
+
+
+def test_a_profile_is_read_in_the_order_in_which_nodes_ran(tmp_path):
+    lines = ["[", '{"cat" : "Session","dur" :5,"ts" :1,"ph" : "X","name" :"session_initialization","args" : {}},']
+    for us in (12, 10):
+        lines += [event("/x/Conv", us, shapes=3), event("Relu_1", us + 1, "Relu"), event("Relu_1", us + 2, "Relu"), RUN]
+    (tmp_path / "p.json").write_text("\n".join([*lines, "]"]))
+    found = read_profile(tmp_path / "p.json")
+    assert found == {
+        "/x/Conv": ("Conv", 3, [12, 10]),
+        "Relu_1": ("Relu", 1, [13, 11]),
+        "Relu_1 #2": ("Relu", 1, [14, 12]),
+    }
+    assert list(found) == ["/x/Conv", "Relu_1", "Relu_1 #2"] and not list(tmp_path.iterdir())
 
 
 def test_the_fastest_calls_of_all_sessions_count():
