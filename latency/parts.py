@@ -28,7 +28,7 @@ _SHARE, _LEAST = 0.05, 3  # of the calls, the fastest that count of each node; a
 _MICRO = 1e-6
 _HALF_TICK_S = 0.5e-6  # the profiler cuts times to whole microseconds
 _WARM_UP = 3  # calls
-_AGREEMENT = 0.03  # by which sessions may differ
+_AGREEMENT = 0.06  # by which sessions may differ: nodes of few microseconds are known to one
 _PATIENCE_S = 0.002  # for which each call waits for a free core: its nodes get as many chances as there are calls
 
 
@@ -177,7 +177,7 @@ def _after_warm_up(nodes: _Nodes) -> _Nodes:
 
 
 def _agree(sessions: Sequence[_Nodes]) -> bool:
-    """Whether the two fastest sessions of each node, all nodes together, differ by less than 3 %.
+    """Whether the two fastest sessions of each node, all nodes together, differ by less than 6 %.
 
     A session in which a node was never left alone is slower than others, and differs.
     """

@@ -39,7 +39,7 @@ from search_spaces.space import Architecture
 
 T = TypeVar("T")
 U = TypeVar("U")
-PARTS = PartsEffort(sessions=2, most_sessions=6, visits=3, calls=10)
+PARTS = PartsEffort(sessions=2, most_sessions=4, visits=3, calls=10)
 _LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
 _SAMPLED = 60  # architectures whose blocks are drawn from
@@ -66,7 +66,7 @@ class Plan:
 
 
 SEARCHING = Plan(fit=16, check=8, every=False, blocks=72, repeats=0)
-WHOLE = Plan(fit=32, check=50, every=True, blocks=240, repeats=6)
+WHOLE = Plan(fit=24, check=50, every=True, blocks=240, repeats=4)
 
 
 class Profiler:
