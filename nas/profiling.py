@@ -7,11 +7,13 @@ structures are equal files, and the measurement store serves them to every run, 
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,6 +58,7 @@ class Plan:
         every: each architecture in every precision and mixed; otherwise in one of these, in turn.
         blocks: measured on their own, for run-times that do not tell the parts of a network.
         repeats: of those that check, measured a second time.
+        seconds: after which the measuring should be over: when it is late, sessions that disagree are let be.
     """
 
     fit: int
@@ -63,10 +66,11 @@ class Plan:
     every: bool
     blocks: int
     repeats: int
+    seconds: float = math.inf
 
 
 SEARCHING = Plan(fit=16, check=8, every=False, blocks=72, repeats=0)
-WHOLE = Plan(fit=24, check=50, every=True, blocks=240, repeats=4)
+WHOLE = Plan(fit=24, check=50, every=True, blocks=240, repeats=4, seconds=270.0)
 
 
 class Profiler:
@@ -96,11 +100,14 @@ class Profiler:
         stage.expect(len(subjects))
         ahead = _AHEAD if (os.cpu_count() or 1) > self._device.threads else 0  # builders need a core of their own
         group: list[tuple[Subject, bytes]] = []
+        begun_s, done = time.monotonic(), 0
         for subject, model in built_ahead(subjects, self._models.build, ahead):
             group.append((subject, model))
             if len(group) == _AT_ONCE or subject is subjects[-1]:
-                self._measure(group)
+                late = time.monotonic() - begun_s > plan.seconds * done / len(subjects)
+                self._measure(group, replace(PARTS, most_sessions=PARTS.sessions) if late and done else PARTS)
                 stage.advance(len(group))
+                done += len(group)
                 group = []
         return ProfileData(
             device=self._device.name,
@@ -126,14 +133,14 @@ class Profiler:
         measured = measure_models([self._models.build(middle)], self._device, QUICK, self._store)[0]
         return measured.median_s > _LONG_S
 
-    def _measure(self, group: Sequence[tuple[Subject, bytes]]) -> None:
+    def _measure(self, group: Sequence[tuple[Subject, bytes]], effort: PartsEffort) -> None:
         """Times a few models, each in all its ways."""
         for way in dict.fromkeys(way for subject, _ in group for way in subject.ways):
             chosen = [(subject, model) for subject, model in group if way in subject.ways]
             models = [model for _, model in chosen]
             store = None if way.endswith("again") else self._store
             if way.startswith("parts"):
-                found = [parts.plain() for parts in measure_parts(models, self._device, PARTS, store)]
+                found = [parts.plain() for parts in measure_parts(models, self._device, effort, store)]
             else:
                 measured = measure_models(models, self._device, QUICK, store)
                 self.contentions += [m.contention for m in measured]
