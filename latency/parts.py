@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from latency.device import Device
 from latency.pace import Pace
 from latency.runtimes.onnx_runtime import open_profiled
+from latency.whole import call_of
 
 _NODE = re.compile(rb'"dur" :(\d+),"ts" :\d+,"ph" : "X","name" :"(.*)_kernel_time","args" : ')
 _SHARE, _LEAST = 0.05, 3  # of the calls, the fastest that count of each node; and so many at least
@@ -108,6 +108,8 @@ def profiler_cost(parts: Sequence[Parts], wall_s: Sequence[float], call_s: float
     """
     if len(parts) < 2 or len(parts) != len(wall_s):
         raise ValueError(f"the profiler's cost needs two models timed both ways, got {len(parts)} and {len(wall_s)}")
+    from scipy.optimize import nnls  # here, since timing needs no SciPy, and is done where there is none
+
     sums = np.array([sum(node.seconds for node in p.nodes) for p in parts])
     terms = np.array([(len(p.nodes), sum(n.inputs for n in p.nodes)) for p in parts], dtype=float)
     wall = np.asarray(wall_s, dtype=float)
@@ -116,7 +118,7 @@ def profiler_cost(parts: Sequence[Parts], wall_s: Sequence[float], call_s: float
 
 
 def time_parts(
-    models: Sequence[bytes], device: Device, sessions: int, calls: int, pace: Pace | None = None
+    models: Sequence[bytes | Path], device: Device, sessions: int, calls: int, pace: Pace | None = None
 ) -> list[Parts]:
     """Times the nodes of each model, in `sessions` fresh sessions of `calls` calls each, all models in turn.
 
@@ -135,11 +137,11 @@ def time_parts(
 _Nodes = dict[str, tuple[str, int, list[int]]]  # name: kind, inputs, microseconds of each call
 
 
-def _run(model: bytes, device: Device, calls: int, pace: Pace) -> _Nodes:
+def _run(model: bytes | Path, device: Device, calls: int, pace: Pace) -> _Nodes:
     """The times of the nodes in one session; those of the first calls are left out."""
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         session = open_profiled(model, device, Path(folder) / "profile")
-        call = session.call(np.random.default_rng(0).standard_normal(session.batch_shape(1)).astype(np.float32))
+        call = call_of(session, 1)
         for _ in range(_WARM_UP):
             call()
         for _ in range(calls):

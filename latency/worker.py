@@ -19,14 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-import numpy as np
-
-from latency.contention import Contention, Watch
+from latency.contention import Contention
 from latency.device import Device, parse_device
 from latency.pace import Pace
 from latency.parts import Parts, time_parts
 from latency.runtimes.opening import open_session
-from latency.timing import Call, Timing, measure_interleaved
+from latency.timing import Call, Timing
+from latency.whole import Effort, Timed, call_of, time_whole
 
 _ROUND = {"round": "done"}  # an answer before the final one
 _START = """
@@ -36,29 +35,6 @@ sys.path[:] = sys.argv[1:]
 from latency.worker import serve
 serve()
 """
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is spent on one timing.
-
-    Args:
-        rounds: fresh sessions of the model that must be undisturbed, of `most_rounds` at most.
-        samples: per round, each lasting at least `sample_s`.
-    """
-
-    rounds: int
-    most_rounds: int
-    samples: int
-    sample_s: float = 1e-4
-
-
-@dataclass(frozen=True)
-class Timed:
-    """The answer to a request: a timing for each model, and who else used the machine meanwhile."""
-
-    timings: tuple[Timing, ...]
-    contention: Contention
 
 
 @dataclass(frozen=True)
@@ -203,27 +179,14 @@ def _final(
         if "parts" in request:
             parts = time_parts(models, device, **request["parts"], pace=pace)
             return {"parts": [p.plain() for p in parts]}
-        effort, watch = Effort(**request["effort"]), Watch(pace)
-        timings = measure_interleaved(
-            [_opener(model, device, request["batch"]) for model in models],
-            rounds=effort.rounds,
-            most_rounds=effort.most_rounds,
-            samples_per_round=effort.samples,
-            shortest_sample_s=effort.sample_s,
-            pace=pace,
-            on_round=on_round,
-        )
+        openers = [_opener(model, device, request["batch"]) for model in models]
+        timed = time_whole(openers, Effort(**request["effort"]), pace, on_round)
     except ValueError as error:
         return {"refused": str(error)}
     except Exception as error:  # noqa: BLE001 - a run-time may fail in any way, and the asker must hear of it
         return {"failed": f"{type(error).__name__}: {error}"}
-    return {"timings": [asdict(timing) for timing in timings], "contention": watch.reading().plain()}
+    return {"timings": [asdict(timing) for timing in timed.timings], "contention": timed.contention.plain()}
 
 
 def _opener(model: bytes, device: Device, batch: int) -> Callable[[], Call]:
-    def open_model() -> Call:
-        session = open_session(model, device)
-        image = np.random.default_rng(0).standard_normal(session.batch_shape(batch)).astype(np.float32)
-        return session.call(image)
-
-    return open_model
+    return lambda: call_of(open_session(model, device), batch)

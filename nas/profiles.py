@@ -58,8 +58,7 @@ def measure_profile(
     chosen = check_device(device, precisions)
     started_s = time.perf_counter()
     reporter = reporter or SilentReporter()
-    profiled = _profiled_space(space, preset, image_size, in_channels, num_classes, precisions)
-    network, anatomy, profiled = _built(space, profiled, seed)
+    network, anatomy, profiled = build_profiled(space, preset, image_size, in_channels, num_classes, precisions, seed)
     with MeasurementStore(remeasure=remeasure, say=reporter.message) as store, reporter.stage("profile") as stage:
         profiler = Profiler(network, anatomy, profiled.input_shape, chosen, store)
         data = profiler.run(plan, profiled, seed, stage)
@@ -101,6 +100,24 @@ def anatomy_of(data: ProfileData, space: SpaceLike | None = None) -> Anatomy:
     if built.fingerprint != data.space.fingerprint:
         raise ValueError(f"the space {data.space.name} has changed since it was profiled: profile it again")
     return anatomy
+
+
+def build_profiled(
+    space: SpaceLike,
+    preset: str | None,
+    image_size: int | None,
+    in_channels: int,
+    num_classes: int | None,
+    precisions: Sequence[str],
+    seed: int,
+) -> tuple[nn.Module, Anatomy, ProfiledSpace]:
+    """The network, what predictors see of it, and the space as a profile names it; arguments as of `measure_profile`.
+
+    Raises:
+        ValueError: an argument that cannot be met.
+    """
+    profiled = _profiled_space(space, preset, image_size, in_channels, num_classes, precisions)
+    return _built(space, profiled, seed)
 
 
 def _profiled_space(

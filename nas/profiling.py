@@ -41,7 +41,7 @@ PARTS = PartsEffort(sessions=2, calls=30)
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
 _SAMPLED = 60  # architectures whose blocks are drawn from
 _AHEAD = 4  # models that are built while others are timed
-_AT_ONCE = 3  # models that are timed in turn
+AT_ONCE = 3  # models that are timed in turn
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Profiler:
         group: list[tuple[Subject, bytes]] = []
         for subject, model in built_ahead(subjects, self._models.build, ahead):
             group.append((subject, model))
-            if len(group) == _AT_ONCE or subject is subjects[-1]:
+            if len(group) == AT_ONCE or subject is subjects[-1]:
                 self._measure(group)
                 stage.advance(len(group))
                 group = []

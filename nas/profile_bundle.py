@@ -1,0 +1,140 @@
+"""Profiling a device that cannot run this toolkit: `nas profile --bundle` and `nas profile --import`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+from torch import nn
+
+from latency.contention import Contention
+from latency.harness import QUICK
+from nas.anatomy import Anatomy
+from nas.bundle import BundleWriter, Result, read_result
+from nas.device_profile import Profile, fit_profile
+from nas.measuring import say_busy
+from nas.names import check_device
+from nas.profile_data import ProfileData, ProfiledSpace, Subject
+from nas.profiles import anatomy_of, build_profiled
+from nas.profiling import AT_ONCE, PARTS, WHOLE, NeutralModels, Plan, planned
+from nas.progress import Reporter, SilentReporter
+from nas.shared_weights import share_weights_, write_weights
+from nas.spec import SpaceLike
+from quant_search.policy import check_precisions
+
+_WEIGHTS = "models/weights.bin"
+
+
+def write_profile_bundle(
+    folder: Path | str,
+    space: SpaceLike = "mbconv",
+    *,
+    precisions: Sequence[str] = ("fp32", "int8"),
+    preset: str | None = None,
+    image_size: int | None = None,
+    in_channels: int = 3,
+    num_classes: int | None = None,
+    plan: Plan = WHOLE,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Writes all that a device needs to be profiled for `space` without this toolkit; what was written, as JSON.
+
+    Args:
+        folder: new or empty.
+        space, precisions, preset, image_size, in_channels, num_classes, plan, seed: as of `measure_profile`.
+
+    Raises:
+        ValueError: an argument that cannot be met, found before anything is written.
+    """
+    check_precisions(precisions)
+    check_device("cpu", precisions)
+    writer, reporter = BundleWriter(Path(folder)), reporter or SilentReporter()
+    network, anatomy, profiled = build_profiled(space, preset, image_size, in_channels, num_classes, precisions, seed)
+    subjects = planned(anatomy, plan, seed, by_parts=True)
+    with reporter.stage("bundle", len(subjects)) as stage:
+        weights_bytes = 1
+        for needed in _models(network, anatomy, profiled, subjects, writer):
+            weights_bytes = max(weights_bytes, needed)
+            stage.advance()
+        write_weights(writer.folder / _WEIGHTS, weights_bytes)
+    writer.finish(
+        kind="profile",
+        what=f"{len(subjects)} models of the space {profiled.name}, to measure how fast this device runs them.",
+        items=[{"key": s.key, "file": _file(s), "ways": s.ways, "role": s.role} for s in subjects],
+        efforts={"wall": asdict(QUICK), "parts": asdict(PARTS)},
+        at_once=AT_ONCE,
+        about={
+            "space": profiled.model_dump(mode="json"),
+            "seed": seed,
+            "subjects": [s.model_dump(mode="json") for s in subjects],
+        },
+        shared=[writer.note(_WEIGHTS)],
+    )
+    return {"bundle": str(folder), "models": len(subjects), "weights_bytes": weights_bytes}
+
+
+def import_profile(file: Path | str, space: SpaceLike | None = None, reporter: Reporter | None = None) -> Profile:
+    """The profile of the device on which `measure.py` wrote `file`, with the latency model fitted.
+
+    Args:
+        space: the class, for a space of one's own that was given as such.
+
+    Raises:
+        ValueError: no result of a bundle, one that is damaged or not complete, or a space that has changed since.
+    """
+    result = read_result(Path(file), "profile")
+    data = _data(result)
+    profile = fit_profile(data, anatomy_of(data, space))
+    say_busy(reporter or SilentReporter(), "profile", _contentions(result))
+    return profile
+
+
+def _models(
+    network: nn.Module, anatomy: Anatomy, profiled: ProfiledSpace, subjects: Sequence[Subject], writer: BundleWriter
+) -> Iterator[int]:
+    """Writes the model of each subject; yields the bytes of shared weights that it points to."""
+    models = NeutralModels(network, anatomy, profiled.input_shape)
+    for subject in subjects:
+        content = models.build(subject)
+        subject.size_bytes = len(content)  # of the file as it would be used, with its weights inside
+        model = onnx.load_model_from_string(content)
+        needed = share_weights_(model, Path(_WEIGHTS).name)
+        writer.add(_file(subject), model.SerializeToString())
+        yield needed
+
+
+def _file(subject: Subject) -> str:
+    return f"models/{re.sub(r'[^A-Za-z0-9_.-]+', '_', subject.key)}.onnx"
+
+
+def _about(profiled: ProfiledSpace, seed: int, subjects: Sequence[Subject]) -> dict[str, Any]:
+    plain = [subject.model_dump(mode="json") for subject in subjects]
+    return {"space": profiled.model_dump(mode="json"), "seed": seed, "subjects": plain}
+
+
+def _data(result: Result) -> ProfileData:
+    """The profile as `nas profile` would have measured it there."""
+    about = result.manifest["about"]
+    subjects = [Subject.model_validate(plain) for plain in about["subjects"]]
+    for subject, record in zip(subjects, result.records, strict=True):
+        subject.results = dict(record["results"])
+    return ProfileData(
+        device=result.device.name,
+        threads=result.device.threads,
+        runtime=result.device.runtime,
+        fingerprint=result.fingerprint,
+        environment=dict(result.environment),
+        space=ProfiledSpace.model_validate(about["space"]),
+        seed=about["seed"],
+        wall_s=result.wall_s,
+        subjects=subjects,
+    )
+
+
+def _contentions(result: Result) -> list[Contention | None]:
+    return [Contention.of(record["contention"]) for record in result.records if record.get("contention")]
