@@ -17,15 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from latency.contention import Contention
 from latency.device import Device, parse_device
 from latency.pace import Pace
-from latency.parts import Parts, time_parts
-from latency.runtimes.opening import open_session
+from latency.runtimes.opening import check_placement, open_session
 from latency.timing import Call, Timing
 from latency.whole import Effort, Timed, call_of, time_whole
+
+if TYPE_CHECKING:
+    from latency.parts import Parts
 
 _ROUND = {"round": "done"}  # an answer before the final one
 _START = """
@@ -50,6 +52,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._holds: tuple[str, str] | None = None  # kind and run-time of the device it has measured on
         self._asker = os.getpid()
         self._lock = threading.Lock()
 
@@ -73,7 +76,7 @@ class Worker:
         """
         sizes = list(map(len, models))
         request = {"sizes": sizes, "device": device.name, "effort": asdict(effort), "batch": batch}
-        answer = self._answer(request, models, on_round)
+        answer = self._answer(request, models, device, on_round)
         return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
 
     def parts(self, models: Sequence[bytes], device: Device, effort: PartsEffort) -> list[Parts]:
@@ -82,15 +85,24 @@ class Worker:
         Raises:
             ValueError, RuntimeError, ChildProcessError: as of `measure`.
         """
+        from latency.parts import Parts
+
         request = {"sizes": list(map(len, models)), "device": device.name, "parts": asdict(effort)}
-        return [Parts.of(plain) for plain in self._answer(request, models)["parts"]]
+        return [Parts.of(plain) for plain in self._answer(request, models, device)["parts"]]
 
     def _answer(
-        self, request: Mapping[str, Any], models: Sequence[bytes], on_round: Callable[[], object] = lambda: None
+        self,
+        request: Mapping[str, Any],
+        models: Sequence[bytes],
+        device: Device,
+        on_round: Callable[[], object] = lambda: None,
     ) -> dict[str, Any]:
         with self._lock:
             if self._asker != os.getpid():  # a fork must not take its parent's answers
                 self._process, self._asker = None, os.getpid()
+            if self._holds != (device.kind, device.runtime):
+                self.close()  # two run-times in one process would slow each other down
+                self._holds = device.kind, device.runtime
             self._process = self._process or _start()
             try:
                 answer = _ask(self._process, _line(request) + b"".join(models), on_round)
@@ -177,6 +189,8 @@ def _final(
     device = parse_device(request["device"])
     try:
         if "parts" in request:
+            from latency.parts import time_parts  # not before: it loads ONNX Runtime, and not every device is that
+
             parts = time_parts(models, device, **request["parts"], pace=pace)
             return {"parts": [p.plain() for p in parts]}
         openers = [_opener(model, device, request["batch"]) for model in models]
@@ -189,4 +203,5 @@ def _final(
 
 
 def _opener(model: bytes, device: Device, batch: int) -> Callable[[], Call]:
+    check_placement(model, device, batch)
     return lambda: call_of(open_session(model, device), batch)

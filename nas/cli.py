@@ -38,7 +38,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every random draw.")]
-DeviceName = Annotated[str, typer.Option("--device", help="Where latency is measured: cpu, or cpu:threads=N.")]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="Where latency is measured: cpu, cpu:threads=N, cpu:torch, ... (`nas devices`).")
+]
 DataName = Annotated[
     str, typer.Option("--data", help="digits, cifar10, cifar100, fashion-mnist, a folder of class folders, or an .npz.")
 ]
@@ -180,6 +182,9 @@ def spaces(
     quiet: Quiet = False,
 ) -> None:
     """List the ready-made spaces, or describe one: its choices, and its smallest, middle and largest network."""
+    from latency.device import parse_device
+
+    parse_device(device)  # before torch is loaded, which takes seconds
     from nas.describe import describe_presets, list_spaces
     from nas.tables import preset_view
 
@@ -197,6 +202,25 @@ def spaces(
         from supernet.atomic import write_json
 
         write_json(out / "spaces.json", content)
+
+
+@app.command()
+def devices(
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the list into this folder.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List what can be measured on here: each device with what was found for it, or what is missing."""
+    from nas.devices import describe_devices
+    from nas.tables import devices_view
+
+    content = describe_devices()
+    _Output(as_json, quiet).result(content, devices_view(content))
+    if out is not None:
+        from supernet.atomic import write_json
+
+        write_json(out / "devices.json", content)
 
 
 @app.command()
@@ -285,7 +309,10 @@ def export(
 
 @app.command()
 def measure(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files with one float32 input.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="ONNX files with one float32 input."),
+    ],
     device: DeviceName = "cpu",
     batch: Annotated[int, typer.Option(min=1, help="Images in one call.")] = 1,
     compare: Annotated[bool, typer.Option("--compare", help="Say whether the second of two files is faster.")] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,8 +100,13 @@ def open_session(model: bytes | Path, device: Device) -> OnnxSession:
     return OnnxSession(session)
 
 
-def open_profiled(model: bytes | Path, device: Device, prefix: Path) -> OnnxSession:
+def open_profiled(
+    model: bytes | Path, device: Device, prefix: Path, providers: Sequence[str] | None = None
+) -> OnnxSession:
     """Opens a model as `open_session` does, with ONNX Runtime's profiler writing to a file of this prefix.
+
+    Args:
+        providers: other ones than those of `device`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -111,7 +117,7 @@ def open_profiled(model: bytes | Path, device: Device, prefix: Path) -> OnnxSess
     options = _options(device)
     options.enable_profiling = True
     options.profile_file_prefix = str(prefix)
-    return OnnxSession(_open(model, options, device))
+    return OnnxSession(_open(model, options, device, providers))
 
 
 def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
@@ -152,6 +158,7 @@ def providers_of(device: Device) -> list[str]:
 
 
 def _options(device: Device) -> onnxruntime.SessionOptions:
+    """The settings of every session on `device`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = device.threads
     options.inter_op_num_threads = 1
@@ -161,10 +168,16 @@ def _options(device: Device) -> onnxruntime.SessionOptions:
     return options
 
 
-def _open(model: bytes | Path, options: onnxruntime.SessionOptions, device: Device) -> onnxruntime.InferenceSession:
+def _open(
+    model: bytes | Path,
+    options: onnxruntime.SessionOptions,
+    device: Device,
+    providers: Sequence[str] | None = None,
+) -> onnxruntime.InferenceSession:
+    """A session with these options, in which the first of `providers` (by default those of `device`) takes part."""
     if isinstance(model, Path) and not model.is_file():
         raise FileNotFoundError(f"no model file {model}")
-    providers = providers_of(device)
+    providers = providers or providers_of(device)
     if device.kind == "gpu":
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # number 0 is the one that nvidia-smi calls so
         onnxruntime.preload_dlls()  # CUDA and cuDNN may lie in Python packages, where the system does not look

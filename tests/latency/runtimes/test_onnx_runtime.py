@@ -79,6 +79,36 @@ def test_a_session_has_the_settings_of_the_device():
     assert open_session(identity(), CPU)._session.get_providers() == ["CPUExecutionProvider"]
 
 
+def two_inputs():
+    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", 4))  # noqa: E731
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["c"])], "g", [value("a"), value("b")], [value("c")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def test_names_and_further_outputs_are_anybodys():
+    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", 4))  # noqa: E731
+    nodes = [helper.make_node("Neg", ["x"], ["first"]), helper.make_node("Abs", ["x"], ["second"])]
+    graph = helper.make_graph(nodes, "g", [value("x")], [value("first"), value("second")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    x = np.ones((3, 4), np.float32)
+    assert np.array_equal(open_session(model, CPU).run(x), -x)
+
+
+@pytest.mark.parametrize("model", [identity(kind=TensorProto.DOUBLE), two_inputs()])
+def test_other_inputs_than_one_float32_are_refused(model):
+    with pytest.raises(ValueError, match=r"has inputs .*, expected one float32 input"):
+        open_session(model, CPU)
+
+
+def test_the_shape_of_a_batch():
+    assert open_session(identity(), CPU).batch_shape(3) == (3, 4)
+    assert open_session(identity(shape=(2, 4)), CPU).batch_shape(2) == (2, 4)
+    with pytest.raises(ValueError, match=r"fixed shape \[2, 4\]: a batch of 3 does not fit"):
+        open_session(identity(shape=(2, 4)), CPU).batch_shape(3)
+    with pytest.raises(ValueError, match="a batch of 1 does not fit"):
+        open_session(identity(shape=()), CPU).batch_shape(1)
+
+
 def test_what_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(ValueError, match="ONNX Runtime cannot open the model of 4 bytes"):
         open_session(b"junk", CPU)
