@@ -273,22 +273,50 @@ def report(
 
 @app.command()
 def verify(
+    context: typer.Context,
     run_folder: RunFolder,
+    bundle: Bundle = None,
+    result: Import = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for verify.json; by default the run's.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure every file of a run's front again and say what moved."""
+    output = _Output(as_json, quiet)
+    if result is not None:
+        _refuse_beside(context, "--import", allowed=("result", "out"))
+        _import_verification(run_folder, result, out, seed, output)
+        return
+    if bundle is not None:
+        _refuse_beside(context, "--bundle", allowed=("bundle",))
+        from nas.verify_bundle import write_verify_bundle
+
+        content = write_verify_bundle(run_folder, bundle)
+        output.result(content, _bundle_line(content))
+        return
     from nas.results import verify_again
     from nas.tables import verify_table
     from supernet.atomic import write_json
 
-    output = _Output(as_json, quiet)
     with output.reporter() as reporter:
         rows = verify_again(run_folder, reporter, seed)
     write_json((out or run_folder) / "verify.json", rows)
     output.result({"run": str(run_folder), "points": rows}, verify_table(rows))
+
+
+def _import_verification(run_folder: Path, result: Path, out: Path | None, seed: int, output: _Output) -> None:
+    """The front of a run on a device that measured a bundle of it."""
+    from nas.tables import elsewhere_view
+    from nas.verify_bundle import import_verification
+    from supernet.atomic import write_json
+
+    with output.reporter() as reporter:
+        name, content = import_verification(run_folder, result, reporter, seed)
+    file = (out or run_folder) / name
+    write_json(file, content)
+    output.result({"run": str(run_folder), "file": str(file), **content}, elsewhere_view(content))
+    output.show(f"Written: {file}")
 
 
 @app.command()
@@ -375,7 +403,8 @@ def profile(
     output = _Output(as_json, quiet)
     if result is not None:
         _refuse_beside(context, "--import", allowed=("result", "out"))
-        return _import_profile(result, out, output)
+        _import_profile(result, out, output)
+        return
     precisions = parse_precisions(precision)
     if bundle is not None:
         _refuse_beside(context, "--bundle", refused=("device", "remeasure", "out"))
@@ -393,7 +422,8 @@ def profile(
                 seed=seed,
                 reporter=reporter,
             )
-        return output.result(content, _bundle_line(content))
+        output.result(content, _bundle_line(content))
+        return
     place = check_device(device, precisions)
     from nas.profiles import measure_profile
 
@@ -410,7 +440,7 @@ def profile(
             remeasure=remeasure,
             reporter=reporter,
         )
-    return _show_profile(found, out, output)
+    _show_profile(found, out, output)
 
 
 def _show_profile(found: Profile, out: Path | None, output: _Output) -> None:
