@@ -457,10 +457,13 @@ def _show_profile(found: Profile, out: Path | None, output: _Output) -> None:
 
 def _import_profile(result: Path, out: Path | None, output: _Output) -> None:
     """The profile of a device that measured a bundle."""
-    from nas.profile_bundle import import_profile
+    from nas.bundle import read_result
+
+    measured = read_result(result, "profile")  # before torch is loaded, which takes seconds
+    from nas.profile_bundle import profile_of
 
     with output.reporter() as reporter:
-        found = import_profile(result, reporter=reporter)
+        found = profile_of(measured, reporter=reporter)
     _show_profile(found, out, output)
 
 

@@ -87,7 +87,15 @@ def import_profile(file: Path | str, space: SpaceLike | None = None, reporter: R
     Raises:
         ValueError: no result of a bundle, one that is damaged or not complete, or a space that has changed since.
     """
-    result = read_result(Path(file), "profile")
+    return profile_of(read_result(Path(file), "profile"), space, reporter)
+
+
+def profile_of(result: Result, space: SpaceLike | None = None, reporter: Reporter | None = None) -> Profile:
+    """The profile of the device that measured `result`; see `import_profile`.
+
+    Raises:
+        ValueError: a space that has changed since.
+    """
     data = _data(result)
     profile = fit_profile(data, anatomy_of(data, space))
     say_busy(reporter or SilentReporter(), "profile", _contentions(result))

@@ -125,7 +125,7 @@ def _verdicts(rows: Sequence[Mapping[str, Any]], problem: Problem) -> list[str]:
     allowed = np.flatnonzero(violation == 0)
     best = set(allowed[non_dominated(costs[allowed])].tolist())
     verdicts = ("over a bound", "dominated", "on the front")
-    return [verdicts[(violation[i] == 0) + (i in best)] for i in range(len(rows))]
+    return [verdicts[int(violation[i] == 0) + int(i in best)] for i in range(len(rows))]
 
 
 def _digests(models: Mapping[str, bytes]) -> dict[str, str]:
