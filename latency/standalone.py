@@ -21,11 +21,11 @@ import numpy as np
 
 from latency.device import Device, environment, fingerprint, parse_device
 from latency.pace import Pace
-from latency.parts import time_parts
+from latency.parts import PartsEffort, time_parts
 from latency.runtimes.onnx_runtime import OnnxSession, open_session
 from latency.runtimes.session import accuracy
 from latency.timing import Call
-from latency.whole import Effort, call_of, time_whole
+from latency.whole import Effort, Timed, call_of, time_whole
 
 MANIFEST, RESULT = "manifest.json", "result.jsonl"
 BUNDLE_FORMAT = 1  # of the manifest and of the result
@@ -51,9 +51,11 @@ def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> 
         manifest = read_manifest(folder)
         device = _device(asked.threads)
         out = asked.out or folder / RESULT
-        done = _begun(out, manifest, device)
+        measurer = _Measurer(folder, manifest, device)
+        plan, done = _begun(out, manifest, device, measurer)
         end_s = time.perf_counter() + 60 * asked.minutes if asked.minutes else None
-        left = _measure_all(folder, manifest, device, out, done, end_s)
+        items = manifest["plans"][plan]
+        left = _measure_all(items, measurer, out, done, end_s)
     except KeyboardInterrupt:
         _say("\ninterrupted; to go on, repeat the command")
         return 130
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> 
         _say(f"measure.py: {' '.join(str(error).split())}")
         return 1
     if left:
-        _say(f"{left} of {len(manifest['items'])} models are left: to go on, repeat the command")
+        _say(f"{left} of {len(items)} models are left: to go on, repeat the command")
         return 3
     _say(f"complete: {out}; to read it, nas {manifest['import']} --import {out.name}, where the toolkit is")
     return 0
@@ -109,8 +111,11 @@ def manifest_digest(manifest: Manifest) -> str:
 # -- the result --------------------------------------------------------------------------------------
 
 
-def _begun(out: Path, manifest: Manifest, device: Device) -> dict[str, Item]:
-    """What the result holds already, by key; one is begun where there is none, and a line cut short is taken off."""
+def _begun(out: Path, manifest: Manifest, device: Device, measurer: _Measurer) -> tuple[str, dict[str, Item]]:
+    """The plan, and what the result holds already, by key.
+
+    A result is begun where there is none, with the plan for this device; a line cut short is taken off.
+    """
     head = {
         "format": BUNDLE_FORMAT,
         "device": device.name,
@@ -123,18 +128,20 @@ def _begun(out: Path, manifest: Manifest, device: Device) -> dict[str, Item]:
     content = out.read_bytes() if out.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
     if not whole:
-        _append(out, 0, [head])
-        return {}
+        plan = measurer.plan()
+        _append(out, 0, [{"plan": plan, **head}])
+        return plan, {}
     try:
         lines = [json.loads(line) for line in whole.splitlines()]
         found, done = lines[0], {line["key"]: line for line in lines[1:]}
         other = next((name for name in head if found[name] != head[name]), None)
+        plan = str(found["plan"])
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{out} is no result or is damaged: name another file with --out") from error
     if other is not None:
         raise BundleError(f"{out} was begun with another {other}: name another file with --out")
     _append(out, len(whole), [])
-    return done
+    return plan, done
 
 
 def _append(out: Path, at: int | None, records: Sequence[Item]) -> None:
@@ -152,20 +159,16 @@ def _append(out: Path, at: int | None, records: Sequence[Item]) -> None:
 
 
 def _measure_all(
-    folder: Path, manifest: Manifest, device: Device, out: Path, done: Mapping[str, Item], end_s: float | None
+    items: Sequence[Item], measurer: _Measurer, out: Path, done: Mapping[str, Item], end_s: float | None
 ) -> int:
     """Measures what is not done until the time is up; the number of items that are left."""
-    left = [item for item in manifest["items"] if item["key"] not in done]
-    if left:
-        for name in manifest["shared"]:
-            _checked(folder, manifest, name)
-    progress = _Progress(manifest["items"], list(done.values()))
-    measurer = _Measurer(folder, manifest, device, progress)
-    for group in _groups(left, manifest["at_once"]):
+    left = [item for item in items if item["key"] not in done]
+    progress = _Progress(items, list(done.values()))
+    for group in _groups(left, measurer.at_once):
         begun_s = time.perf_counter()
         if end_s is not None and begun_s >= end_s:
             break
-        results = measurer.measure(group)
+        results = measurer.measure(group, progress.tick)
         seconds = (time.perf_counter() - begun_s) / len(group)
         records = [{**result, "seconds": seconds} for result in results]
         _append(out, None, records)
@@ -182,33 +185,47 @@ def _groups(items: Sequence[Item], at_once: int) -> Iterator[Sequence[Item]]:
 class _Measurer:
     """Measures groups of items, as the toolkit's own process does."""
 
-    def __init__(self, folder: Path, manifest: Manifest, device: Device, progress: _Progress) -> None:
-        self._folder, self._manifest, self._device, self._progress = folder, manifest, device, progress
+    def __init__(self, folder: Path, manifest: Manifest, device: Device) -> None:
+        self._folder, self._manifest, self._device = folder, manifest, device
         self._pace = Pace()  # it knows the better how fast the machine can be the longer it is used
+        self.at_once: int = manifest["at_once"]
+        for name in manifest["shared"]:
+            _checked(folder, manifest, name)
 
-    def measure(self, group: Sequence[Item]) -> list[dict[str, Any]]:
+    def plan(self) -> str:
+        """The plan for this device: the only one, or the one for how long a network takes here."""
+        choice = self._manifest["choice"]
+        if choice is None:
+            return str(next(iter(self._manifest["plans"])))
+        timed = self._whole([_checked(self._folder, self._manifest, choice["file"])], "wall")
+        is_long = timed.timings[0].undisturbed().median_s > choice["beyond_s"]
+        return str(choice["long" if is_long else "short"])
+
+    def measure(self, group: Sequence[Item], tick: Callable[[], object]) -> list[dict[str, Any]]:
         """What each is timed to take, in turn, each in all its ways; and how many of its images it tells right."""
         files = {item["key"]: _checked(self._folder, self._manifest, item["file"]) for item in group}
         found: dict[str, dict[str, Any]] = {item["key"]: {"key": item["key"], "results": {}} for item in group}
         for way in dict.fromkeys(way for item in group for way in item["ways"]):
             chosen = [item["key"] for item in group if way in item["ways"]]
-            timings, contention = self._timed([files[key] for key in chosen], way)
-            for key, timing in zip(chosen, timings, strict=True):
-                found[key]["results"][way] = timing
-                if contention is not None:
-                    found[key]["contention"] = contention
-        for key, file in files.items():
-            if self._manifest["images"]:
-                found[key]["accuracy"] = self._accuracies(file)
+            for key, part in zip(chosen, self._timed([files[key] for key in chosen], way, tick), strict=True):
+                found[key]["results"][way] = part["result"]
+                if "contention" in part:
+                    found[key]["contention"] = part["contention"]
+        if self._manifest["images"]:
+            for key, file in files.items():
+                found[key]["accuracy"] = self._accuracies(file, tick)
         return list(found.values())
 
-    def _timed(self, files: Sequence[Path], way: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-        effort = self._manifest["efforts"][way.partition(" ")[0]]
+    def _timed(self, files: Sequence[Path], way: str, tick: Callable[[], object]) -> list[dict[str, Any]]:
         if way.startswith("parts"):
-            return [parts.plain() for parts in time_parts(files, self._device, **effort, pace=self._pace)], None
-        openers = [self._opener(file) for file in files]
-        timed = time_whole(openers, Effort(**effort), self._pace, self._progress.tick)
-        return [asdict(timing) for timing in timed.timings], timed.contention.plain()
+            effort = PartsEffort(**self._manifest["efforts"]["parts"])
+            return [{"result": parts.plain()} for parts in time_parts(files, self._device, effort, self._pace)]
+        timed = self._whole(files, way, tick)
+        return [{"result": asdict(timing), "contention": timed.contention.plain()} for timing in timed.timings]
+
+    def _whole(self, files: Sequence[Path], way: str, tick: Callable[[], object] = lambda: None) -> Timed:
+        effort = Effort(**self._manifest["efforts"][way.partition(" ")[0]])
+        return time_whole([self._opener(file) for file in files], effort, self._pace, tick)
 
     def _opener(self, file: Path) -> Callable[[], Call]:
         return lambda: call_of(self._open(file), 1)
@@ -216,13 +233,13 @@ class _Measurer:
     def _open(self, file: Path) -> OnnxSession:
         return open_session(file, self._device)
 
-    def _accuracies(self, file: Path) -> dict[str, float]:
+    def _accuracies(self, file: Path, tick: Callable[[], object]) -> dict[str, float]:
         """The share of the images of each split that the model tells right."""
         session, found = self._open(file), {}
         for split, name in self._manifest["images"].items():
             with np.load(self._folder / name) as arrays:
                 found[split] = accuracy(session, arrays["x"], arrays["y"])
-            self._progress.tick()
+            tick()
         return found
 
 

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -27,7 +27,8 @@ from latency.timing import Call, Timing
 from latency.whole import Effort, Timed, call_of, time_whole
 
 if TYPE_CHECKING:
-    from latency.parts import Parts
+    from latency.node_times import NodeTimes
+    from latency.parts import Parts, PartsEffort
 
 _ROUND = {"round": "done"}  # an answer before the final one
 _START = """
@@ -37,14 +38,6 @@ sys.path[:] = sys.argv[1:]
 from latency.worker import serve
 serve()
 """
-
-
-@dataclass(frozen=True)
-class PartsEffort:
-    """How much is spent on one model that is timed by its nodes: fresh sessions, and calls in each."""
-
-    sessions: int
-    calls: int
 
 
 class Worker:
@@ -89,6 +82,33 @@ class Worker:
 
         request = {"sizes": list(map(len, models)), "device": device.name, "parts": asdict(effort)}
         return [Parts.of(plain) for plain in self._answer(request, models, device)["parts"]]
+
+    def profile(
+        self,
+        models: Sequence[bytes],
+        device: Device,
+        visits: int,
+        calls: int,
+        on_model: Callable[[], object] = lambda: None,
+    ) -> list[NodeTimes]:
+        """The times of each model's nodes in context, and of whole calls without the profiler.
+
+        Args:
+            visits: to each model, far apart in time, with fresh sessions.
+            calls: of each kind in a visit.
+            on_model: called after each visit to a model.
+
+        Raises:
+            ValueError, RuntimeError, ChildProcessError: as of `measure`.
+        """
+        from latency.node_times import NodeTimes
+
+        request = {
+            "sizes": list(map(len, models)),
+            "device": device.name,
+            "profile": {"visits": visits, "calls": calls},
+        }
+        return [NodeTimes(**plain) for plain in self._answer(request, models, device, on_model)["profiles"]]
 
     def _answer(
         self,
@@ -188,10 +208,16 @@ def _final(
     """The timings, or why there are none."""
     device = parse_device(request["device"])
     try:
-        if "parts" in request:
-            from latency.parts import time_parts  # not before: it loads ONNX Runtime, and not every device is that
+        if "profile" in request:
+            from latency.node_times import profile_interleaved
 
-            parts = time_parts(models, device, **request["parts"], pace=pace)
+            times = profile_interleaved(models, device, pace=pace, on_model=on_round, **request["profile"])
+            return {"profiles": [asdict(t) for t in times]}
+        if "parts" in request:
+            # Not before: it loads ONNX Runtime, and not every device is that.
+            from latency.parts import PartsEffort, time_parts
+
+            parts = time_parts(models, device, PartsEffort(**request["parts"]), pace)
             return {"parts": [p.plain() for p in parts]}
         openers = [_opener(model, device, request["batch"]) for model in models]
         timed = time_whole(openers, Effort(**request["effort"]), pace, on_round)

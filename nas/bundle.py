@@ -62,13 +62,15 @@ class Result:
 
     Args:
         manifest: of the bundle.
-        records: of every item, in the order of the manifest.
+        plan: that the device chose.
+        records: of every item of the plan, in its order.
     """
 
     device: Device
     fingerprint: str
     environment: Mapping[str, Any]
     manifest: Mapping[str, Any]
+    plan: str
     records: Sequence[Mapping[str, Any]]
 
     @property
@@ -108,18 +110,21 @@ class BundleWriter:
         self,
         kind: Kind,
         what: str,
-        items: Sequence[Mapping[str, Any]],
+        plans: Mapping[str, Sequence[Mapping[str, Any]]],
         efforts: Mapping[str, Any],
         at_once: int,
         about: Mapping[str, Any],
         shared: Sequence[str] = (),
+        choice: Mapping[str, Any] | None = None,
         images: Mapping[str, str] | None = None,
         run: str | None = None,
     ) -> None:
         """Writes the script, the README and the manifest.
 
         Args:
-            items: `key`, `file` and `ways` of each.
+            plans: name to items, `key`, `file` and `ways` of each.
+            choice: which of two plans: a `file`, and the names of the plans if it takes `long`er than `beyond_s` or is
+                `short`; not needed where there is one plan.
             efforts: way to what is spent on it.
             at_once: items that are timed in turn.
             about: what reading the result needs.
@@ -129,14 +134,19 @@ class BundleWriter:
         self.add(SCRIPT, script().encode())
         command = f"{kind} {run}" if run else kind
         size_mb = sum(f.stat().st_size for f in self.folder.rglob("*") if f.is_file()) / 1e6
-        but = "" if at_once < len(items) else ", but the latencies, which are taken in turn, are taken from the start"
+        but = (
+            ""
+            if at_once < max(map(len, plans.values()))
+            else ", but the latencies, which are taken in turn, are taken from the start"
+        )
         readme = _README.format(what=what, size_mb=size_mb, result=RESULT, command=command, but=but)
         write_bytes(self.folder / README, readme.encode())
         manifest = {
             "format": BUNDLE_FORMAT,
             "kind": kind,
             "import": command,
-            "items": list(items),
+            "plans": {name: list(items) for name, items in plans.items()},
+            "choice": choice,
             "efforts": dict(efforts),
             "at_once": at_once,
             "files": self._digests,
@@ -169,20 +179,21 @@ def read_result(file: Path, kind: Kind) -> Result:
         raise ValueError(
             f"{file} is the result of a bundle for `nas {manifest['kind']}`, expected one for `nas {kind}`"
         )
+    items = manifest["plans"][head["plan"]]
     records = {line.get("key"): line for line in lines}
-    missing = [item["key"] for item in manifest["items"] if item["key"] not in records]
+    missing = [item["key"] for item in items if item["key"] not in records]
     if missing:
         raise ValueError(
-            f"{file} lacks {len(missing)} of {len(manifest['items'])} models ({missing[0]} is the first): "
+            f"{file} lacks {len(missing)} of {len(items)} models ({missing[0]} is the first): "
             f"run {SCRIPT} on the device again, which goes on where it was, and bring the result again"
         )
     device = Device(head["device"], "cpu", int(head["threads"]), "onnxruntime")
     if fingerprint(device, _environment(file, head["environment"])) != head["fingerprint"]:
         raise ValueError(f"{file}: its fingerprint is not the one of its environment: bring it from the device again")
-    ordered = [records[item["key"]] for item in manifest["items"]]
-    for item, record in zip(manifest["items"], ordered, strict=True):
+    ordered = [records[item["key"]] for item in items]
+    for item, record in zip(items, ordered, strict=True):
         _check_record(file, item, record, manifest)
-    return Result(device, head["fingerprint"], head["environment"], manifest, ordered)
+    return Result(device, head["fingerprint"], head["environment"], manifest, head["plan"], ordered)
 
 
 def _lines(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -194,7 +205,7 @@ def _lines(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             parsed.append(json.loads(line))
         except ValueError as error:
             raise ValueError(f"{file} is damaged in line {i}: bring it from the device again") from error
-    needed = {"format", "device", "threads", "fingerprint", "environment", "manifest"}
+    needed = {"format", "plan", "device", "threads", "fingerprint", "environment", "manifest"}
     if not parsed or not all(isinstance(line, dict) for line in parsed) or not needed <= parsed[0].keys():
         raise ValueError(f"{file} is no result of {SCRIPT}, or its beginning is lost: bring it from the device again")
     return parsed[0], parsed[1:]

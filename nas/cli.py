@@ -111,6 +111,9 @@ def search(
     max_latency: Annotated[str | None, typer.Option(help="Bound on the latency: 2ms, 500us.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,
     max_macs: Annotated[str | None, typer.Option(help="Bound on the MACs: 30M.")] = None,
+    max_parameters: Annotated[str | None, typer.Option(help="Bound on the parameters: 1M.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Bound on the memory of activations: 2MB.")] = None,
+    max_traffic: Annotated[str | None, typer.Option(help="Bound on activations read and written: 20MB.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Bound on the validation accuracy, 0 to 1.")] = None,
     remeasure: Remeasure = False,
     seed: Seed = 0,
@@ -142,6 +145,9 @@ def search(
             max_latency_s=parse_quantity(max_latency, "s") if max_latency is not None else None,
             max_size_bytes=parse_quantity(max_size, "B") if max_size is not None else None,
             max_macs=parse_quantity(max_macs, "") if max_macs is not None else None,
+            max_parameters=parse_quantity(max_parameters, "") if max_parameters is not None else None,
+            max_memory_bytes=parse_quantity(max_memory, "B") if max_memory is not None else None,
+            max_traffic_bytes=parse_quantity(max_traffic, "B") if max_traffic is not None else None,
             min_accuracy=min_accuracy,
         )
     except ValueError as error:

@@ -31,6 +31,7 @@ from nas.config import Settings
 from nas.describe import describe_space
 from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
+from nas.executed import EXECUTED
 from nas.folder import RECORD, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
@@ -172,7 +173,8 @@ def _describe(setup: Setup) -> dict[str, Any]:
 
 def _profile(setup: Setup) -> Profile:
     s = setup
-    profiler = Profiler(s.network, s.anatomy, s.dataset.image_shape, s.device, s.store)
+    executed = not s.settings.problem.metrics.isdisjoint(EXECUTED)
+    profiler = Profiler(s.network, s.anatomy, s.dataset.image_shape, s.device, s.store, executed)
     with setup.reporter.stage("profile") as stage:
         data = profiler.run(SEARCHING, profiled_space(s), s.settings.seed, stage)
         profile = fit_profile(data, s.anatomy)
@@ -237,7 +239,8 @@ def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
     settings, problem = setup.settings, setup.settings.problem
     watched = _Watched(partial(fit_metrics, setup.anatomy, profile, inherited), problem)
     journal = Journal(setup.folder / "journal.log", "search", setup.space, problem)
-    measure = RealEvaluator(_builder(setup), setup.dataset, setup.device, setup.store)
+    executed = not problem.metrics.isdisjoint(EXECUTED)
+    measure = RealEvaluator(_builder(setup), setup.dataset, setup.device, setup.store, executed)
     groups: dict[str, list[Evaluation]] = {}
     searchers = _searchers(setup, profile, watched, inherited)
     with setup.reporter.stage("search", settings.evaluations * len(searchers)) as stage, one_worker() as executor:

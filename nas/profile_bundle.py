@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import onnx
-from torch import nn
 
 from latency.contention import Contention
 from latency.harness import QUICK
-from nas.anatomy import Anatomy
 from nas.bundle import BundleWriter, Result, read_result
 from nas.device_profile import Profile, fit_profile
 from nas.measuring import say_busy
 from nas.names import check_device
 from nas.profile_data import ProfileData, ProfiledSpace, Subject
-from nas.profiles import anatomy_of, build_profiled
-from nas.profiling import AT_ONCE, PARTS, WHOLE, NeutralModels, Plan, planned
+from nas.profiles import anatomy_of, built_space, profiled_space
+from nas.profiling import AT_ONCE, LONG_S, PARTS, WHOLE, NeutralModels, Plan, middle, planned
 from nas.progress import Reporter, SilentReporter
 from nas.shared_weights import share_weights_, write_weights
 from nas.spec import SpaceLike
 from quant_search.policy import check_precisions
 
 _WEIGHTS = "models/weights.bin"
+_PLANS = ("parts", "wall")  # how networks are timed: that depends on how long they take on the device
 
 
 def write_profile_bundle(
@@ -54,28 +53,34 @@ def write_profile_bundle(
     check_precisions(precisions)
     check_device("cpu", precisions)
     writer, reporter = BundleWriter(Path(folder)), reporter or SilentReporter()
-    network, anatomy, profiled = build_profiled(space, preset, image_size, in_channels, num_classes, precisions, seed)
-    subjects = planned(anatomy, plan, seed, by_parts=True)
-    with reporter.stage("bundle", len(subjects)) as stage:
-        weights_bytes = 1
-        for needed in _models(network, anatomy, profiled, subjects, writer):
-            weights_bytes = max(weights_bytes, needed)
+    profiled = profiled_space(space, preset, image_size, in_channels, num_classes, precisions)
+    network, anatomy, profiled = built_space(space, profiled, seed)
+    plans = {way: planned(anatomy, plan, seed, by_parts=way == "parts") for way in _PLANS}
+    first = middle(anatomy)
+    different = {_file(subject): subject for subject in (first, *plans["parts"], *plans["wall"])}
+    with reporter.stage("bundle", len(different)) as stage:
+        models, weights_bytes = NeutralModels(network, anatomy, profiled.input_shape), 1
+        sizes = {}
+        for name, subject in different.items():
+            content = models.build(subject)
+            model, sizes[name] = onnx.load_model_from_string(content), len(content)
+            weights_bytes = max(weights_bytes, share_weights_(model, Path(_WEIGHTS).name))
+            writer.add(name, model.SerializeToString())
             stage.advance()
         write_weights(writer.folder / _WEIGHTS, weights_bytes)
+    for subject in (*plans["parts"], *plans["wall"]):
+        subject.size_bytes = sizes[_file(subject)]  # of the file as it would be used, with its weights inside
     writer.finish(
         kind="profile",
-        what=f"{len(subjects)} models of the space {profiled.name}, to measure how fast this device runs them.",
-        items=[{"key": s.key, "file": _file(s), "ways": s.ways, "role": s.role} for s in subjects],
+        what=f"Models of the space {profiled.name}, to measure how fast this device runs them.",
+        plans={way: list(map(_item, subjects)) for way, subjects in plans.items()},
+        choice={"file": _file(first), "beyond_s": LONG_S, "long": "parts", "short": "wall"},
         efforts={"wall": asdict(QUICK), "parts": asdict(PARTS)},
         at_once=AT_ONCE,
-        about={
-            "space": profiled.model_dump(mode="json"),
-            "seed": seed,
-            "subjects": [s.model_dump(mode="json") for s in subjects],
-        },
+        about=_about(profiled, seed, plans),
         shared=[writer.note(_WEIGHTS)],
     )
-    return {"bundle": str(folder), "models": len(subjects), "weights_bytes": weights_bytes}
+    return {"bundle": str(folder), "models": len(different), "weights_bytes": weights_bytes}
 
 
 def import_profile(file: Path | str, space: SpaceLike | None = None, reporter: Reporter | None = None) -> Profile:
@@ -102,33 +107,24 @@ def profile_of(result: Result, space: SpaceLike | None = None, reporter: Reporte
     return profile
 
 
-def _models(
-    network: nn.Module, anatomy: Anatomy, profiled: ProfiledSpace, subjects: Sequence[Subject], writer: BundleWriter
-) -> Iterator[int]:
-    """Writes the model of each subject; yields the bytes of shared weights that it points to."""
-    models = NeutralModels(network, anatomy, profiled.input_shape)
-    for subject in subjects:
-        content = models.build(subject)
-        subject.size_bytes = len(content)  # of the file as it would be used, with its weights inside
-        model = onnx.load_model_from_string(content)
-        needed = share_weights_(model, Path(_WEIGHTS).name)
-        writer.add(_file(subject), model.SerializeToString())
-        yield needed
+def _item(subject: Subject) -> dict[str, Any]:
+    return {"key": subject.key, "file": _file(subject), "ways": subject.ways, "role": subject.role}
 
 
 def _file(subject: Subject) -> str:
+    """Its file; the blocks of the two plans have keys of their own, networks are the same."""
     return f"models/{re.sub(r'[^A-Za-z0-9_.-]+', '_', subject.key)}.onnx"
 
 
-def _about(profiled: ProfiledSpace, seed: int, subjects: Sequence[Subject]) -> dict[str, Any]:
-    plain = [subject.model_dump(mode="json") for subject in subjects]
-    return {"space": profiled.model_dump(mode="json"), "seed": seed, "subjects": plain}
+def _about(profiled: ProfiledSpace, seed: int, plans: Mapping[str, Sequence[Subject]]) -> dict[str, Any]:
+    plain = {way: [subject.model_dump(mode="json") for subject in subjects] for way, subjects in plans.items()}
+    return {"space": profiled.model_dump(mode="json"), "seed": seed, "plans": plain}
 
 
 def _data(result: Result) -> ProfileData:
     """The profile as `nas profile` would have measured it there."""
     about = result.manifest["about"]
-    subjects = [Subject.model_validate(plain) for plain in about["subjects"]]
+    subjects = [Subject.model_validate(plain) for plain in about["plans"][result.plan]]
     for subject, record in zip(subjects, result.records, strict=True):
         subject.results = dict(record["results"])
     return ProfileData(

@@ -24,10 +24,11 @@ from latency.contention import Contention
 from latency.device import Device, environment, fingerprint
 from latency.harness import QUICK, measure_models, measure_parts
 from latency.lowering import to_onnx
+from latency.parts import PartsEffort
 from latency.store import MeasurementStore
-from latency.worker import PartsEffort
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
+from nas.executed import executed_metrics
 from nas.profile_data import ProfileData, ProfiledSpace, Subject, Way
 from nas.progress import Stage
 from quant_search.onnx_qdq import quantize
@@ -38,12 +39,12 @@ from search_spaces.space import Architecture
 
 T = TypeVar("T")
 U = TypeVar("U")
-PARTS = PartsEffort(sessions=2, calls=30)
-_LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
+PARTS = PartsEffort(sessions=2, most_sessions=6, visits=3, calls=10)
+LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
 _SAMPLED = 60  # architectures whose blocks are drawn from
-_AHEAD = 4  # models that are built while others are timed
-AT_ONCE = 3  # models that are timed in turn
+_AHEAD = 10  # models that are built while others are timed
+AT_ONCE = 8  # models that are timed in turn
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,11 @@ WHOLE = Plan(fit=32, check=50, every=True, blocks=240, repeats=6)
 
 
 class Profiler:
-    """Measures the profile of one space on one device."""
+    """Measures the profile of one space on one device.
+
+    Args:
+        executed: whether to find the metrics of `nas.executed` of the networks too.
+    """
 
     def __init__(
         self,
@@ -78,7 +83,9 @@ class Profiler:
         image_shape: tuple[int, ...],
         device: Device,
         store: MeasurementStore | None,
+        executed: bool = False,
     ) -> None:
+        self._executed = executed
         self._models = NeutralModels(network, anatomy, image_shape)
         self._anatomy, self._device, self._store = anatomy, device, store
         self.contentions: list[Contention | None] = []  # while wall times were taken
@@ -113,11 +120,8 @@ class Profiler:
         """
         if self._device.runtime != "onnxruntime" or self._device.kind != "cpu":
             return False
-        middle = Subject(
-            key="middle", role="network", arch=dict(self._anatomy.space.scaled(0.5).values), ways=("wall",)
-        )
-        measured = measure_models([self._models.build(middle)], self._device, QUICK, self._store)[0]
-        return measured.median_s > _LONG_S
+        measured = measure_models([self._models.build(middle(self._anatomy))], self._device, QUICK, self._store)[0]
+        return measured.median_s > LONG_S
 
     def _measure(self, group: Sequence[tuple[Subject, bytes]]) -> None:
         """Times a few models, each in all its ways."""
@@ -133,12 +137,20 @@ class Profiler:
                 found = [_plain(asdict(m.timing)) for m in measured]
             for (subject, model), result in zip(chosen, found, strict=True):
                 subject.results[way], subject.size_bytes = result, len(model)
+        for subject, model in group:
+            if self._executed and subject.role == "network":
+                subject.executed = executed_metrics(model, self._device)
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
     """`content` as it comes back from a file: with lists for tuples."""
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain
+
+
+def middle(anatomy: Anatomy) -> Subject:
+    """The network of middle size, whose latency says how the others are timed."""
+    return Subject(key="middle", role="network", arch=dict(anatomy.space.scaled(0.5).values), ways=("wall",))
 
 
 def planned(anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool) -> list[Subject]:

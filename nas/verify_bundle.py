@@ -49,7 +49,7 @@ def write_verify_bundle(run: Path, folder: Path, dataset: Dataset | None = None)
     writer.finish(
         kind="verify",
         what=f"The {len(models)} networks on the front of a search, to verify on this device.",
-        items=[{"key": name, "file": name, "ways": ["wall"]} for name in models],
+        plans={"wall": [{"key": name, "file": name, "ways": ["wall"]} for name in models]},
         efforts={"wall": asdict(CAREFUL)},
         at_once=len(models),  # all interleaved, since they are compared with one another
         about={"front": _digests(models)},

@@ -5,7 +5,7 @@ from latency.attribution import block_seconds
 from latency.blocks import BlockTracer
 from latency.device import parse_device
 from latency.lowering import to_onnx
-from latency.parts import Node, Parts, ProfilerCost, time_parts
+from latency.parts import Node, Parts, PartsEffort, ProfilerCost, time_parts
 from search_spaces.network import extract, find_blocks, find_space
 from tests.nas.small_space import Small
 
@@ -49,6 +49,6 @@ def test_what_the_profiler_adds_is_taken_off():
 
 def test_every_node_of_a_real_network_finds_its_block():
     model = to_onnx(extract(NET, SPACE.largest()), (1, 8, 8)).SerializeToString()
-    (parts,) = time_parts([model], parse_device("cpu"), sessions=1, calls=3)
+    (parts,) = time_parts([model], parse_device("cpu"), PartsEffort(1, 1, 1, 3))
     found = block_seconds(parts, TRACED, BLOCKS, FREE)
     assert (found > 1e-7).all() and np.isclose(found.sum(), sum(n.seconds for n in parts.nodes))

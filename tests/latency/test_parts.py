@@ -3,7 +3,17 @@ import json
 import pytest
 
 from latency.device import Device, parse_device
-from latency.parts import Node, Parts, ProfilerCost, _joined, _read, profiler_cost, time_parts
+from latency.parts import (
+    Node,
+    Parts,
+    PartsEffort,
+    ProfilerCost,
+    _agree,
+    _joined,
+    profiler_cost,
+    read_profile,
+    time_parts,
+)
 from tests.latency.small_model import model
 
 CPU = parse_device("cpu")
@@ -61,23 +71,55 @@ def event(name, us, kind="Conv", shapes=1):
     return f'{head}"args" : {json.dumps(args)}}},'
 
 
-def test_a_profile_is_read_in_the_order_in_which_nodes_ran_without_the_first_calls():
-    lines = ["[", '{"cat" : "Session","dur" :5,"ts" :1,"ph" : "X","name" :"model_run","args" : {}},']
-    for us in (900, 800, 700, 12, 10):
-        lines += [event("/x/Conv", us, shapes=3), event("Relu_1", us + 1, "Relu")]
-    found = _read("\n".join([*lines, "]"]).encode())
-    assert found == {"/x/Conv": ("Conv", 3, [12, 10]), "Relu_1": ("Relu", 1, [13, 11])}
+RUN = '{"cat" : "Session","dur" :5,"ts" :1,"ph" : "X","name" :"model_run","args" : {}},'
+
+
+def test_a_profile_is_read_in_the_order_in_which_nodes_ran(tmp_path):
+    lines = ["[", '{"cat" : "Session","dur" :5,"ts" :1,"ph" : "X","name" :"session_initialization","args" : {}},']
+    for us in (12, 10):
+        lines += [event("/x/Conv", us, shapes=3), event("Relu_1", us + 1, "Relu"), event("Relu_1", us + 2, "Relu"), RUN]
+    (tmp_path / "p.json").write_text("\n".join([*lines, "]"]))
+    found = read_profile(tmp_path / "p.json")
+    assert found == {
+        "/x/Conv": ("Conv", 3, [12, 10]),
+        "Relu_1": ("Relu", 1, [13, 11]),
+        "Relu_1 #2": ("Relu", 1, [14, 12]),
+    }
+    assert list(found) == ["/x/Conv", "Relu_1", "Relu_1 #2"] and not list(tmp_path.iterdir())
 
 
 def test_the_fastest_calls_of_all_sessions_count():
     slow = {"a": ("Conv", 2, [50, 60, 55, 70])}
     fast = {"a": ("Conv", 2, [9, 30, 8, 31])}
-    (node,) = _joined([slow, fast], calls=8).nodes
+    (node,) = _joined([slow, fast], PartsEffort(2, 4, 1, 4)).nodes
     assert node.fastest_s == pytest.approx((8.5e-6, 9.5e-6, 30.5e-6))
 
 
+def test_sessions_agree_when_two_of_them_left_every_node_alone():
+    quiet = {"a": ("Conv", 2, [100, 101, 180]), "b": ("Conv", 2, [50, 51, 99])}
+    also = {"a": ("Conv", 2, [101, 102, 103]), "b": ("Conv", 2, [90, 51, 52])}
+    busy = {"a": ("Conv", 2, [190, 200, 210]), "b": ("Conv", 2, [51, 52, 99])}
+    assert not _agree([quiet]) and not _agree([busy]) and not _agree([quiet, busy])
+    assert _agree([quiet, also]) and _agree([busy, quiet, also])
+
+
+def test_a_model_is_timed_until_its_sessions_agree(monkeypatch):
+    answers = iter([100, 200, 101, 55, 56])
+    seen = []
+
+    def run(models, *_):
+        seen.append(len(models))
+        return [{"a": ("Conv", 2, [next(answers)] * 3)} for _ in models]
+
+    monkeypatch.setattr("latency.parts._run", run)
+    (found,) = time_parts([b""], CPU, PartsEffort(2, 6, 1, 3))
+    assert seen == [1, 1, 1] and found.calls == 9 and found.nodes[0].seconds == pytest.approx(100.5e-6)
+    (found,) = time_parts([b""], CPU, PartsEffort(1, 1, 1, 3))
+    assert found.calls == 3
+
+
 def test_a_real_model_is_timed_by_its_nodes():
-    (found,) = time_parts([model(8)], CPU, sessions=2, calls=4)
+    (found,) = time_parts([model(8)], CPU, PartsEffort(2, 2, 2, 2))
     kinds = [node.kind for node in found.nodes]
     assert (
         found.calls == 8 and any("Conv" in kind for kind in kinds) and len({n.name for n in found.nodes}) == len(kinds)
@@ -87,4 +129,4 @@ def test_a_real_model_is_timed_by_its_nodes():
 
 def test_other_run_times_do_not_tell_parts():
     with pytest.raises(ValueError, match="'cpu:torch' does not run in ONNX Runtime"):
-        time_parts([model(8)], Device("cpu:torch", "cpu", 1, "torch"), 1, 1)
+        time_parts([model(8)], Device("cpu:torch", "cpu", 1, "torch"), PartsEffort(1, 1, 1, 1))

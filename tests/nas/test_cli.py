@@ -70,6 +70,7 @@ def test_every_point_has_its_fields_and_its_file(finished):
     assert front
     for point in front:
         assert {"file", "arch", "policy", "accuracy", "val_accuracy", "size_bytes", "macs"} < point.keys()
+        assert point["traffic_bytes"] > point["memory_bytes"] > 0 and point["parameters"] > 0
         assert point["provenance"] == "verified"
         assert (folder / point["file"]).stat().st_size == point["size_bytes"]
         low, high = point["latency_s"]["ci95"]

@@ -77,7 +77,7 @@ def profile():
     table = fit_block_table([BlockTime(b, p, block_s(b, p)) for b, p in blocks.values()])
     metrics = true_metrics(rows)
     fitted = table.corrected(ANATOMY.placed_rows(rows), metrics["latency_s"])
-    return SimpleNamespace(table=fitted, population=rows, size_bytes=metrics["size_bytes"])
+    return SimpleNamespace(table=fitted, population=rows, size_bytes=metrics["size_bytes"], executed={})
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,19 @@ def test_perfect_accuracies_can_be_fitted():
 
 def test_hardware_needs_no_evaluations(profile):
     rows = profile.population
-    assert set(fit_hardware(ANATOMY, profile).predict(rows)) == {"latency_s", "size_bytes", "macs"}
+    assert set(fit_hardware(ANATOMY, profile).predict(rows)) == {"latency_s", "size_bytes", "macs", "parameters"}
+
+
+def test_memory_and_traffic_are_predicted_where_the_profile_has_them(profile):
+    rows = ANATOMY.space.sample(60, np.random.default_rng(8))
+    bytes_ = ANATOMY.activations(rows)
+    truth = {"memory_bytes": 900 + 0.6 * bytes_[:, 3], "traffic_bytes": 2e3 + bytes_[:, :3] @ [1.4, 1.2, 4.0]}
+    executed = {name: values[:24] for name, values in truth.items()}
+    asked = SimpleNamespace(**{**vars(profile), "population": rows[:24], "executed": executed})
+    found = fit_hardware(ANATOMY, asked).predict(rows[24:])
+    for name, values in truth.items():
+        assert agreement(found[name], values[24:]).mape < 0.05
+    assert np.array_equal(found["parameters"], ANATOMY.counts(rows[24:])[:, 1])
 
 
 def inheritance(profile):

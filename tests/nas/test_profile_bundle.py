@@ -9,10 +9,9 @@ import pytest
 
 from latency import standalone
 from latency.device import environment, fingerprint, parse_device
-from latency.parts import Parts
+from latency.parts import Parts, PartsEffort
 from latency.timing import Timing
 from latency.whole import Effort
-from latency.worker import PartsEffort
 from nas import profile_bundle
 from nas.bundle import read_result
 from nas.profile_bundle import import_profile, write_profile_bundle
@@ -20,7 +19,7 @@ from nas.profile_data import read_profile
 from nas.profiling import Plan
 from tests.nas.small_space import Small
 
-PLAN = Plan(fit=2, check=1, every=False, blocks=0, repeats=1)
+PLAN = Plan(fit=2, check=1, every=False, blocks=4, repeats=1)
 ALONE = """
 import runpy, sys
 class Refusing:
@@ -43,7 +42,8 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(profile_bundle, "QUICK", Effort(rounds=1, most_rounds=1, samples=2))
-        patch.setattr(profile_bundle, "PARTS", PartsEffort(sessions=1, calls=4))
+        patch.setattr(profile_bundle, "LONG_S", 0.0)  # so that networks count as long, and are timed by parts
+        patch.setattr(profile_bundle, "PARTS", PartsEffort(sessions=1, most_sessions=1, visits=1, calls=4))
         write_profile_bundle(folder, Small, image_size=8, num_classes=4, plan=PLAN)
     command = [sys.executable, "-I", "-c", ALONE, str(folder / "measure.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -73,6 +73,19 @@ def test_the_result_is_the_profile_that_the_toolkit_would_have_measured(measured
             else:
                 assert len(Timing.of(found).samples_s) >= 2
     assert set(profile.summary()["precisions"]) and data.wall_s > 0
+
+
+def test_short_networks_are_timed_whole(measured, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(measured, folder, ignore=shutil.ignore_patterns("*.jsonl"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["choice"]["beyond_s"] = 1e3
+    manifest["digest"] = standalone.manifest_digest(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert standalone.main([], folder) == 0
+    found = import_profile(folder / "result.jsonl", Small)
+    assert {way for s in found.data.subjects for way in s.results} == {"wall", "wall again"}
+    assert found.summary()["timed"] == "whole"
 
 
 def test_a_killed_run_goes_on_where_it_was(measured, tmp_path, capsys):
@@ -123,11 +136,11 @@ def test_what_is_wrong_is_said_in_a_line(measured, tmp_path, capsys):
 def test_damaged_bundles_are_refused_on_the_device(measured, tmp_path, capsys):
     folder = tmp_path / "bundle"
     shutil.copytree(measured, folder, ignore=shutil.ignore_patterns("*.jsonl"))
-    (folder / "models" / "call.onnx").write_bytes(b"")
+    (folder / "models" / "middle.onnx").write_bytes(b"")
     assert standalone.main([], folder) == 1
-    assert "call.onnx is damaged: copy it" in capsys.readouterr().err
+    assert "middle.onnx is damaged: copy it" in capsys.readouterr().err
     manifest = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(manifest.replace('"at_once": 3', '"at_once": 4'))
+    (folder / "manifest.json").write_text(manifest.replace('"at_once": ', '"at_once": 1'))
     assert standalone.main([], folder) == 1
     assert "was changed or is damaged" in capsys.readouterr().err
     (folder / "manifest.json").unlink()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nas
-from latency.worker import PartsEffort
+from latency.parts import PartsEffort
 from nas import profiles, profiling
 from nas.device_profile import fit_profile
 from nas.profile_data import ProfileData, read_profile
@@ -23,7 +23,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(profiling, "_LONG_S", 0.0)  # as if its networks were long
-        patch.setattr(profiling, "PARTS", PartsEffort(1, 6))
+        patch.setattr(profiling, "PARTS", PartsEffort(1, 1, 2, 3))
         yield measure_profile(SPACE, image_size=48, in_channels=1, num_classes=3, plan=PLAN)
 
 
@@ -46,7 +46,7 @@ def test_every_network_is_measured_in_every_precision_and_mixed(measured):
 def test_latencies_are_predicted_with_an_interval(measured):
     arch = {"width": 8, "depth": 2, "kernel0": 3, "kernel1": 3}
     prediction = measured.predict(arch, "int8")
-    assert prediction.mean.shape == (1,) and 1e-6 < prediction.mean[0] < 1e-2 and prediction.half_width(0.9)[0] > 0
+    assert prediction.mean.shape == (1,) and 0 < prediction.mean[0] < 1e-2 and prediction.half_width(0.9)[0] > 0
     seen = measured.seen[0]
     assert measured.predict(seen.arch).mean[0] == pytest.approx(seen.seconds, rel=0.5)
     mixed = measured.predict(arch, {"stem": "int8"})
