@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from latency.device import Device
 from latency.pace import Pace
@@ -126,6 +125,8 @@ def profiler_cost(parts: Sequence[Parts], wall_s: Sequence[float], call_s: float
     """
     if len(parts) < 2 or len(parts) != len(wall_s):
         raise ValueError(f"the profiler's cost needs two models timed both ways, got {len(parts)} and {len(wall_s)}")
+    from scipy.optimize import nnls  # here, since timing needs no SciPy, and is done where there is none
+
     sums = np.array([sum(node.seconds for node in p.nodes) for p in parts])
     terms = np.array([(len(p.nodes), sum(n.inputs for n in p.nodes)) for p in parts], dtype=float)
     wall = np.asarray(wall_s, dtype=float)
@@ -133,7 +134,9 @@ def profiler_cost(parts: Sequence[Parts], wall_s: Sequence[float], call_s: float
     return ProfilerCost(node * _MICRO, entry * _MICRO, call_s)
 
 
-def time_parts(models: Sequence[bytes], device: Device, effort: PartsEffort, pace: Pace | None = None) -> list[Parts]:
+def time_parts(
+    models: Sequence[bytes | Path], device: Device, effort: PartsEffort, pace: Pace | None = None
+) -> list[Parts]:
     """Times the nodes of each model, all models in turn, in fresh sessions until two of these agree.
 
     Raises:
@@ -155,7 +158,7 @@ def time_parts(models: Sequence[bytes], device: Device, effort: PartsEffort, pac
 _Nodes = dict[str, tuple[str, int, list[int]]]  # name: kind, inputs, microseconds of each call
 
 
-def _run(models: Sequence[bytes], device: Device, effort: PartsEffort, pace: Pace) -> list[_Nodes]:
+def _run(models: Sequence[bytes | Path], device: Device, effort: PartsEffort, pace: Pace) -> list[_Nodes]:
     """The times of the nodes of each model in a session each; those of the first calls are left out."""
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         sessions = [open_profiled(m, device, Path(folder) / f"profile-{i}") for i, m in enumerate(models)]

@@ -15,17 +15,16 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from latency.contention import Contention, Watch
+from latency.contention import Contention
 from latency.device import Device, parse_device
 from latency.pace import Pace
 from latency.runtimes.opening import check_placement, open_session
-from latency.timing import Call, Timing, measure_interleaved
+from latency.timing import Call, Timing
+from latency.whole import Effort, Timed, call_of, time_whole
 
 if TYPE_CHECKING:
     from latency.node_times import NodeTimes
@@ -39,29 +38,6 @@ sys.path[:] = sys.argv[1:]
 from latency.worker import serve
 serve()
 """
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is spent on one timing.
-
-    Args:
-        rounds: fresh sessions of the model that must be undisturbed, of `most_rounds` at most.
-        samples: per round, each lasting at least `sample_s`.
-    """
-
-    rounds: int
-    most_rounds: int
-    samples: int
-    sample_s: float = 1e-4
-
-
-@dataclass(frozen=True)
-class Timed:
-    """The answer to a request: a timing for each model, and who else used the machine meanwhile."""
-
-    timings: tuple[Timing, ...]
-    contention: Contention
 
 
 class Worker:
@@ -243,29 +219,15 @@ def _final(
 
             parts = time_parts(models, device, PartsEffort(**request["parts"]), pace)
             return {"parts": [p.plain() for p in parts]}
-        effort, watch = Effort(**request["effort"]), Watch(pace)
-        timings = measure_interleaved(
-            [_opener(model, device, request["batch"]) for model in models],
-            rounds=effort.rounds,
-            most_rounds=effort.most_rounds,
-            samples_per_round=effort.samples,
-            shortest_sample_s=effort.sample_s,
-            pace=pace,
-            on_round=on_round,
-        )
+        openers = [_opener(model, device, request["batch"]) for model in models]
+        timed = time_whole(openers, Effort(**request["effort"]), pace, on_round)
     except ValueError as error:
         return {"refused": str(error)}
     except Exception as error:  # noqa: BLE001 - a run-time may fail in any way, and the asker must hear of it
         return {"failed": f"{type(error).__name__}: {error}"}
-    return {"timings": [asdict(timing) for timing in timings], "contention": watch.reading().plain()}
+    return {"timings": [asdict(timing) for timing in timed.timings], "contention": timed.contention.plain()}
 
 
 def _opener(model: bytes, device: Device, batch: int) -> Callable[[], Call]:
     check_placement(model, device, batch)
-
-    def open_model() -> Call:
-        session = open_session(model, device)
-        image = np.random.default_rng(0).standard_normal(session.batch_shape(batch)).astype(np.float32)
-        return session.call(image)
-
-    return open_model
+    return lambda: call_of(open_session(model, device), batch)

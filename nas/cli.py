@@ -24,6 +24,7 @@ from rich.console import Console, Group, RenderableType
 from nas.errors import CannotBeDone
 
 if TYPE_CHECKING:
+    from nas.device_profile import Profile
     from nas.progress import Reporter
 
 app = typer.Typer(
@@ -46,6 +47,10 @@ DataName = Annotated[
 ImageSize = Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")]
 Remeasure = Annotated[bool, typer.Option("--remeasure", help="Measure anew what was measured before.")]
 Precisions = Annotated[str, typer.Option(help="Precisions that a block may have, by commas.")]
+Bundle = Annotated[
+    Path | None, typer.Option("--bundle", help="Write a folder to measure with where this toolkit does not run.")
+]
+Import = Annotated[Path | None, typer.Option("--import", help="Read what the script of a bundle measured.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as printed by `nas search`.")]
 
 
@@ -274,22 +279,50 @@ def report(
 
 @app.command()
 def verify(
+    context: typer.Context,
     run_folder: RunFolder,
+    bundle: Bundle = None,
+    result: Import = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for verify.json; by default the run's.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure every file of a run's front again and say what moved."""
+    output = _Output(as_json, quiet)
+    if result is not None:
+        _refuse_beside(context, "--import", allowed=("result", "out"))
+        _import_verification(run_folder, result, out, seed, output)
+        return
+    if bundle is not None:
+        _refuse_beside(context, "--bundle", allowed=("bundle",))
+        from nas.verify_bundle import write_verify_bundle
+
+        content = write_verify_bundle(run_folder, bundle)
+        output.result(content, _bundle_line(content))
+        return
     from nas.results import verify_again
     from nas.tables import verify_table
     from supernet.atomic import write_json
 
-    output = _Output(as_json, quiet)
     with output.reporter() as reporter:
         rows = verify_again(run_folder, reporter, seed)
     write_json((out or run_folder) / "verify.json", rows)
     output.result({"run": str(run_folder), "points": rows}, verify_table(rows))
+
+
+def _import_verification(run_folder: Path, result: Path, out: Path | None, seed: int, output: _Output) -> None:
+    """The front of a run on a device that measured a bundle of it."""
+    from nas.tables import elsewhere_view
+    from nas.verify_bundle import import_verification
+    from supernet.atomic import write_json
+
+    with output.reporter() as reporter:
+        name, content = import_verification(run_folder, result, reporter, seed)
+    file = (out or run_folder) / name
+    write_json(file, content)
+    output.result({"run": str(run_folder), "file": str(file), **content}, elsewhere_view(content))
+    output.show(f"Written: {file}")
 
 
 @app.command()
@@ -354,6 +387,7 @@ def measure(
 
 @app.command()
 def profile(
+    context: typer.Context,
     space: Annotated[str, typer.Option(help="A ready-made space (see `nas spaces`) or module:Class.")] = "mbconv",
     device: DeviceName = "cpu",
     preset: Annotated[str | None, typer.Option(help="Of the space; by default its largest.")] = None,
@@ -364,18 +398,41 @@ def profile(
     remeasure: Remeasure = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="The profile; by default one below profiles/.")] = None,
+    bundle: Bundle = None,
+    result: Import = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a device for a space, and say how well latencies of networks it has not seen are predicted."""
     from nas.names import check_device, parse_precisions
 
-    precisions = parse_precisions(precision)
-    place = check_device(device, precisions)
-    from nas.profiles import default_file, measure_profile
-    from nas.tables import profile_view
-
     output = _Output(as_json, quiet)
+    if result is not None:
+        _refuse_beside(context, "--import", allowed=("result", "out"))
+        _import_profile(result, out, output)
+        return
+    precisions = parse_precisions(precision)
+    if bundle is not None:
+        _refuse_beside(context, "--bundle", refused=("device", "remeasure", "out"))
+        from nas.profile_bundle import write_profile_bundle
+
+        with output.reporter() as reporter:
+            content = write_profile_bundle(
+                bundle,
+                space,
+                precisions=precisions,
+                preset=preset,
+                image_size=image_size,
+                in_channels=channels,
+                num_classes=classes,
+                seed=seed,
+                reporter=reporter,
+            )
+        output.result(content, _bundle_line(content))
+        return
+    place = check_device(device, precisions)
+    from nas.profiles import measure_profile
+
     with output.reporter() as reporter:
         found = measure_profile(
             space,
@@ -389,11 +446,52 @@ def profile(
             remeasure=remeasure,
             reporter=reporter,
         )
+    _show_profile(found, out, output)
+
+
+def _show_profile(found: Profile, out: Path | None, output: _Output) -> None:
+    """Writes a profile and prints how good it is."""
+    from nas.profiles import default_file
+    from nas.tables import profile_view
+
     file = out or default_file(found.data)
     found.data.write(file)
     summary = found.summary()
     output.result({"profile": str(file), **summary}, profile_view(summary))
     output.show(f"Profile: {file} (nas search --profile {file})")
+
+
+def _import_profile(result: Path, out: Path | None, output: _Output) -> None:
+    """The profile of a device that measured a bundle."""
+    from nas.bundle import read_result
+
+    measured = read_result(result, "profile")  # before torch is loaded, which takes seconds
+    from nas.profile_bundle import profile_of
+
+    with output.reporter() as reporter:
+        found = profile_of(measured, reporter=reporter)
+    _show_profile(found, out, output)
+
+
+def _bundle_line(content: Mapping[str, Any]) -> str:
+    return f"{content['bundle']}: {content['models']} models, measure.py and README.txt, which says what to do"
+
+
+def _refuse_beside(
+    context: typer.Context, option: str, allowed: tuple[str, ...] | None = None, refused: tuple[str, ...] = ()
+) -> None:
+    """Refuses options that were given and say nothing beside `option`.
+
+    Args:
+        allowed: parameters that may be given; by default all but the `refused` ones.
+    """
+    always = ("run_folder", "seed", "as_json", "quiet")
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE" and parameter.opts[0] != option
+        if given and (name in refused or (allowed is not None and name not in (*allowed, *always))):
+            raise ValueError(f"{parameter.opts[0]} says nothing beside {option}: leave one of them out")
 
 
 def _say(message: str) -> None:

@@ -42,11 +42,11 @@ from search_spaces.space import Architecture
 T = TypeVar("T")
 U = TypeVar("U")
 PARTS = PartsEffort(sessions=2, most_sessions=4, visits=3, calls=10)
-_LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
+LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
 _SAMPLED = 60  # architectures whose blocks are drawn from
 _AHEAD = 10  # models that are built while others are timed
-_AT_ONCE = 8  # models that are timed in turn
+AT_ONCE = 8  # models that are timed in turn
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Profiler:
         begun_s, done = time.monotonic(), 0
         for subject, model in built_ahead(subjects, self._models.build, ahead):
             group.append((subject, model))
-            if len(group) == _AT_ONCE or subject is subjects[-1]:
+            if len(group) == AT_ONCE or subject is subjects[-1]:
                 late = time.monotonic() - begun_s > plan.seconds * done / len(subjects)
                 self._measure(group, replace(PARTS, most_sessions=PARTS.sessions) if late and done else PARTS)
                 stage.advance(len(group))
@@ -127,11 +127,8 @@ class Profiler:
         """
         if self._device.runtime != "onnxruntime" or self._device.kind != "cpu":
             return False
-        middle = Subject(
-            key="middle", role="network", arch=dict(self._anatomy.space.scaled(0.5).values), ways=("wall",)
-        )
-        measured = measure_models([self._models.build(middle)], self._device, QUICK, self._store)[0]
-        return measured.median_s > _LONG_S
+        measured = measure_models([self._models.build(middle(self._anatomy))], self._device, QUICK, self._store)[0]
+        return measured.median_s > LONG_S
 
     def _measure(self, group: Sequence[tuple[Subject, bytes]], effort: PartsEffort) -> None:
         """Times a few models, each in all its ways."""
@@ -156,6 +153,11 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
     """`content` as it comes back from a file: with lists for tuples."""
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain
+
+
+def middle(anatomy: Anatomy) -> Subject:
+    """The network of middle size, whose latency says how the others are timed."""
+    return Subject(key="middle", role="network", arch=dict(anatomy.space.scaled(0.5).values), ways=("wall",))
 
 
 def planned(anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool) -> list[Subject]:

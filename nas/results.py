@@ -48,7 +48,7 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
     settings = read_settings(folder)
     device = parse_device(settings.device)
     dataset = run_data(settings, dataset)
-    models = [_read_model(folder, point["file"]) for point in record["front"]]
+    models = [read_model(folder, point["file"]) for point in record["front"]]
     rows = []
     with reporter.stage("verify") as stage:
         measured = measure_models(models, device, CAREFUL, on_round=count_rounds(stage, len(models)))
@@ -100,7 +100,12 @@ def run_data(settings: Settings, given: Dataset | None = None) -> Dataset:
     return dataset
 
 
-def _read_model(folder: Path, file: str) -> bytes:
+def read_model(folder: Path, file: str) -> bytes:
+    """The bytes of a file of a run's front.
+
+    Raises:
+        ValueError: it is missing.
+    """
     path = folder / file
     if not path.exists():
         raise ValueError(f"{path} is missing: the run's front was moved or deleted")
@@ -129,7 +134,7 @@ def export_point(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ValueError(f"{to} is not an empty folder: name another one with --to")
     entry = front[point]
-    model = _read_model(folder, entry["file"])
+    model = read_model(folder, entry["file"])
     dataset = run_data(settings, dataset)
     network = _torch_network(folder, settings, dataset, entry, space)
     shape = dataset.image_shape

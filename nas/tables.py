@@ -158,6 +158,27 @@ def verify_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
+def elsewhere_view(content: Mapping[str, Any]) -> RenderableType:
+    """The front of a run as another device has it, beside what the run had."""
+    columns = ("accuracy", "was", "latency", "95 % interval", "was", "size", "there")
+    table = _table(f"Verified on {content['device']} ({content['environment']['cpu']})", "point", *columns)
+    for row in content["points"]:
+        table.add_row(
+            str(row["point"]),
+            percent(row["accuracy"]),
+            percent(row["was"]["accuracy"]),
+            duration(row["latency_s"]["median"]),
+            interval(*row["latency_s"]["ci95"]),
+            duration(row["was"]["latency_s"]["median"]),
+            amount(row["size_bytes"], "B"),
+            row["verdict"],
+        )
+    best, n = content["front"], len(content["points"])
+    return Group(
+        table, Text(f"{len(best)} of {n} points are on the front there: {', '.join(map(str, best)) or 'none'}.")
+    )
+
+
 def measurements_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Measured files, each with its latency, the tails of all samples, CPU time and throughput."""
     table = _table("Measured", "file", "latency", "95 % interval", "p10", "p90", "p99", "CPU time", "images/s")

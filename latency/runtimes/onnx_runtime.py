@@ -7,15 +7,18 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from latency.device import Device
 from latency.installed import gpu, onnxruntime_cuda
 from latency.runtimes.session import Session, called, fixed_shape
+
+if TYPE_CHECKING:
+    import onnx
 
 _ERRORS = (
     ort_errors.Fail,
@@ -126,6 +129,8 @@ def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
         FileNotFoundError: no such file.
         ValueError: as for `open_session`.
     """
+    import onnx  # here, since measuring needs no onnx, and is done where there is none
+
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         file = Path(folder) / "optimised.onnx"
         options = _options(device)

@@ -12,6 +12,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from latency import standalone
+from latency.whole import Effort
+from nas import verify_bundle
+
 ROOT = Path(__file__).parents[2]
 NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
 SPACE = ["--space", "small_space:Small"]
@@ -125,6 +129,28 @@ def test_report_and_verify(finished, cache, tmp_path):
     assert [row["accuracy"] for row in rows] == [point["accuracy"] for point in front]
     assert {row["verdict"] for row in rows} <= {"holds", "slower now", "faster now"}
     assert all(row["latency_s"]["contention"]["seconds"] > 0 for row in rows)
+
+
+def test_a_bundle_verifies_the_front_elsewhere(finished, cache, tmp_path, monkeypatch):
+    folder, _ = finished
+    monkeypatch.setattr(verify_bundle, "CAREFUL", Effort(rounds=1, most_rounds=1, samples=2))
+    verify_bundle.write_verify_bundle(folder, tmp_path / "bundle")
+    assert standalone.main([], tmp_path / "bundle") == 0
+    result = tmp_path / "bundle" / "result.jsonl"
+    done = nas("verify", folder, "--import", result, "--out", tmp_path, "--json", cwd=tmp_path, cache=cache)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert Path(found["file"]).parent == tmp_path and found["fingerprint"] in found["file"]
+    assert json.loads(Path(found["file"]).read_text())["points"] == found["points"]
+    front = json.loads((folder / "front.json").read_text())
+    for name in ("accuracy", "val_accuracy", "size_bytes"):  # the same machine, the same kernels
+        assert [row[name] for row in found["points"]] == [point[name] for point in front]
+    assert found["front"] == [row["point"] for row in found["points"] if row["verdict"] == "on the front"]
+    assert found["front"] and "on the front there: " in done.stderr
+    with result.open("r+") as stream:
+        stream.truncate(result.stat().st_size - 10)
+    with pytest.raises(ValueError, match=r"run measure\.py on the device again"):
+        verify_bundle.import_verification(folder, result)
 
 
 LOADED = """

@@ -22,7 +22,7 @@ PLAN = Plan(fit=2, check=2, every=True, blocks=4, repeats=1)
 def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(profiling, "_LONG_S", 0.0)  # as if its networks were long
+        patch.setattr(profiling, "LONG_S", 0.0)  # as if its networks were long
         patch.setattr(profiling, "PARTS", PartsEffort(1, 1, 2, 3))
         yield measure_profile(SPACE, image_size=48, in_channels=1, num_classes=3, plan=PLAN)
 
