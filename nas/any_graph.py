@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,11 @@ class FilesProfile:
                 for f, p, h, m, n in rows
             ],
         }
+
+
+def default_file(device: Device) -> Path:
+    """`profiles/kernels-DEVICE.json`."""
+    return Path("profiles") / f"kernels-{re.sub(r'[^A-Za-z0-9_.]+', '_', device.name)}.json"
 
 
 def profile_files(

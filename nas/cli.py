@@ -400,6 +400,7 @@ def profile(
     out: Annotated[Path | None, typer.Option(help="The profile; by default one below profiles/.")] = None,
     bundle: Bundle = None,
     result: Import = None,
+    onnx: Annotated[list[Path] | None, typer.Option(help="Instead of a space: files to check a model on.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -407,6 +408,10 @@ def profile(
     from nas.names import check_device, parse_precisions
 
     output = _Output(as_json, quiet)
+    if onnx:
+        _refuse_beside(context, "--onnx", allowed=("onnx", "device", "seed", "out", "remeasure"))
+        _profile_files(onnx, device, out, seed, remeasure, output)
+        return
     if result is not None:
         _refuse_beside(context, "--import", allowed=("result", "out"))
         _import_profile(result, out, output)
@@ -447,6 +452,25 @@ def profile(
             reporter=reporter,
         )
     _show_profile(found, out, output)
+
+
+def _profile_files(
+    files: list[Path], device: str, out: Path | None, seed: int, remeasure: bool, output: _Output
+) -> None:
+    """Fits a latency model of any network, and prints what it says of files beside their measurements."""
+    from latency.device import parse_device
+    from latency.store import MeasurementStore
+    from nas.any_graph import default_file, profile_files
+    from nas.tables import files_profile_view
+    from supernet.atomic import write_bytes
+
+    place = parse_device(device)
+    with output.reporter() as reporter, MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
+        found = profile_files(files, place, store, reporter, seed)
+    file = out or default_file(place)
+    write_bytes(file, found.model.to_json().encode())
+    summary = found.summary()
+    output.result({"profile": str(file), **summary}, files_profile_view(summary))
 
 
 def _show_profile(found: Profile, out: Path | None, output: _Output) -> None:

@@ -138,6 +138,23 @@ def profile_view(summary: Mapping[str, Any]) -> RenderableType:
     return Group(table, Text("\n".join([how, *summary["warnings"]])))
 
 
+def files_profile_view(summary: Mapping[str, Any]) -> RenderableType:
+    """What a latency model of any network says of files, beside their measurements."""
+    title = f"{summary['device']}: a model fitted on random networks"
+    table = _table(title, "file", "MACs", "predicted", "90 % interval", "measured", "off by")
+    for row in summary["files"]:
+        predicted, half = row["predicted_s"], row["half_width_s"]
+        table.add_row(
+            row["file"].rpartition("/")[2],
+            amount(row["macs"]),
+            duration(predicted),
+            f"{duration(max(predicted - half, 0.0))} – {duration(predicted + half)}",
+            duration(row["measured_s"]),
+            f"{100 * (predicted / row['measured_s'] - 1):+.1f} %",
+        )
+    return table
+
+
 def _maybe(share: float | None) -> str:
     return "" if share is None else percent(share)
 
