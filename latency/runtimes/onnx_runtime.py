@@ -152,6 +152,8 @@ def executed_graph(model: bytes | Path, device: Device, batch: int = 1) -> onnx.
         FileNotFoundError: no such file.
         ValueError: as for `open_session`, or a batch that the model does not take.
     """
+    import onnx
+
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         file = Path(folder) / "optimised.onnx"
         options = _options(device)
@@ -201,7 +203,8 @@ def _in_order(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> list[onn
 
     Nodes without a name, such as those of operators that are functions, are called by their operator and a number.
     """
-    left, ordered = list(nodes), list[onnx.NodeProto]()
+    left = list(nodes)
+    ordered: list[onnx.NodeProto] = []
     pending = {name for node in left for name in node.output}
     for name in names:
         called = (n for n in left if n.name == name or (not n.name and name.startswith(f"{n.op_type}_")))
@@ -229,6 +232,8 @@ def tensors_of(model: onnx.ModelProto, batch: int = 1) -> dict[str, tuple[tuple[
     options = _options(_CPU)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")  # one run does not pay for it
+    import onnx
+
     open_model = onnx.ModelProto()
     open_model.CopyFrom(model)
     names = [name for node in model.graph.node for name in node.output if name]
