@@ -152,13 +152,13 @@ def executed_graph(model: bytes | Path, device: Device, batch: int = 1) -> onnx.
         FileNotFoundError: no such file.
         ValueError: as for `open_session`, or a batch that the model does not take.
     """
+    import onnx
+
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         file = Path(folder) / "optimised.onnx"
         options = _options(device)
         options.optimized_model_filepath = str(file)
         names = [name for name, _ in _profile(model, options, batch)]
-        import onnx
-
         graph = onnx.load_model(file)
     nodes = _in_order(graph.graph.node, names)
     if nodes is None:
@@ -203,7 +203,7 @@ def _in_order(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> list[onn
 
     Nodes without a name, such as those of operators that are functions, are called by their operator and a number.
     """
-    left: list[onnx.NodeProto] = list(nodes)
+    left = list(nodes)
     ordered: list[onnx.NodeProto] = []
     pending = {name for node in left for name in node.output}
     for name in names:
