@@ -12,12 +12,14 @@ from torch import nn
 
 from nas.config import IN_PYTHON, Settings, data_setting, first_line
 from nas.device_profile import Profile
-from nas.folder import default_folder
+from nas.folder import default_folder, read_settings
 from nas.names import check_names
 from nas.pipeline import run
 from nas.profiles import measure_profile
 from nas.progress import LiveReporter, Reporter, SilentReporter
-from nas.results import export_point, verify_again
+from nas.results import export_point, run_data, verify_again
+from nas.retarget import TIMINGS
+from nas.retarget import retarget as carry_over
 from nas.spec import SpaceLike, check_importable
 from supernet.data import Dataset, from_datasets, load_data
 
@@ -54,6 +56,12 @@ class Result:
     def verify(self) -> list[dict[str, Any]]:
         """Measures every file of the front again and says what moved; see `nas verify`."""
         return verify_again(self.folder, SilentReporter(), self._seed, self.dataset)
+
+    def retarget(
+        self, device: str, *, timings: int = TIMINGS, out: Path | str | None = None, quiet: bool = False
+    ) -> Result:
+        """Carries the run to another device with few timings and without training; see `nas.retarget`."""
+        return _retargeted(self.folder, device, timings, out, quiet, self.space, self.dataset)
 
     @property
     def _seed(self) -> int:
@@ -189,6 +197,48 @@ def profile(
     if out is not None:
         found.data.write(Path(out))
     return found
+
+
+def retarget(
+    run: Path | str, device: str, *, timings: int = TIMINGS, out: Path | str | None = None, quiet: bool = False
+) -> Result:
+    """Carries a finished run to another device and returns the run there, whose front is verified on that device.
+
+    Everything the run knows serves again: its weights, its accuracies, and its latency model, which `timings` timings
+    on the new device correct.  Nothing is trained.  The files of the new front, at most 24, are measured on top.
+
+    Args:
+        run: the folder of a finished search.
+        device: `cpu`, `cpu:threads=2`, `cpu:torch`, `gpu`, ...; also one of the same name on another machine.
+        timings: at least 10, of which three fifths are of untrained networks.
+        out: the new run's folder; by default one below `runs/`.
+
+    Raises:
+        ValueError: no finished search, or a device that is not there or is the run's own; nothing was written.
+        CannotBeDone: no architecture keeps to the bounds of the run on the new device.
+    """
+    return _retargeted(Path(run), device, timings, out, quiet, None, None)
+
+
+def _retargeted(
+    source: Path,
+    device: str,
+    timings: int,
+    out: Path | str | None,
+    quiet: bool,
+    space: SpaceLike | None,
+    dataset: Dataset | None,
+) -> Result:
+    settings = read_settings(source)
+    dataset = run_data(settings, dataset)
+    to = Path(out) if out is not None else None
+    if quiet:
+        silent = SilentReporter()
+        folder, record = carry_over(source, device, to, silent, timings=timings, space=space, dataset=dataset)
+    else:
+        with LiveReporter(Console(stderr=True)) as live:
+            folder, record = carry_over(source, device, to, live, timings=timings, space=space, dataset=dataset)
+    return Result(folder, record, space or settings.space, dataset)
 
 
 def _dataset(data: Data, image_size: int | None) -> Dataset:

@@ -279,6 +279,34 @@ def export(
 
 
 @app.command()
+def retarget(
+    run_folder: RunFolder,
+    device: Annotated[str, typer.Option("--device", help="The new one: cpu:threads=2, cpu:torch, gpu, ...")],
+    timings: Annotated[int, typer.Option(min=10, help="On the new device, besides the files of the front.")] = 50,
+    out: Annotated[Path | None, typer.Option(help="The new run's folder; by default one below runs/.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Carry a finished run to another device, with few timings and without training; repeat to resume."""
+    from latency.device import parse_device
+    from nas.folder import read_record
+
+    read_record(run_folder)
+    parse_device(device)  # before torch is loaded, which takes seconds
+    from nas.retarget import retarget as carry_over
+    from nas.tables import result_view
+
+    output = _Output(as_json, quiet)
+    with output.reporter() as reporter:
+        folder, record = carry_over(run_folder, device, out, reporter, timings=timings)
+    output.result({"run": str(folder), **record}, result_view(record))
+    from nas.report import headline
+
+    output.show(headline(record))
+    output.show(f"Run folder: {folder} (report.html, front.json, front/*.onnx)")
+
+
+@app.command()
 def measure(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files with one float32 input.")],
     device: DeviceName = "cpu",

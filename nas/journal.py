@@ -83,6 +83,11 @@ class Journal:
     def __contains__(self, arch: Architecture) -> bool:
         return arch in self._known
 
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """All that succeeded, in the order recorded."""
+        return [evaluation for evaluation in self._known.values() if evaluation is not None]
+
     def find(self, arch: Architecture) -> Evaluation | None:
         """The evaluation of `arch`, or None where there is none or it failed."""
         return self._known.get(arch)

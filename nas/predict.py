@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -22,6 +23,14 @@ _SIZE_PRIOR = LinearPrior(
     width=np.array([2e3, 500.0, 0.05, 0.3]),
     free=np.array([True, False, False, False]),
 )
+
+
+class Predicts(Protocol):
+    """Predicts all metrics of populations."""
+
+    def predict(self, population: np.ndarray, optimism: float = 0.0) -> Mapping[str, np.ndarray]:
+        """Metric name to values (n,) for a population (n, d)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

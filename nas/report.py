@@ -52,7 +52,7 @@ def headline(record: Record) -> str:
 
     A search is called better than a baseline when its hypervolume is larger by more than `WORTH`, relative.
     """
-    return " ".join(part for part in (_found(record), _disturbed(record), _worth(record)) if part)
+    return " ".join(part for part in (_found(record), _disturbed(record), _carried(record) or _worth(record)) if part)
 
 
 def page(record: Record) -> str:
@@ -116,6 +116,18 @@ def _range(values: Sequence[float], one: Any, two: Any) -> str:
 
 def _percents(low: float, high: float) -> str:
     return f"{percent(low).removesuffix(' %')}–{percent(high)}"
+
+
+def _carried(record: Record) -> str:
+    """Where a retargeted run comes from, and what it cost on the new device."""
+    counts, origin = field(record, "retarget", "timings"), field(record, "retarget", "from", "device")
+    if not counts:
+        return ""
+    return (
+        f"Carried over from a run on {origin} with {counts['all']} timings here ({counts['neutral']} of untrained "
+        f"networks, {counts['evaluations']} of the search) and {field(record, 'retarget', 'verified_files')} files "
+        "verified; nothing was trained."
+    )
 
 
 def _worth(record: Record) -> str:
@@ -264,7 +276,12 @@ def _predicted(record: Record, drawn: Mapping[str, Figure]) -> str:
 
 
 def _held_out(record: Record, drawn: Mapping[str, Figure]) -> str:
-    kinds = {"held_out": "latency predictor", "block_sum": "sum of blocks alone", "macs_only": "MACs alone"}
+    kinds = {
+        "held_out": "latency predictor",
+        "source": "that of the device before, scaled",
+        "block_sum": "sum of blocks alone",
+        "macs_only": "MACs alone",
+    }
     rows = [_score_row(said, score) for key, said in kinds.items() if (score := field(record, "profile", key))]
     figure = _figure("held_out", drawn, "Networks that the predictor was not fitted to.")
     return _section("Latency prediction on held-out networks", _pair(figure, _table(_SCORES, rows) + _profiled(record)))
