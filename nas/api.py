@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
+from nas.absent import run_absent, with_profile
 from nas.config import IN_PYTHON, Settings, data_setting, first_line
 from nas.device_profile import Profile
 from nas.folder import default_folder, read_settings
@@ -89,6 +90,7 @@ def search(
     max_size_bytes: float | None = None,
     max_macs: float | None = None,
     min_accuracy: float | None = None,
+    profile: Path | str | None = None,
     remeasure: bool = False,
     quiet: bool = False,
 ) -> Result:
@@ -102,6 +104,8 @@ def search(
         out: the run folder; by default one below `runs/` named after the settings.
         budget_s: of the whole run, roughly; training gets its share of it unless `epochs` is given.
         evaluations: real ones of the search; each baseline gets as many.
+        profile: a file that `nas profile` wrote, for a device that is not attached: latencies are then predictions,
+            accuracies those of the files.
         remeasure: measures anew what earlier runs measured; what this run has evaluated stays.
 
     Raises:
@@ -131,6 +135,8 @@ def search(
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
+    if profile is not None:
+        settings = with_profile(settings, Path(profile))
     check_names(settings)
     if isinstance(space, str):
         check_importable(space)
@@ -138,12 +144,18 @@ def search(
     name = settings.data if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name
     settings = settings.model_copy(update={"data": name, "data_fingerprint": dataset.fingerprint})
     folder = Path(out) if out is not None else default_folder(settings)
+
+    def searched(reporter: Reporter) -> Result:
+        if profile is not None:
+            record = run_absent(settings, space, dataset, folder, reporter)
+        else:
+            record = run(settings, space, dataset, folder, reporter, remeasure=remeasure)
+        return Result(folder, record, space, dataset)
+
     if quiet:
-        record = run(settings, space, dataset, folder, SilentReporter(), remeasure=remeasure)
-        return Result(folder, record, space, dataset)
+        return searched(SilentReporter())
     with LiveReporter(Console(stderr=True)) as reporter:
-        record = run(settings, space, dataset, folder, reporter, remeasure=remeasure)
-        return Result(folder, record, space, dataset)
+        return searched(reporter)
 
 
 def profile(

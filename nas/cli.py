@@ -105,6 +105,9 @@ def search(
     max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,
     max_macs: Annotated[str | None, typer.Option(help="Bound on the MACs: 30M.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Bound on the validation accuracy, 0 to 1.")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="Of a device that is not attached, by `nas profile`: latencies are predicted.")
+    ] = None,
     remeasure: Remeasure = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default one below runs/.")] = None,
@@ -139,13 +142,22 @@ def search(
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
-    check_names(settings)  # before torch is loaded, which takes seconds
+    if profile is None:
+        check_names(settings)  # before torch is loaded, which takes seconds
+    else:
+        from nas.profile_data import read_profile
+
+        read_profile(profile)
+    from nas.absent import run_absent, with_profile
     from nas.pipeline import run
     from nas.spec import check_importable
     from nas.tables import result_view, space_table
     from supernet.data import load_data
 
     output = _Output(as_json, quiet)
+    if profile is not None:
+        settings = with_profile(settings, profile)
+        check_names(settings)
     check_importable(space)
     dataset = load_data(data, image_size=image_size)
     settings = settings.model_copy(update={"data_fingerprint": dataset.fingerprint})
@@ -153,7 +165,10 @@ def search(
     try:
         with output.reporter() as reporter:
             shown = lambda found: output.amid(space_table(found), reporter)  # noqa: E731
-            record = run(settings, space, dataset, folder, reporter, shown, remeasure)
+            if profile is None:
+                record = run(settings, space, dataset, folder, reporter, shown, remeasure)
+            else:
+                record = run_absent(settings, space, dataset, folder, reporter, shown)
     except KeyboardInterrupt:
         _say(f"interrupted; to go on, repeat the command (its run is in {folder})")
         raise

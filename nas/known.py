@@ -101,6 +101,7 @@ def read_known(folder: Path, dataset: Dataset, space: SpaceLike | None = None) -
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     anatomy = Anatomy(joint, BlockTracer(network, dataset.image_shape), settings.precisions)
     evaluations = Journal(folder / JOURNAL, "search", joint, settings.problem).evaluations
+    timed = evaluations if settings.profile is None else ()  # else their latencies are the profile's own predictions
     profile = fit_profile(read_profile(folder / PROFILE), anatomy)
     accuracies: dict[str, float] = json.loads((folder / INHERITED).read_text())
     return Known(
@@ -112,5 +113,5 @@ def read_known(folder: Path, dataset: Dataset, space: SpaceLike | None = None) -
         anatomy=anatomy,
         evaluations=tuple(evaluations),
         inherited=read_inherited(accuracies, anatomy),
-        hardware=fit_hardware(anatomy, profile, evaluations),
+        hardware=fit_hardware(anatomy, profile, timed),
     )

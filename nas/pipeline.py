@@ -34,7 +34,7 @@ from nas.errors import CannotBeDone
 from nas.folder import JOURNAL, PROFILE, RECORD, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
-from nas.loop import run_loop
+from nas.loop import Measure, run_loop
 from nas.measuring import say_busy
 from nas.names import check_names
 from nas.objectives import Evaluation, Problem, cost_array
@@ -143,9 +143,9 @@ def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[st
     # The predictors' matrices are small: on a busy machine, BLAS threads that wait for each other cost them seconds.
     with using_threads(threads_of(setup)), threadpool_limits(1, user_api="blas"):
         profile, profile_s = timed(lambda: _profile(setup))
-        history, training_s = timed(lambda: _train(setup))
-        inherited = _inherit(setup, profile)
-        searched = _search(setup, profile, inherited)
+        history, training_s = timed(lambda: train(setup))
+        inherited = inherit(setup, profile)
+        searched = search_measured(setup, profile, inherited)
         verified = verify_best(setup, searched.groups)
     seconds = {"profile": profile_s, "train": training_s, "all": time.perf_counter() - started_s}
     parts = Parts(space, profile, history, inherited, searched, verified, seconds)
@@ -214,7 +214,8 @@ def recipe_of(settings: Settings) -> Recipe:
     return replace(recipe, batch=settings.batch or recipe.batch, lr=settings.lr or recipe.lr)
 
 
-def _train(setup: Setup) -> History:
+def train(setup: Setup) -> History:
+    """The stage that trains the shared weights."""
     with setup.reporter.stage("train") as stage:
 
         def show(state: TrainState) -> None:
@@ -229,18 +230,27 @@ def _train(setup: Setup) -> History:
         return train_supernet(setup.network, setup.dataset, recipe_of(setup.settings), setup.folder, show)
 
 
-def _inherit(setup: Setup, profile: Profile) -> Inherited:
+def inherit(setup: Setup, profile: Profile) -> Inherited:
+    """The stage that takes inherited accuracies."""
     s = setup
     inheritance = Inheritance(s.network, s.architectures, s.anatomy, s.dataset, profile, s.settings.problem)
     with s.reporter.stage("inherit") as stage:
         return inheritance.run(s.settings.seed, s.folder, stage)
 
 
-def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
-    settings, problem = setup.settings, setup.settings.problem
-    watched = Watched(partial(fit_metrics, setup.anatomy, profile, inherited), problem)
-    journal = Journal(setup.folder / JOURNAL, "search", setup.space, problem)
+def search_measured(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
+    """The search, and its baselines, on the attached device."""
+    journal = Journal(setup.folder / JOURNAL, "search", setup.space, setup.settings.problem)
     measure = RealEvaluator(builder_of(setup), setup.dataset, setup.device, setup.store)
+    watched = Watched(partial(fit_metrics, setup.anatomy, profile, inherited), setup.settings.problem)
+    return search_with(setup, profile, inherited, watched, measure, journal)
+
+
+def search_with(
+    setup: Setup, profile: Profile, inherited: Inherited, watched: Watched, measure: Measure, journal: Journal
+) -> Searched:
+    """The search, and its baselines; `measure` makes and looks at each file."""
+    settings, problem = setup.settings, setup.settings.problem
     groups: dict[str, list[Evaluation]] = {}
     searchers = _searchers(setup, profile, watched, inherited)
     with setup.reporter.stage("search", settings.evaluations * len(searchers)) as stage, one_worker() as executor:
@@ -363,13 +373,10 @@ def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | N
         CannotBeDone: none keeps to the bounds.
     """
     settings = setup.settings
-    everything = {e.arch: (e, name) for name, found in reversed(groups.items()) for e in found}
-    finalists = choose_finalists([e for e, _ in everything.values()], _LEAST_FINALISTS, most)
-    if not finalists:
-        raise CannotBeDone(unmet([e for e, _ in everything.values()], settings))
+    finalists = pick_finalists(setup, groups, most)
     with setup.reporter.stage("verify") as stage:
         verified = verify_front(
-            [everything[e.arch] for e in finalists],
+            finalists,
             builder_of(setup),
             setup.dataset,
             setup.device,
@@ -381,6 +388,18 @@ def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | N
     if not verified.points:
         raise CannotBeDone(unmet(list(verified.evaluations), settings))
     return verified
+
+
+def pick_finalists(
+    setup: Setup, groups: dict[str, list[Evaluation]], most: int | None = None
+) -> list[tuple[Evaluation, str]]:
+    """The best of all groups, each with the group that found it; arguments and errors as of `verify_best`."""
+    everything = {e.arch: (e, name) for name, found in reversed(groups.items()) for e in found}
+    evaluations = [e for e, _ in everything.values()]
+    finalists = choose_finalists(evaluations, _LEAST_FINALISTS, most)
+    if not finalists:
+        raise CannotBeDone(unmet(evaluations, setup.settings))
+    return [everything[e.arch] for e in finalists]
 
 
 def builder_of(setup: Setup) -> Builder:

@@ -114,9 +114,17 @@ def fit_metrics(
     anatomy: Anatomy, profile: Profile, inherited: Inherited, evaluations: Sequence[Evaluation]
 ) -> MetricPredictor:
     """Fits everything; inherited accuracies count as observations of the all-fp32 policy."""
+    return MetricPredictor(
+        fit_accuracy_seen(anatomy, inherited, evaluations), fit_hardware(anatomy, profile, evaluations)
+    )
+
+
+def fit_accuracy_seen(anatomy: Anatomy, inherited: Inherited, evaluations: Sequence[Evaluation]) -> AccuracyPredictor:
+    """Fits inherited accuracies and those of evaluations."""
     population = np.concatenate([inherited.population, _rows(anatomy, evaluations)])
-    accuracy = np.concatenate([inherited.val_accuracy, _seen(evaluations, "val_accuracy")])
-    return MetricPredictor(fit_accuracy(anatomy, population, accuracy), fit_hardware(anatomy, profile, evaluations))
+    return fit_accuracy(
+        anatomy, population, np.concatenate([inherited.val_accuracy, _seen(evaluations, "val_accuracy")])
+    )
 
 
 def _rows(anatomy: Anatomy, evaluations: Sequence[Evaluation]) -> np.ndarray:

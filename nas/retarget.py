@@ -139,6 +139,8 @@ def _settings(was: Settings, record: dict[str, Any], device: Device, timings: in
             "searcher": "guided",
             "evaluations": timings - _neutral(timings),
             "baselines": False,
+            "profile": None,
+            "profile_fingerprint": None,
             "source": f"{was.digest}-{record['device']['fingerprint']}",
             "timings": timings,
         }
