@@ -1,6 +1,6 @@
 """Latency on a device left out, from the other devices and 10, 20 or 50 measurements on it.
 
-python -m experiments.transfer --data DIR [--json] [--devices NAME ...] [--seeds 3]
+python -m experiments.transfer --data DIR [--json] [--tables fbnet nb201] [--devices NAME ...] [--seeds 3]
 
 Tables: FBNet (HELP, arXiv:2106.08630) and NAS-Bench-201 (also OneProxy, arXiv:2111.01203). Every column is left out in
 turn: alone, when another batch of the same card may stay, and with all columns of its chip, as a new device is.
@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import itertools
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +29,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from predictors.transfer import choose_samples, fit_transfer
 from predictors.transfer_prior import learn_from_sources
 
+DATA = Path("../shared/data")
 TABLES = {"fbnet": "fbnet_latency.csv.gz", "nb201": "nb201.csv.gz"}
 VARIANTS = ("column", "chip")
 COUNTS = (10, 20, 50)
@@ -69,7 +72,7 @@ class Row:
     """Means over seeds of one device left out: Spearman of each predictor, and how often the 95 % interval covers.
 
     Args:
-        unshaped: ridge regression on the one-hot encoding of as many random architectures.
+        ridge_random: ridge regression on the one-hot encoding of as many random architectures.
     """
 
     table: str
@@ -78,7 +81,7 @@ class Row:
     samples: int
     transfer: float
     ridge: float
-    unshaped: float
+    ridge_random: float
     ceiling: float
     covered: float
 
@@ -156,7 +159,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, object]]:
         unseen = [row.transfer for row in group if not row.seen]
         worst = min(group, key=lambda row: row.transfer)
         line: dict[str, object] = dict(zip(("table", "variant", "samples"), key, strict=True))
-        names = ("transfer", "ridge", "unshaped", "ceiling", "covered")
+        names = ("transfer", "ridge", "ridge_random", "ceiling", "covered")
         line |= {name: float(np.mean([getattr(row, name) for row in group])) for name in names}
         line |= {"unseen": float(np.mean(unseen)) if unseen else None}
         lines.append(line | {"worst": worst.transfer, "worst_device": worst.device, "devices": len(group)})
@@ -172,7 +175,7 @@ def _print(rows: Sequence[Row], lines: Sequence[dict[str, object]]) -> None:
             found = [row for row in group if row.device == device]
             columns = [
                 "".join(f"{getattr(row, column):7.3f}" for row in found)
-                for column in ("transfer", "ridge", "unshaped", "covered")
+                for column in ("transfer", "ridge", "ridge_random", "covered")
             ]
             label = device + " *" * found[0].seen
             print(f"{label:<18}" + "".join(columns[:3]) + f"{found[0].ceiling:9.3f}" + columns[3])
@@ -184,24 +187,23 @@ def _print(rows: Sequence[Row], lines: Sequence[dict[str, object]]) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--json", action="store_true", help="print rows and means as JSON")
+    parser.add_argument("--tables", nargs="*", choices=TABLES, default=list(TABLES))
     parser.add_argument("--devices", nargs="*", help="only these")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="of the choice of samples")
     arguments = parser.parse_args()
     start = time.perf_counter()
-    tables = {name: load(arguments.data / file) for name, file in TABLES.items()}
+    tables = {name: load(arguments.data / TABLES[name]) for name in arguments.tables}
     known = {device for table in tables.values() for device in table.devices}
     if unknown := set(arguments.devices or ()) - known:
         parser.error(f"no device {sorted(unknown)}, expected some of {sorted(known)}")
-    rows = [
-        row
-        for name, table in tables.items()
-        for variant in VARIANTS
-        for device, label in enumerate(table.devices)
-        if not arguments.devices or label in arguments.devices
-        for row in leave_out(name, table, device, variant, arguments.seeds)
-    ]
+    rows = []
+    for name, variant in itertools.product(tables, VARIANTS):
+        for device, label in enumerate(tables[name].devices):
+            if not arguments.devices or label in arguments.devices:
+                rows += leave_out(name, tables[name], device, variant, arguments.seeds)
+                print(rows[-1], file=sys.stderr)  # progress
     lines = summary(rows)
     if arguments.json:
         seconds = time.perf_counter() - start

@@ -59,7 +59,7 @@ class Contention:
 
     @staticmethod
     def together(parts: Iterable[Contention]) -> Contention | None:
-        """One value for several measurements: averages by time, the largest drift; None of none."""
+        """One value for several measurements: averages by time; None of none."""
         parts = list(dict.fromkeys(parts))  # measurements that were interleaved share one
         if not parts:
             return None
@@ -68,7 +68,7 @@ class Contention:
             other_cores=_average([(part.other_cores, part.seconds) for part in parts]),
             stolen_cores=_average([(part.stolen_cores, part.seconds) for part in parts]),
             disturbed=_average([(part.disturbed, part.seconds) for part in parts]) or 0.0,
-            drift=max(part.drift for part in parts),
+            drift=_average([(part.drift, part.seconds) for part in parts]) or 0.0,
         )
 
     def plain(self) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from latency.compare import Comparison, compare
 from latency.device import Device, fingerprint
 from latency.measurement import Measurement, settings_of, subject_of
-from latency.parts import Parts
+from latency.parts import Parts, PartsEffort
 from latency.store import MeasurementStore
-from latency.worker import Effort, PartsEffort, Worker
+from latency.worker import Effort, Worker
 
 _METHOD = 4  # to be raised when the way of timing changes: times taken otherwise are not to be reused
 _WORKERS: dict[tuple[str, str], Worker] = {}  # one for each kind of device and run-time
@@ -50,7 +50,7 @@ def measure_models(
         s: model for s, model in zip(subjects, models, strict=True) if s not in known or known[s].timing.doubtful
     }
     if missing:
-        timed = _worker(device).measure(list(missing.values()), device, effort, on_round, batch)
+        timed = worker(device).measure(list(missing.values()), device, effort, on_round, batch)
         for subject, timing in zip(missing, timed.timings, strict=True):
             measured = Measurement(subject, device.name, place, timing, settings, timed.contention)
             before = known.get(subject, measured)
@@ -75,7 +75,7 @@ def measure_parts(
     records = {s: store.get_record(s, place, settings) for s in subjects} if store else {}
     known = {s: Parts.of(json.loads(record)) for s, record in records.items() if record}
     missing = {s: model for s, model in zip(subjects, models, strict=True) if s not in known}
-    found = _worker(device).parts(list(missing.values()), device, effort) if missing else []
+    found = worker(device).parts(list(missing.values()), device, effort) if missing else []
     for subject, parts in zip(missing, found, strict=True):
         known[subject] = parts
         if store:
@@ -97,12 +97,13 @@ def compare_models(
     Raises:
         ValueError, RuntimeError, ChildProcessError: as of `measure_models`.
     """
-    timed = _worker(device).measure([a, a, b], device, effort, on_round, _checked(batch))
+    timed = worker(device).measure([a, a, b], device, effort, on_round, _checked(batch))
     timed_a, control, timed_b = timed.timings
     return compare(timed_a, control, timed_b, timed.contention, seed=seed)
 
 
-def _worker(device: Device) -> Worker:
+def worker(device: Device) -> Worker:
+    """The process that measures on this kind of device, in its run-time."""
     return _WORKERS.setdefault((device.kind, device.runtime), Worker())
 
 

@@ -17,6 +17,7 @@ _DISTURBED = 1.3  # times the best: beyond the loop's own jitter, below what a n
 _LEARNING_S, _MOST_RUNS = 1.5, 20_000  # how long the first wait looks for the best time
 _GIVE_UP_S = 20.0  # in vain on end: then the machine has become slower, and its best is learnt again
 _ALLOWANCE_S, _SHARE = 15.0, 0.7  # of waiting in all: so much, and this share of the time spent measuring
+_INSISTED_S, _INSISTED_SHARE = 10.0, 0.2  # of waiting beyond that where one insists
 
 
 class Pace:
@@ -25,7 +26,7 @@ class Pace:
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._best_s = math.inf
-        self._worked_s = self._waited_s = self._in_vain_s = 0.0
+        self._worked_s = self._waited_s = self._insisted_s = self._in_vain_s = 0.0
         self._begun_s: float | None = None
         self._loops = self._disturbed_loops = 0
         self._watched_best_s = math.inf
@@ -43,21 +44,27 @@ class Pace:
     def wait(self, patience_s: float, insist: bool = False) -> bool:
         """Runs the loop until it is undisturbed, for about `patience_s` at most; whether it became so.
 
-        Shorter where much of the time of measuring has gone by waiting already, unless one must `insist`: such
-        waiting is not counted.
+        Shorter where much of the time of measuring has gone by waiting already.
+
+        Args:
+            insist: draws on an allowance that is kept for those who cannot do without.
         """
         if self._best_s == math.inf:
             self._learn()
         if not self._look():
             self._in_vain_s = 0.0
             return True
-        start, left_s = self._clock.wall(), patience_s if insist else min(patience_s, self.patience_left_s)
+        start = self._clock.wall()
+        left_s = min(patience_s, self._insistence_left_s if insist else self.patience_left_s)
         undisturbed = False
         while not undisturbed and self._clock.wall() - start < left_s:
             undisturbed = not self._look()
         waited_s = self._clock.wall() - start
-        self._waited_s += 0.0 if insist else waited_s
-        self._note_in_vain(waited_s, undisturbed)
+        if insist:  # only where much was in vain already: it says nothing new of the machine
+            self._insisted_s += waited_s
+        else:
+            self._waited_s += waited_s
+            self._note_in_vain(waited_s, undisturbed)
         return undisturbed
 
     @property
@@ -78,8 +85,16 @@ class Pace:
     @property
     def patience_left_s(self) -> float:
         """How much more may go by in waiting: an allowance that grows with the time spent measuring."""
-        now_s = 0.0 if self._begun_s is None else self._clock.wall() - self._begun_s
-        return _ALLOWANCE_S + _SHARE * (self._worked_s + now_s) - self._waited_s
+        return _ALLOWANCE_S + _SHARE * self._measuring_s - self._waited_s
+
+    @property
+    def _insistence_left_s(self) -> float:
+        return _INSISTED_S + _INSISTED_SHARE * self._measuring_s - self._insisted_s
+
+    @property
+    def _measuring_s(self) -> float:
+        """The time spent measuring so far."""
+        return self._worked_s + (0.0 if self._begun_s is None else self._clock.wall() - self._begun_s)
 
     @contextmanager
     def measuring(self) -> Iterator[None]:

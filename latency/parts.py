@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,24 @@ _SHARE, _LEAST = 0.05, 3  # of the calls, the fastest that count of each node; a
 _MICRO = 1e-6
 _HALF_TICK_S = 0.5e-6  # the profiler cuts times to whole microseconds
 _WARM_UP = 3  # calls
+_AGREEMENT = 0.03  # by which sessions may differ
 _PATIENCE_S = 0.002  # for which each call waits for a free core: its nodes get as many chances as there are calls
+
+
+@dataclass(frozen=True)
+class PartsEffort:
+    """How much is spent on one model.
+
+    Args:
+        sessions: fresh ones at least, and `most_sessions` at most, until two agree.
+        visits: to each model in a session, in turn with the others.
+        calls: at each visit.
+    """
+
+    sessions: int
+    most_sessions: int
+    visits: int
+    calls: int
 
 
 @dataclass(frozen=True)
@@ -115,10 +133,8 @@ def profiler_cost(parts: Sequence[Parts], wall_s: Sequence[float], call_s: float
     return ProfilerCost(node * _MICRO, entry * _MICRO, call_s)
 
 
-def time_parts(
-    models: Sequence[bytes], device: Device, sessions: int, calls: int, pace: Pace | None = None
-) -> list[Parts]:
-    """Times the nodes of each model, in `sessions` fresh sessions of `calls` calls each, all models in turn.
+def time_parts(models: Sequence[bytes], device: Device, effort: PartsEffort, pace: Pace | None = None) -> list[Parts]:
+    """Times the nodes of each model, all models in turn, in fresh sessions until two of these agree.
 
     Raises:
         ValueError: a model that cannot be loaded, or a device that does not run it in ONNX Runtime.
@@ -126,52 +142,82 @@ def time_parts(
     pace = pace or Pace()
     found: list[list[_Nodes]] = [[] for _ in models]
     with pace.measuring():
-        for i in range(sessions):
-            for j in range(len(models)) if i % 2 == 0 else reversed(range(len(models))):
-                found[j].append(_run(models[j], device, calls, pace))
-    return [_joined(nodes, sessions * calls) for nodes in found]
+        for i in range(effort.most_sessions):
+            left = [j for j, sessions in enumerate(found) if i < effort.sessions or not _agree(sessions)]
+            if not left:
+                break
+            runs = _run([models[j] for j in left], device, effort, pace)
+            for j, nodes in zip(left, runs, strict=True):
+                found[j].append(nodes)
+    return [_joined(sessions, effort) for sessions in found]
 
 
 _Nodes = dict[str, tuple[str, int, list[int]]]  # name: kind, inputs, microseconds of each call
 
 
-def _run(model: bytes, device: Device, calls: int, pace: Pace) -> _Nodes:
-    """The times of the nodes in one session; those of the first calls are left out."""
+def _run(models: Sequence[bytes], device: Device, effort: PartsEffort, pace: Pace) -> list[_Nodes]:
+    """The times of the nodes of each model in a session each; those of the first calls are left out."""
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-        session = open_profiled(model, device, Path(folder) / "profile")
-        call = session.call(np.random.default_rng(0).standard_normal(session.batch_shape(1)).astype(np.float32))
-        for _ in range(_WARM_UP):
-            call()
-        for _ in range(calls):
-            pace.wait(_PATIENCE_S)
-            call()
-        return _read(session.end_profiling().read_bytes())
+        sessions = [open_profiled(m, device, Path(folder) / f"profile-{i}") for i, m in enumerate(models)]
+        rng = np.random.default_rng(0)
+        calls = [s.call(rng.standard_normal(s.batch_shape(1)).astype(np.float32)) for s in sessions]
+        for call in calls:
+            for _ in range(_WARM_UP):
+                call()
+        for visit in range(effort.visits):
+            for call in calls if visit % 2 == 0 else reversed(calls):
+                for _ in range(effort.calls):
+                    pace.wait(_PATIENCE_S)
+                    call()
+        return [_after_warm_up(read_profile(session.end_profiling())) for session in sessions]
 
 
-def _read(profile: bytes) -> _Nodes:
-    """The nodes of a profile in the order in which they ran.
+def _after_warm_up(nodes: _Nodes) -> _Nodes:
+    return {name: (kind, inputs, us[_WARM_UP:]) for name, (kind, inputs, us) in nodes.items()}
+
+
+def _agree(sessions: Sequence[_Nodes]) -> bool:
+    """Whether the two fastest sessions of each node, all nodes together, differ by less than 3 %.
+
+    A session in which a node was never left alone is slower than others, and differs.
+    """
+    names = sessions[0].keys()
+    fastest = np.sort(
+        [[sorted(s[name][2])[:2][-1] if name in s else np.inf for name in names] for s in sessions], axis=0
+    )
+    return len(sessions) > 1 and bool(fastest[1].sum() <= (1 + _AGREEMENT) * fastest[0].sum())
+
+
+def read_profile(file: Path) -> _Nodes:
+    """The nodes of a profile that ONNX Runtime wrote, in the order in which they ran; the file is deleted.
 
     Its events are a line each; all but the first one of a node are read by the two fields that are needed, since
-    there are tens of thousands.
+    there are tens of thousands.  Nodes of one name are told apart by their order in a call.
     """
     nodes: dict[bytes, tuple[str, int, list[int]]] = {}
-    for line in profile.splitlines():
+    seen: Counter[bytes] = Counter()  # in this call
+    for line in file.read_bytes().splitlines():
         match = _NODE.search(line)
         if match is None:
+            if b'"model_run"' in line:
+                seen.clear()
             continue
-        if match[2] not in nodes:
+        name = match[2] if not seen[match[2]] else b"%s #%d" % (match[2], seen[match[2]] + 1)
+        seen[match[2]] += 1
+        if name not in nodes:
             event = json.loads(line.rstrip(b","))
             shapes = event["args"].get("input_type_shape", ())
-            nodes[match[2]] = (event["args"]["op_name"], len(shapes), [])
-        nodes[match[2]][2].append(int(match[1]))
-    return {name.decode(errors="replace"): (kind, n, us[_WARM_UP:]) for name, (kind, n, us) in nodes.items()}
+            nodes[name] = (event["args"]["op_name"], len(shapes), [])
+        nodes[name][2].append(int(match[1]))
+    file.unlink()
+    return {name.decode(errors="replace"): found for name, found in nodes.items()}
 
 
-def _joined(sessions: Sequence[_Nodes], calls: int) -> Parts:
-    """Of each node the fastest times of all sessions."""
-    keep = max(_LEAST, round(_SHARE * calls))
+def _joined(sessions: Sequence[_Nodes], effort: PartsEffort) -> Parts:
+    """Of each node the fastest times of all sessions, as many as if there had been no more than needed."""
+    keep = max(_LEAST, round(_SHARE * effort.sessions * effort.visits * effort.calls))
     nodes = []
     for name, (kind, inputs, _) in sessions[0].items():
         us = sorted(t for session in sessions if name in session for t in session[name][2])[:keep]
         nodes.append(Node(name, kind, inputs, tuple(t * _MICRO + _HALF_TICK_S for t in us)))
-    return Parts(tuple(nodes), calls)
+    return Parts(tuple(nodes), len(sessions) * effort.visits * effort.calls)

@@ -222,35 +222,6 @@ def resolution_s(clock: Clock = SYSTEM_CLOCK) -> float:
     return min((after - before for before, after in itertools.pairwise(readings) if after > before), default=0.0)
 
 
-def measure(
-    call: Call,
-    *,
-    clock: Clock = SYSTEM_CLOCK,
-    min_samples: int = 10,
-    max_samples: int = 1000,
-    budget_s: float = 1.0,
-    shortest_sample_s: float = SHORTEST_SAMPLE_S,
-) -> Timing:
-    """Times `call`: warms up until steady, then samples until the budget is spent.
-
-    A sample has as many calls as it takes to last `shortest_sample_s` and 100 steps of the clock.  `budget_s`
-    bounds the sampling, and the warm-up as well; `min_samples` are taken in any case.
-
-    Raises:
-        ValueError: limits that contradict each other, or a clock that stands still.
-    """
-    if not 1 <= min_samples <= max_samples:
-        raise ValueError(f"min_samples must be from 1 to max_samples, got {min_samples} and {max_samples}")
-    calls = _prepare(call, None, clock, _shortest_s(clock, shortest_sample_s), budget_s)
-    record, start = _Record(calls), clock.wall()
-    for i in range(max_samples):
-        if i >= min_samples and clock.wall() - start >= budget_s:
-            break
-        record.take(call, clock)
-    record.close_group()
-    return record.timing()
-
-
 def measure_interleaved(
     openers: Sequence[Callable[[], Call]],
     *,
@@ -268,8 +239,9 @@ def measure_interleaved(
 
     Every round opens each subject anew, warms it up for at most about `warm_up_s` and takes a few samples; even
     rounds go forward through the subjects, odd ones backward.  A round is a group of the timing.  Each sample waits
-    until the core is left to this thread: such moments may be as short as a millisecond.  A subject that found hardly
-    any is given a last round that waits for longer, whatever the allowance of `pace`.
+    until the core is left to this thread: such moments may be as short as a millisecond.  It has as many calls as it
+    takes to last `shortest_sample_s` and 100 steps of the clock.  A subject that found hardly any such moment is given
+    a last round that waits for longer, whatever the allowance of `pace`.
 
     Args:
         openers: each opens a fresh session of its subject and returns the call to be timed.

@@ -17,16 +17,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from latency.contention import Contention, Watch
 from latency.device import Device, parse_device
 from latency.pace import Pace
-from latency.parts import Parts, time_parts
-from latency.runtimes.opening import open_session
+from latency.runtimes.opening import check_placement, open_session
 from latency.timing import Call, Timing, measure_interleaved
+
+if TYPE_CHECKING:
+    from latency.node_times import NodeTimes
+    from latency.parts import Parts, PartsEffort
 
 _ROUND = {"round": "done"}  # an answer before the final one
 _START = """
@@ -61,19 +64,12 @@ class Timed:
     contention: Contention
 
 
-@dataclass(frozen=True)
-class PartsEffort:
-    """How much is spent on one model that is timed by its nodes: fresh sessions, and calls in each."""
-
-    sessions: int
-    calls: int
-
-
 class Worker:
     """The process, started at the first request and again after one that was broken off."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._holds: tuple[str, str] | None = None  # kind and run-time of the device it has measured on
         self._asker = os.getpid()
         self._lock = threading.Lock()
 
@@ -97,7 +93,7 @@ class Worker:
         """
         sizes = list(map(len, models))
         request = {"sizes": sizes, "device": device.name, "effort": asdict(effort), "batch": batch}
-        answer = self._answer(request, models, on_round)
+        answer = self._answer(request, models, device, on_round)
         return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
 
     def parts(self, models: Sequence[bytes], device: Device, effort: PartsEffort) -> list[Parts]:
@@ -106,15 +102,51 @@ class Worker:
         Raises:
             ValueError, RuntimeError, ChildProcessError: as of `measure`.
         """
+        from latency.parts import Parts
+
         request = {"sizes": list(map(len, models)), "device": device.name, "parts": asdict(effort)}
-        return [Parts.of(plain) for plain in self._answer(request, models)["parts"]]
+        return [Parts.of(plain) for plain in self._answer(request, models, device)["parts"]]
+
+    def profile(
+        self,
+        models: Sequence[bytes],
+        device: Device,
+        visits: int,
+        calls: int,
+        on_model: Callable[[], object] = lambda: None,
+    ) -> list[NodeTimes]:
+        """The times of each model's nodes in context, and of whole calls without the profiler.
+
+        Args:
+            visits: to each model, far apart in time, with fresh sessions.
+            calls: of each kind in a visit.
+            on_model: called after each visit to a model.
+
+        Raises:
+            ValueError, RuntimeError, ChildProcessError: as of `measure`.
+        """
+        from latency.node_times import NodeTimes
+
+        request = {
+            "sizes": list(map(len, models)),
+            "device": device.name,
+            "profile": {"visits": visits, "calls": calls},
+        }
+        return [NodeTimes(**plain) for plain in self._answer(request, models, device, on_model)["profiles"]]
 
     def _answer(
-        self, request: Mapping[str, Any], models: Sequence[bytes], on_round: Callable[[], object] = lambda: None
+        self,
+        request: Mapping[str, Any],
+        models: Sequence[bytes],
+        device: Device,
+        on_round: Callable[[], object] = lambda: None,
     ) -> dict[str, Any]:
         with self._lock:
             if self._asker != os.getpid():  # a fork must not take its parent's answers
                 self._process, self._asker = None, os.getpid()
+            if self._holds != (device.kind, device.runtime):
+                self.close()  # two run-times in one process would slow each other down
+                self._holds = device.kind, device.runtime
             self._process = self._process or _start()
             try:
                 answer = _ask(self._process, _line(request) + b"".join(models), on_round)
@@ -200,8 +232,16 @@ def _final(
     """The timings, or why there are none."""
     device = parse_device(request["device"])
     try:
+        if "profile" in request:
+            from latency.node_times import profile_interleaved
+
+            times = profile_interleaved(models, device, pace=pace, on_model=on_round, **request["profile"])
+            return {"profiles": [asdict(t) for t in times]}
         if "parts" in request:
-            parts = time_parts(models, device, **request["parts"], pace=pace)
+            # Not before: it loads ONNX Runtime, and not every device is that.
+            from latency.parts import PartsEffort, time_parts
+
+            parts = time_parts(models, device, PartsEffort(**request["parts"]), pace)
             return {"parts": [p.plain() for p in parts]}
         effort, watch = Effort(**request["effort"]), Watch(pace)
         timings = measure_interleaved(
@@ -221,6 +261,8 @@ def _final(
 
 
 def _opener(model: bytes, device: Device, batch: int) -> Callable[[], Call]:
+    check_placement(model, device, batch)
+
     def open_model() -> Call:
         session = open_session(model, device)
         image = np.random.default_rng(0).standard_normal(session.batch_shape(batch)).astype(np.float32)

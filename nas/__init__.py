@@ -26,6 +26,7 @@ _PUBLIC = {
     "activation": "search_spaces.elastic",
     "compare": "nas.measuring",
     "extract": "search_spaces.network",
+    "export": "nas.exporting",
     "find_space": "search_spaces.network",
     "measure": "nas.measuring",
     "load_profile": "nas.profiles",

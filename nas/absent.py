@@ -28,6 +28,7 @@ from nas.config import Settings
 from nas.describe import describe_costs
 from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
+from nas.executed import EXECUTED
 from nas.folder import JOURNAL, PROFILE, RECORD, open_folder, read_record
 from nas.journal import Journal
 from nas.names import check_names
@@ -97,6 +98,11 @@ def run_absent(
         OSError: the folder cannot be written.
     """
     check_names(settings)
+    if unknown := sorted(settings.problem.metrics & set(EXECUTED)):
+        raise ValueError(
+            f"{' and '.join(unknown)} cannot be bounded with a profile: the run-time of the device decides them, "
+            "and it is not here"
+        )
     file = Path(str(settings.profile))
     data = read_profile(file)
     network, architectures = build_network(
@@ -167,7 +173,8 @@ class PredictedPoint(Point):
     def plain(self, file: str) -> dict[str, Any]:
         """As it stands in `front.json`."""
         entry = super().plain(file)
-        del entry["int8_share"]  # the device's run-time decides
+        for metric in ("int8_share", *EXECUTED):
+            del entry[metric]  # the device's run-time decides
         return {
             **entry,
             "latency_s": {"median": self.latency_s, "ci95": list(self.ci95_s)},
@@ -196,6 +203,7 @@ class PredictedEvaluator:
             "latency_std_s": float(predicted.std[0]),
             "size_bytes": float(len(candidate.model)),
             "macs": float(candidate.macs),
+            "parameters": float(candidate.parameters),
         }
 
     def point(self, evaluation: Evaluation, found_by: str) -> PredictedPoint:
@@ -213,6 +221,8 @@ class PredictedEvaluator:
             undisturbed=float("nan"),
             quiet_rounds=0,
             int8_share=float("nan"),
+            memory_bytes=0.0,  # not known, and not shown
+            traffic_bytes=0.0,
             found_by=found_by,
         )
 

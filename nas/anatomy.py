@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Anatomy:
     def __init__(self, space: SearchSpace, tracer: BlockTracer, precisions: Sequence[str]) -> None:
         self.space, self.tracer, self.precisions = space, tracer, tuple(precisions)
         self._counts: dict[bytes, np.ndarray] = {}
+        self._activations: dict[bytes, np.ndarray] = {}
 
     def joined(
         self, arch: Architecture | Mapping[str, Any], policy: str | Mapping[str, str] | None = None
@@ -72,13 +73,23 @@ class Anatomy:
 
     def counts(self, population: np.ndarray) -> np.ndarray:
         """MACs, parameters, bytes of fp32 and of int8 parameters, and layers (n, 5)."""
-        result = np.empty((len(population), 5))
-        for i, row in enumerate(population):
-            key = row.tobytes()
-            if key not in self._counts:
-                self._counts[key] = _count(self.placed(next(self._architectures(row[None]))))
-            result[i] = self._counts[key]
-        return result
+        return self._each(population, self._counts, _count).reshape(-1, 5)
+
+    def activations(self, population: np.ndarray) -> np.ndarray:
+        """Bytes of fp32 activations, of int8 ones, of h-swish in int8 blocks, and of the block with most (n, 4).
+
+        What a quantized graph computes of h-swish stays in fp32.
+        """
+        return self._each(population, self._activations, _count_activations).reshape(-1, 4)
+
+    def _each(
+        self, population: np.ndarray, known: dict[bytes, np.ndarray], count: Callable[[Sequence[Placed]], np.ndarray]
+    ) -> np.ndarray:
+        keys = [row.tobytes() for row in population]
+        for key, row in zip(keys, population, strict=True):
+            if key not in known:
+                known[key] = count(self.placed(next(self._architectures(row[None]))))
+        return np.array([known[key] for key in keys])
 
     def features(self, population: np.ndarray) -> np.ndarray:
         """One-hot choices beside the logarithms of MACs and parameters (n, f)."""
@@ -97,3 +108,12 @@ def _count(placed: Sequence[Placed]) -> np.ndarray:
         fp32 += 4 * block.counts.parameters if precision == "fp32" else 0
         int8 += block.counts.parameters if precision == "int8" else 0
     return np.array([macs, fp32 / 4 + int8, fp32, int8, layers], dtype=float)
+
+
+def _count_activations(placed: Sequence[Placed]) -> np.ndarray:
+    parts = np.zeros((len(placed), 3))
+    for i, (block, precision) in enumerate(placed):
+        fp32 = precision == "fp32"
+        elements, hswish = block.counts.activation_elements, block.counts.hswish_elements
+        parts[i] = (4 * elements, 0, 0) if fp32 else (0, elements, 4 * hswish)
+    return np.append(parts.sum(axis=0), parts.sum(axis=1).max(initial=0.0))

@@ -89,6 +89,9 @@ def search(
     max_latency_s: float | None = None,
     max_size_bytes: float | None = None,
     max_macs: float | None = None,
+    max_parameters: float | None = None,
+    max_memory_bytes: float | None = None,
+    max_traffic_bytes: float | None = None,
     min_accuracy: float | None = None,
     profile: Path | str | None = None,
     remeasure: bool = False,
@@ -104,6 +107,8 @@ def search(
         out: the run folder; by default one below `runs/` named after the settings.
         budget_s: of the whole run, roughly; training gets its share of it unless `epochs` is given.
         evaluations: real ones of the search; each baseline gets as many.
+        max_memory_bytes: of activations at once, as `latency.memory.peak_bytes` has it.
+        max_traffic_bytes: of activations read and written, all operators together.
         profile: a file that `nas profile` wrote, for a device that is not attached: latencies are then predictions,
             accuracies those of the files.
         remeasure: measures anew what earlier runs measured; what this run has evaluated stays.
@@ -131,6 +136,9 @@ def search(
             max_latency_s=max_latency_s,
             max_size_bytes=max_size_bytes,
             max_macs=max_macs,
+            max_parameters=max_parameters,
+            max_memory_bytes=max_memory_bytes,
+            max_traffic_bytes=max_traffic_bytes,
             min_accuracy=min_accuracy,
         )
     except ValueError as error:

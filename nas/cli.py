@@ -37,7 +37,9 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every random draw.")]
-DeviceName = Annotated[str, typer.Option("--device", help="Where latency is measured: cpu, or cpu:threads=N.")]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="Where latency is measured: cpu, cpu:threads=N, cpu:torch, ... (`nas devices`).")
+]
 DataName = Annotated[
     str, typer.Option("--data", help="digits, cifar10, cifar100, fashion-mnist, a folder of class folders, or an .npz.")
 ]
@@ -104,6 +106,9 @@ def search(
     max_latency: Annotated[str | None, typer.Option(help="Bound on the latency: 2ms, 500us.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,
     max_macs: Annotated[str | None, typer.Option(help="Bound on the MACs: 30M.")] = None,
+    max_parameters: Annotated[str | None, typer.Option(help="Bound on the parameters: 1M.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Bound on the memory of activations: 2MB.")] = None,
+    max_traffic: Annotated[str | None, typer.Option(help="Bound on activations read and written: 20MB.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Bound on the validation accuracy, 0 to 1.")] = None,
     profile: Annotated[
         Path | None, typer.Option(help="Of a device that is not attached, by `nas profile`: latencies are predicted.")
@@ -138,6 +143,9 @@ def search(
             max_latency_s=parse_quantity(max_latency, "s") if max_latency is not None else None,
             max_size_bytes=parse_quantity(max_size, "B") if max_size is not None else None,
             max_macs=parse_quantity(max_macs, "") if max_macs is not None else None,
+            max_parameters=parse_quantity(max_parameters, "") if max_parameters is not None else None,
+            max_memory_bytes=parse_quantity(max_memory, "B") if max_memory is not None else None,
+            max_traffic_bytes=parse_quantity(max_traffic, "B") if max_traffic is not None else None,
             min_accuracy=min_accuracy,
         )
     except ValueError as error:
@@ -190,6 +198,9 @@ def spaces(
     quiet: Quiet = False,
 ) -> None:
     """List the ready-made spaces, or describe one: its choices, and its smallest, middle and largest network."""
+    from latency.device import parse_device
+
+    parse_device(device)  # before torch is loaded, which takes seconds
     from nas.describe import describe_presets, list_spaces
     from nas.tables import preset_view
 
@@ -207,6 +218,25 @@ def spaces(
         from supernet.atomic import write_json
 
         write_json(out / "spaces.json", content)
+
+
+@app.command()
+def devices(
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the list into this folder.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List what can be measured on here: each device with what was found for it, or what is missing."""
+    from nas.devices import describe_devices
+    from nas.tables import devices_view
+
+    content = describe_devices()
+    _Output(as_json, quiet).result(content, devices_view(content))
+    if out is not None:
+        from supernet.atomic import write_json
+
+        write_json(out / "devices.json", content)
 
 
 @app.command()
@@ -323,7 +353,10 @@ def retarget(
 
 @app.command()
 def measure(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files with one float32 input.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="ONNX files with one float32 input."),
+    ],
     device: DeviceName = "cpu",
     batch: Annotated[int, typer.Option(min=1, help="Images in one call.")] = 1,
     compare: Annotated[bool, typer.Option("--compare", help="Say whether the second of two files is faster.")] = False,

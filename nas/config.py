@@ -49,6 +49,9 @@ class Settings(BaseModel):
     max_latency_s: float | None = Field(default=None, gt=0)
     max_size_bytes: float | None = Field(default=None, gt=0)
     max_macs: float | None = Field(default=None, gt=0)
+    max_parameters: float | None = Field(default=None, gt=0)
+    max_memory_bytes: float | None = Field(default=None, gt=0)
+    max_traffic_bytes: float | None = Field(default=None, gt=0)
     min_accuracy: float | None = Field(default=None, gt=0, le=1)
     profile: str | None = None  # the file of the device's profile, for a device that is not attached
     profile_fingerprint: str | None = None
@@ -62,6 +65,9 @@ class Settings(BaseModel):
             ("latency_s", self.max_latency_s, False),
             ("size_bytes", self.max_size_bytes, False),
             ("macs", self.max_macs, False),
+            ("parameters", self.max_parameters, False),
+            ("memory_bytes", self.max_memory_bytes, False),
+            ("traffic_bytes", self.max_traffic_bytes, False),
             ("val_accuracy", self.min_accuracy, True),
         )
         bounds = tuple(Bound(metric, limit, least) for metric, limit, least in limits if limit is not None)

@@ -106,6 +106,12 @@ class Profile:
         """The sizes of their files (n,)."""
         return np.array([seen.size_bytes for seen in self.seen], dtype=float)
 
+    @functools.cached_property
+    def executed(self) -> Mapping[str, np.ndarray]:
+        """Metrics of `nas.executed` of all measured networks (n,), by name; empty where nobody asked."""
+        networks = [s.executed for s in self.data.subjects if s.role == "network"]
+        return {name: np.array([found[name] for found in networks]) for name in networks[0]}
+
     def predict(
         self, arch: Architecture | Mapping[str, Any], policy: str | Mapping[str, str] | None = None
     ) -> Prediction:
@@ -176,7 +182,7 @@ def fit_profile(data: ProfileData, anatomy: Anatomy) -> Profile:
     return Profile(
         data=data,
         anatomy=anatomy,
-        table=_fit(data, anatomy, seen) if len(check) < len(seen) else table,
+        table=_fit(data, anatomy, seen, table) if len(check) < len(seen) else table,
         seen=seen,
         held_out=agreement(prediction.mean, truth),
         macs_only=agreement(macs, truth),
@@ -226,11 +232,14 @@ def _profiler_cost(subjects: Sequence[Subject]) -> ProfilerCost | None:
     return profiler_cost([p for p, _ in both if p], [wall for _, wall in both], _call_s(subjects))
 
 
-def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen]) -> BlockTable:
+def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: BlockTable | None = None) -> BlockTable:
     networks, seconds = [s.placed for s in seen], np.array([s.seconds for s in seen])
     parts = [s.parts_s for s in seen if s.parts_s is not None]
     if len(parts) == len(seen):
-        return fit_sited_table(networks, parts, seconds)
+        return fit_sited_table(networks, parts, seconds, kernels=before.kernels if before else None)
+    if before is not None:  # the blocks are those of before, and only more networks to correct with
+        fresh = [s for s in seen if s.held_out]
+        return before.corrected([s.placed for s in fresh], np.array([s.seconds for s in fresh]))
     call_s = _call_s(data.subjects)
     blocks = []
     for subject in (s for s in data.subjects if s.role == "block"):

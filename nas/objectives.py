@@ -84,14 +84,18 @@ class Problem:
     objectives: tuple[Objective, ...]
     bounds: tuple[Bound, ...] = ()
 
+    @property
+    def metrics(self) -> frozenset[str]:
+        """The names of all metrics that an objective or bound needs."""
+        return frozenset(o.metric for o in self.objectives) | {b.metric for b in self.bounds}
+
     def evaluation(self, arch: Architecture, metrics: Mapping[str, float], provenance: str) -> Evaluation:
         """The evaluation of `arch` with these metrics.
 
         Raises:
             ValueError: a metric that an objective or bound needs is missing or not finite.
         """
-        needed = {o.metric for o in self.objectives} | {b.metric for b in self.bounds}
-        for name in sorted(needed):
+        for name in sorted(self.metrics):
             if not math.isfinite(metrics.get(name, math.nan)):
                 got = metrics.get(name, "missing")
                 raise ValueError(f"metric {name!r} of {arch} is {got}: expected a finite number")

@@ -31,6 +31,7 @@ from nas.config import Settings
 from nas.describe import describe_space
 from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
+from nas.executed import EXECUTED
 from nas.folder import JOURNAL, PROFILE, RECORD, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
@@ -173,7 +174,8 @@ def _describe(setup: Setup) -> dict[str, Any]:
 
 def _profile(setup: Setup) -> Profile:
     s = setup
-    profiler = Profiler(s.network, s.anatomy, s.dataset.image_shape, s.device, s.store)
+    executed = not s.settings.problem.metrics.isdisjoint(EXECUTED)
+    profiler = Profiler(s.network, s.anatomy, s.dataset.image_shape, s.device, s.store, executed)
     with setup.reporter.stage("profile") as stage:
         data = profiler.run(SEARCHING, profiled_space(s), s.settings.seed, stage)
         data.write(s.folder / PROFILE)
@@ -241,7 +243,8 @@ def inherit(setup: Setup, profile: Profile) -> Inherited:
 def search_measured(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
     """The search, and its baselines, on the attached device."""
     journal = Journal(setup.folder / JOURNAL, "search", setup.space, setup.settings.problem)
-    measure = RealEvaluator(builder_of(setup), setup.dataset, setup.device, setup.store)
+    executed = not setup.settings.problem.metrics.isdisjoint(EXECUTED)
+    measure = RealEvaluator(builder_of(setup), setup.dataset, setup.device, setup.store, executed)
     watched = Watched(partial(fit_metrics, setup.anatomy, profile, inherited), setup.settings.problem)
     return search_with(setup, profile, inherited, watched, measure, journal)
 

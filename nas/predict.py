@@ -24,6 +24,14 @@ _SIZE_PRIOR = LinearPrior(
     free=np.array([True, False, False, False]),
 )
 
+# Fused activations are written once where the counts have them twice; in the block with most, a part is alive at once.
+_EXECUTED_PRIORS = {
+    "memory_bytes": LinearPrior(np.array([0.0, 0.5]), np.array([2e4, 0.5]), np.array([True, False])),
+    "traffic_bytes": LinearPrior(
+        np.array([0.0, 1.5, 2.0, 3.0]), np.array([2e4, 1.0, 1.0, 2.0]), np.array([True, False, False, False])
+    ),
+}
+
 
 class Predicts(Protocol):
     """Predicts all metrics of populations."""
@@ -76,25 +84,38 @@ class HardwarePredictor:
     anatomy: Anatomy
     table: BlockTable
     size: np.ndarray
+    executed: Mapping[str, np.ndarray]
 
     def predict(self, population: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Latency, size and MACs (n,) by metric name, for a population (n, d)."""
+        """Latency, size, MACs, parameters and what was fitted besides (n,) by metric name, for a population (n, d)."""
+        counts = self.anatomy.counts(population)
         return {
             "latency_s": self.table.predict(self.anatomy.placed_rows(population)).mean,
             "size_bytes": _size_terms(self.anatomy, population) @ self.size,
-            "macs": self.anatomy.counts(population)[:, 0],
+            "macs": counts[:, 0],
+            "parameters": counts[:, 1],
+            **{name: _executed_terms(self.anatomy, population, name) @ c for name, c in self.executed.items()},
         }
 
 
 def fit_hardware(anatomy: Anatomy, profile: Profile, evaluations: Sequence[Evaluation] = ()) -> HardwarePredictor:
-    """Fits latency and size on the networks of the profile and on real evaluations."""
+    """Fits latency, size and what is executed on the networks of the profile and on real evaluations."""
     rows = _rows(anatomy, evaluations)
     seconds, sizes = _seen(evaluations, "latency_s"), _seen(evaluations, "size_bytes")
-    terms = _size_terms(anatomy, np.concatenate([profile.population, rows]))
+    population = np.concatenate([profile.population, rows])
+    terms = _size_terms(anatomy, population)
     return HardwarePredictor(
         anatomy=anatomy,
         table=profile.table.corrected(anatomy.placed_rows(rows), seconds),
         size=fit_held(terms, np.concatenate([profile.size_bytes, sizes]), _SIZE_PRIOR).coefficients,
+        executed={
+            name: fit_held(
+                _executed_terms(anatomy, population, name),
+                np.concatenate([values, _seen(evaluations, name)]),
+                _EXECUTED_PRIORS[name],
+            ).coefficients
+            for name, values in profile.executed.items()
+        },
     )
 
 
@@ -139,3 +160,9 @@ def _size_terms(anatomy: Anatomy, population: np.ndarray) -> np.ndarray:
     """(1, layers, fp32 bytes, int8 bytes) of each row (n, 4)."""
     counts = anatomy.counts(population)
     return np.column_stack([np.ones(len(counts)), counts[:, 4], counts[:, 2:4]])
+
+
+def _executed_terms(anatomy: Anatomy, population: np.ndarray, metric: str) -> np.ndarray:
+    """1, and of memory the block with most, of traffic the bytes of fp32, int8 and h-swish; of each row (n, 2 or 4)."""
+    bytes_ = anatomy.activations(population)
+    return np.column_stack([np.ones(len(bytes_)), bytes_[:, 3:] if metric == "memory_bytes" else bytes_[:, :3]])

@@ -34,6 +34,7 @@ class Subject(_Record):
         held_out: measured to check the fit, and not for it.
         ways: how it is timed: whole (wall), or by its parts; and again, to know how well that repeats.
         results: of each way, its raw samples.
+        executed: metrics of `nas.executed`, by name; empty where nobody asked.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Subject(_Record):
     ways: tuple[Way, ...]
     size_bytes: int = 0
     results: dict[Way, dict[str, Any]] = Field(default_factory=dict)
+    executed: dict[str, float] = Field(default_factory=dict)
 
     @property
     def parts(self) -> Parts | None:

@@ -58,8 +58,8 @@ def measure_profile(
     chosen = check_device(device, precisions)
     started_s = time.perf_counter()
     reporter = reporter or SilentReporter()
-    profiled = _profiled_space(space, preset, image_size, in_channels, num_classes, precisions)
-    network, anatomy, profiled = _built(space, profiled, seed)
+    profiled = profiled_space(space, preset, image_size, in_channels, num_classes, precisions)
+    network, anatomy, profiled = built_space(space, profiled, seed)
     with MeasurementStore(remeasure=remeasure, say=reporter.message) as store, reporter.stage("profile") as stage:
         profiler = Profiler(network, anatomy, profiled.input_shape, chosen, store)
         data = profiler.run(plan, profiled, seed, stage)
@@ -97,13 +97,13 @@ def anatomy_of(data: ProfileData, space: SpaceLike | None = None) -> Anatomy:
     Raises:
         ValueError: the space has changed since.
     """
-    _, anatomy, built = _built(space or data.space.name, data.space, data.seed)
+    _, anatomy, built = built_space(space or data.space.name, data.space, data.seed)
     if built.fingerprint != data.space.fingerprint:
         raise ValueError(f"the space {data.space.name} has changed since it was profiled: profile it again")
     return anatomy
 
 
-def _profiled_space(
+def profiled_space(
     space: SpaceLike,
     preset: str | None,
     image_size: int | None,
@@ -130,7 +130,7 @@ def _profiled_space(
     )
 
 
-def _built(space: SpaceLike, profiled: ProfiledSpace, seed: int) -> tuple[nn.Module, Anatomy, ProfiledSpace]:
+def built_space(space: SpaceLike, profiled: ProfiledSpace, seed: int) -> tuple[nn.Module, Anatomy, ProfiledSpace]:
     """The network, what predictors see of it, and the space with its fingerprint."""
     preset = profiled.preset if isinstance(space, str) and space in SPACES else None
     network, architectures = build_network(space, profiled.input_shape, profiled.num_classes, preset, seed)

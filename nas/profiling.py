@@ -6,12 +6,13 @@ structures are equal files, and the measurement store serves them to every run, 
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -23,10 +24,11 @@ from latency.contention import Contention
 from latency.device import Device, environment, fingerprint
 from latency.harness import QUICK, measure_models, measure_parts
 from latency.lowering import to_onnx
+from latency.parts import PartsEffort
 from latency.store import MeasurementStore
-from latency.worker import PartsEffort
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
+from nas.executed import executed_metrics
 from nas.profile_data import ProfileData, ProfiledSpace, Subject, Way
 from nas.progress import Stage
 from quant_search.onnx_qdq import quantize
@@ -37,11 +39,12 @@ from search_spaces.space import Architecture
 
 T = TypeVar("T")
 U = TypeVar("U")
-PARTS = PartsEffort(sessions=2, calls=30)
+PARTS = PartsEffort(sessions=2, most_sessions=6, visits=3, calls=10)
+_LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
 _SAMPLED = 60  # architectures whose blocks are drawn from
-_AHEAD = 4  # models that are built while others are timed
-_AT_ONCE = 3  # models that are timed in turn
+_AHEAD = 10  # models that are built while others are timed
+_AT_ONCE = 8  # models that are timed in turn
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,16 @@ class Plan:
     repeats: int
 
 
-SEARCHING = Plan(fit=24, check=8, every=False, blocks=72, repeats=0)
+SEARCHING = Plan(fit=16, check=8, every=False, blocks=72, repeats=0)
 WHOLE = Plan(fit=32, check=50, every=True, blocks=240, repeats=6)
 
 
 class Profiler:
-    """Measures the profile of one space on one device."""
+    """Measures the profile of one space on one device.
+
+    Args:
+        executed: whether to find the metrics of `nas.executed` of the networks too.
+    """
 
     def __init__(
         self,
@@ -76,15 +83,16 @@ class Profiler:
         image_shape: tuple[int, ...],
         device: Device,
         store: MeasurementStore | None,
+        executed: bool = False,
     ) -> None:
+        self._executed = executed
         self._models = NeutralModels(network, anatomy, image_shape)
         self._anatomy, self._device, self._store = anatomy, device, store
         self.contentions: list[Contention | None] = []  # while wall times were taken
 
     def run(self, plan: Plan, space: ProfiledSpace, seed: int, stage: Stage) -> ProfileData:
         """Measures what is planned; what the store holds is not measured again."""
-        by_parts = self._device.runtime == "onnxruntime" and self._device.kind == "cpu"
-        subjects = planned(self._anatomy, plan, seed, by_parts)
+        subjects = planned(self._anatomy, plan, seed, self._by_parts())
         stage.expect(len(subjects))
         ahead = _AHEAD if (os.cpu_count() or 1) > self._device.threads else 0  # builders need a core of their own
         group: list[tuple[Subject, bytes]] = []
@@ -99,11 +107,24 @@ class Profiler:
             threads=self._device.threads,
             runtime=self._device.runtime,
             fingerprint=fingerprint(self._device),
-            environment=environment(self._device).plain(),
+            environment=_plain(environment(self._device).plain()),
             space=space,
             seed=seed,
             subjects=subjects,
         )
+
+    def _by_parts(self) -> bool:
+        """Whether networks are timed by their parts: where the run-time tells these, and networks are long.
+
+        The profiler adds more to a short one than it takes, and short ones can be timed whole on any machine.
+        """
+        if self._device.runtime != "onnxruntime" or self._device.kind != "cpu":
+            return False
+        middle = Subject(
+            key="middle", role="network", arch=dict(self._anatomy.space.scaled(0.5).values), ways=("wall",)
+        )
+        measured = measure_models([self._models.build(middle)], self._device, QUICK, self._store)[0]
+        return measured.median_s > _LONG_S
 
     def _measure(self, group: Sequence[tuple[Subject, bytes]]) -> None:
         """Times a few models, each in all its ways."""
@@ -116,9 +137,18 @@ class Profiler:
             else:
                 measured = measure_models(models, self._device, QUICK, store)
                 self.contentions += [m.contention for m in measured]
-                found = [asdict(m.timing) for m in measured]
+                found = [_plain(asdict(m.timing)) for m in measured]
             for (subject, model), result in zip(chosen, found, strict=True):
                 subject.results[way], subject.size_bytes = result, len(model)
+        for subject, model in group:
+            if self._executed and subject.role == "network":
+                subject.executed = executed_metrics(model, self._device)
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """`content` as it comes back from a file: with lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain
 
 
 def planned(anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool) -> list[Subject]:

@@ -203,7 +203,7 @@ def _threads(number: Any) -> str:
     return f"{number} thread{'' if number == 1 else 's'}" if number else ""
 
 
-_VERSIONS = ("hwnas", "python", "torch", "onnx", "onnxruntime")
+_VERSIONS = ("hwnas", "python", "torch", "onnx", "onnxruntime", "openvino", "cuda", "driver")
 
 
 # The sections

@@ -30,7 +30,7 @@ from supernet.atomic import write_bytes, write_json
 from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
 from supernet.data import Dataset, load_data
 
-_TOLERANCE = 1e-3  # between torch's and the run-time's logits, relative to the largest
+_TOLERANCE = 1e-3  # between torch's and ONNX Runtime's logits, relative to the largest
 
 
 def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset | None = None) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def _torch_network(
 def _card(
     record: Mapping[str, Any], settings: Settings, dataset: Dataset, entry: Mapping[str, Any], difference: float
 ) -> dict[str, Any]:
-    device = parse_device(settings.device)
+    here = parse_device("cpu")  # on which the file was just compared; the run's device need not be here
     return {
         **{key: entry[key] for key in entry if key != "file"},
         "input": {"name": INPUT, "shape": ["batch", *dataset.image_shape], "dtype": "float32"},
@@ -194,6 +194,6 @@ def _card(
         "data": record["data"],
         "settings": settings.model_dump(),
         "device": record["device"],
-        "exported_on": {"fingerprint": fingerprint(device), "onnxruntime": environment().onnxruntime},
+        "exported_on": {"fingerprint": fingerprint(here), "onnxruntime": environment().onnxruntime},
         "difference_to_torch_fp32": difference,
     }

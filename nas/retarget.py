@@ -24,6 +24,7 @@ from latency.harness import QUICK, measure_models
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.config import Settings
+from nas.executed import EXECUTED
 from nas.folder import JOURNAL, RECORD, default_folder, open_folder, read_record, read_settings
 from nas.inherit import FILE as INHERITED
 from nas.journal import Journal
@@ -226,7 +227,8 @@ class _Retargeting:
         watched = Watched(fit, problem)
         searcher = GuidedSearch(s.space, watched.cost_model, 2, s.settings.seed, 0, known=self._inherited().population)
         searcher.tell(self._carried(fit(())))
-        measure = RealEvaluator(builder_of(s), s.dataset, s.device, s.store)
+        executed = not problem.metrics.isdisjoint(EXECUTED)
+        measure = RealEvaluator(builder_of(s), s.dataset, s.device, s.store, executed)
         with s.reporter.stage("search", s.settings.evaluations) as stage, one_worker() as executor:
 
             def told(evaluation: Evaluation | None) -> None:

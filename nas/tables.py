@@ -16,6 +16,34 @@ from quant_search.policy import describe
 _GROUPS = {"search": "search", "random": "random search", "uniform": "uniform scaling"}
 
 
+def devices_view(found: Mapping[str, Any]) -> RenderableType:
+    """The machine, and a row for each device: what was found for it or what is missing."""
+    machine = found["machine"]
+    here = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']} on {machine['machine']}"
+    gpu = f"{machine['gpu']['name']}, driver {machine['gpu']['driver']}" if machine["gpu"] else "no NVIDIA GPU"
+    table = _table(f"{here} ({' '.join(machine['isa'])}); {gpu}", "device", "precision", "found, or missing")
+    for column in table.columns:
+        column.justify = "left"
+    for device in found["devices"]:
+        table.add_row(
+            device["name"] + (" (default)" if device["default"] else ""),
+            ",".join(device["precisions"]) if device["available"] else "",
+            _found(device),
+        )
+    return table
+
+
+def _found(device: Mapping[str, Any]) -> Text:
+    if not device["available"]:
+        return Text(f"not here: {device['missing']}")
+    parts = [f"{name} {version}" for name, version in device["versions"].items()]
+    if device["missing"]:
+        parts = ["as gpu:torch"]
+    elif device["provider"]:
+        parts.append(device["provider"])
+    return Text(", ".join(parts))
+
+
 def space_table(space: Mapping[str, Any]) -> RenderableType:
     """How large a space is, and what its smallest, middle and largest network cost."""
     title = f"{space['name']}: {count(space['architectures'])} architectures"
@@ -106,10 +134,8 @@ def profile_view(summary: Mapping[str, Any]) -> RenderableType:
                 _maybe(score["coverage_90"]),
                 _maybe(score["noise_floor"]) if name == "heldout" else "",
             )
-    lines = [
-        f"Fitted on {summary['networks_fitted']} networks, timed {summary['timed']}, in {summary['wall_s']:.0f} s."
-    ]
-    return Group(table, Text("\n".join([*lines, *summary["warnings"]])))
+    how = f"Fitted on {summary['networks_fitted']} networks, timed {summary['timed']}, in {summary['wall_s']:.0f} s."
+    return Group(table, Text("\n".join([how, *summary["warnings"]])))
 
 
 def _maybe(share: float | None) -> str:
@@ -134,8 +160,7 @@ def verify_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def measurements_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Measured files, each with its latency, the tails of all samples, CPU time and throughput."""
-    columns = ("latency", "95 % interval", "p10", "p90", "p99", "CPU time", "images/s", "undisturbed")
-    table = _table("Measured", "file", *columns)
+    table = _table("Measured", "file", "latency", "95 % interval", "p10", "p90", "p99", "CPU time", "images/s")
     for row in rows:
         table.add_row(
             row["file"],
@@ -143,10 +168,11 @@ def measurements_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             interval(*row["ci95_s"]),
             *(duration(row[key]) for key in ("p10_s", "p90_s", "p99_s", "cpu_median_s")),
             amount(row["throughput"]),
-            percent(row["undisturbed_share"], 0),
         )
+    share = min(row["undisturbed_share"] for row in rows)
+    note = "Latency and CPU time are medians of undisturbed samples ({} of all at least), tails are of all samples."
     said = dict.fromkeys(line for row in rows for line in row["warnings"])
-    return Group(table, Text("\n".join(said or ["The machine was quiet."])))
+    return Group(table, Text("\n".join((note.format(percent(share, 0)), *(said or ["the machine was quiet"])))))
 
 
 def comparison_view(files: Sequence[str], found: Comparison) -> RenderableType:
@@ -164,7 +190,7 @@ def comparison_view(files: Sequence[str], found: Comparison) -> RenderableType:
         table.add_row(name, duration(undisturbed.median_s), duration(undisturbed.cpu_median_s))
     low, high = found.ci95
     ratio = f"Ratio {found.ratio:.3f} (95 % interval {low:.3f}–{high:.3f}), of the control {found.control_ratio:.3f}."
-    busy = (found.contention and found.contention.warning) or "The machine was quiet."
+    busy = (found.contention and found.contention.warning) or "the machine was quiet"
     return Group(table, Text("\n".join((verdict, ratio, busy))))
 
 

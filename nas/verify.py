@@ -19,6 +19,7 @@ from latency.runtimes.opening import int8_share, open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
 from nas.candidate import Builder, Candidate
+from nas.executed import executed_metrics
 from nas.measuring import count_rounds
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, non_dominated
@@ -28,13 +29,20 @@ from supernet.data import Dataset
 
 
 class RealEvaluator:
-    """Measures architectures for the search: each is built as a file, and the file is measured."""
+    """Measures architectures for the search: each is built as a file, and the file is measured.
 
-    def __init__(self, builder: Builder, dataset: Dataset, device: Device, store: MeasurementStore) -> None:
+    Args:
+        executed: whether to find `executed_metrics` too.
+    """
+
+    def __init__(
+        self, builder: Builder, dataset: Dataset, device: Device, store: MeasurementStore, executed: bool = False
+    ) -> None:
         self._builder, self._dataset, self._device, self._store = builder, dataset, device, store
+        self._executed = executed
 
     def __call__(self, arch: Architecture) -> dict[str, float]:
-        """Validation accuracy, latency, size and MACs of the file of `arch`.
+        """Validation accuracy, latency, size, MACs and parameters of the file of `arch`, and what it executes.
 
         Raises:
             ValueError: it cannot be exported or loaded.
@@ -47,6 +55,8 @@ class RealEvaluator:
             "latency_s": measured.median_s,
             "size_bytes": float(len(candidate.model)),
             "macs": float(candidate.macs),
+            "parameters": float(candidate.parameters),
+            **(executed_metrics(candidate.model, self._device) if self._executed else {}),
         }
 
 
@@ -60,6 +70,7 @@ class Point:
         undisturbed: the share of samples that were.
         quiet_rounds: sessions in which the core was left to the file; with few, the latency may be too high.
         int8_share: of convolutions and matrix products, after the run-time's own optimisation.
+        memory_bytes, traffic_bytes: of activations, the most at once, and all that is read and written.
         found_by: the search or a baseline.
         contention: who else used the machine meanwhile.
     """
@@ -72,6 +83,8 @@ class Point:
     undisturbed: float
     quiet_rounds: int
     int8_share: float
+    memory_bytes: float
+    traffic_bytes: float
     found_by: str
     contention: Contention | None = None
 
@@ -93,6 +106,8 @@ class Point:
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
             "parameters": self.candidate.parameters,
+            "memory_bytes": int(self.memory_bytes),
+            "traffic_bytes": int(self.traffic_bytes),
             "int8_share": self.int8_share,
             "provenance": "verified",
             "found_by": self.found_by,
@@ -158,6 +173,7 @@ def _point(candidate: Candidate, measurement: Measurement, found_by: str, datase
         undisturbed=measurement.undisturbed_share,
         quiet_rounds=measurement.quiet_rounds,
         int8_share=int8_share(candidate.model, device),
+        **executed_metrics(candidate.model, device),
         found_by=found_by,
         contention=measurement.contention,
     )
@@ -184,6 +200,9 @@ def _metrics(point: Point) -> Mapping[str, float]:
         "latency_s": point.latency_s,
         "size_bytes": float(len(point.candidate.model)),
         "macs": float(point.candidate.macs),
+        "parameters": float(point.candidate.parameters),
+        "memory_bytes": point.memory_bytes,
+        "traffic_bytes": point.traffic_bytes,
     }
 
 

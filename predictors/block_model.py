@@ -19,7 +19,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Ke
 from latency.blocks import TracedBlock
 
 _LEAST_PRICE = 1e-3  # of what costs about one: a block that has only what was never seen to cost still costs a little
-_SCALES_FROM = 300  # blocks that the process's scales are learnt on; all of them are then its data
+_SCALES_FROM = 200  # blocks that the process's scales are learnt on; all of them are then its data
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,11 @@ class BlockTable:
     fitted_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _modelled: dict[Key, float] = field(default_factory=dict)  # by `models`, so that each is asked once
 
+    @property
+    def kernels(self) -> Mapping[str, Kernel]:
+        """Of the models, by precision: for a fit to much the same blocks."""
+        return {precision: model.kernel for precision, model in self.models.items()}
+
     def block_seconds(self, network: Sequence[Placed]) -> np.ndarray:
         """The time of each block (n,) of a network: measured where it was, else modelled."""
         placed = _sited(network, self.sited)
@@ -174,7 +179,7 @@ def fit_block_table(
     for precision in dict.fromkeys(m.precision for m in measured):
         # Sorted: the likelihood is flat, and its maximum shifts with the order.
         keys = sorted(key for key in medians if key[1] == precision)
-        kernel = kernels[precision] if kernels else None
+        kernel = kernels.get(precision) if kernels else None
         models[precision] = fit_block_model(
             [first[k].sited for k in keys], np.array([medians[k] for k in keys]), kernel
         )
@@ -182,7 +187,12 @@ def fit_block_table(
 
 
 def fit_sited_table(
-    networks: Sequence[Sequence[Placed]], block_seconds: Sequence[np.ndarray], seconds: np.ndarray, folds: int = 5
+    networks: Sequence[Sequence[Placed]],
+    block_seconds: Sequence[np.ndarray],
+    seconds: np.ndarray,
+    *,
+    kernels: Mapping[str, Kernel] | None = None,
+    folds: int = 5,
 ) -> BlockTable:
     """The table of networks whose blocks were timed inside them, corrected, with a deviation for unseen networks.
 
@@ -192,6 +202,7 @@ def fit_sited_table(
     Args:
         block_seconds: of each network the times (k,) of its blocks.
         seconds: of whole networks (n,).
+        kernels: of an earlier fit to much the same networks, by precision.
 
     Raises:
         ValueError: nothing was measured, numbers that do not fit, or a time that is not positive.
@@ -200,7 +211,7 @@ def fit_sited_table(
         [replace(time, seconds=float(t)) for time, t in zip(_sited(network, True), times, strict=True)]
         for network, times in zip(networks, block_seconds, strict=True)
     ]
-    table = fit_block_table([time for row in measured for time in row], sited=True)
+    table = fit_block_table([time for row in measured for time in row], sited=True, kernels=kernels)
     fold = _folds(networks, folds)
     if fold.max() == 0:  # nothing to leave out
         return table.corrected(networks, seconds)
@@ -208,7 +219,7 @@ def fit_sited_table(
     for k in range(fold.max() + 1):
         seen = [time for row, f in zip(measured, fold, strict=True) if f != k for time in row]
         # A precision that is in no other fold has its model from all of them.
-        partial = fit_block_table(seen, sited=True, kernels={p: m.kernel for p, m in table.models.items()})
+        partial = fit_block_table(seen, sited=True, kernels=table.kernels)
         partial = replace(partial, models={**table.models, **partial.models})
         terms[fold == k] = partial.summarise([network for network, f in zip(networks, fold, strict=True) if f == k])
     return table.corrected_on(terms, seconds)

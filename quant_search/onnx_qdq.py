@@ -3,7 +3,7 @@
 uint8 asymmetric activations and int8 symmetric per-channel weights: the one combination that ONNX Runtime's x86
 kernels run fast.  Symmetric activations cannot absorb a ReLU, and operator-format or uint8 weights fall back to
 slow kernels.  The result computes what ONNX Runtime's own `QDQQuantizer` makes, which goes through weights channel
-by channel in Python and is some hundred times slower.
+by channel in Python and takes tens of times as long.
 """
 
 from __future__ import annotations

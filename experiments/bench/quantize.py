@@ -11,17 +11,17 @@ import numpy as np
 import onnx
 import torch
 
-from experiments.bench import ort_quantizer
 from latency.device import parse_device
 from latency.lowering import to_onnx
 from latency.runtimes.onnx_runtime import open_session
 from nas.profiling import neutral_
+from quant_search import reference
 from quant_search.onnx_qdq import quantize
 from quant_search.ranges import activation_ranges, neutral_ranges
 from search_spaces.catalog import SPACES
 from search_spaces.network import extract, find_space
 
-ROUNDS, SIZE, IMAGES = 5, 224, 8
+ROUNDS, SIZE, IMAGES = 3, 224, 4
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ def bench() -> tuple[Row, ...]:
     model = _model()
     nodes = [node.name for node in model.graph.node]
     images = np.random.default_rng(0).standard_normal((IMAGES, 3, SIZE, SIZE)).astype(np.float32)
-    theirs, ours = ort_quantizer.activation_ranges(model, images), activation_ranges(model, images)
+    theirs, ours = reference.activation_ranges(model, images), activation_ranges(model, images)
     assert theirs.keys() == ours.keys()
     assert all(np.array_equal(theirs[name].range_value, ours[name].range_value) for name in ours)
-    files = [q(model, nodes, ours).SerializeToString() for q in (ort_quantizer.quantize, quantize)]
+    files = [q(model, nodes, ours).SerializeToString() for q in (reference.quantize, quantize)]
     first, second = (open_session(file, parse_device("cpu")).run(images) for file in files)
     assert np.array_equal(first, second)
     return (
-        _measure("quantize", lambda: ort_quantizer.quantize(model, nodes, ours), lambda: quantize(model, nodes, ours)),
+        _measure("quantize", lambda: reference.quantize(model, nodes, ours), lambda: quantize(model, nodes, ours)),
         _measure(
             "calibrate",
-            lambda: ort_quantizer.activation_ranges(model, images),
+            lambda: reference.activation_ranges(model, images),
             lambda: activation_ranges(model, images, nodes=nodes),
         ),
         _measure(
@@ -85,5 +85,5 @@ def _measure(name: str, theirs: Callable[[], object], ours: Callable[[], object]
             start = time.perf_counter()
             work()
             times.append(time.perf_counter() - start)
-    first, reference, second = (statistics.median(times) for _, times in arms)
-    return Row(name, first, reference / first, second / first)
+    first, other, second = (statistics.median(times) for _, times in arms)
+    return Row(name, first, other / first, second / first)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ _ERRORS = (
     ort_errors.RuntimeException,
 )
 _LOG_ERRORS = 3
+_CPU = Device("cpu", "cpu", 1, "onnxruntime")
 _CUDA = {"use_tf32": "0"}
 # What multiplies weights, before and after fusion, in any domain (ai.onnx, com.microsoft, com.microsoft.nchwc).
 _FLOAT = ("Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
@@ -96,8 +99,13 @@ def open_session(model: bytes | Path, device: Device) -> OnnxSession:
     return OnnxSession(session)
 
 
-def open_profiled(model: bytes | Path, device: Device, prefix: Path) -> OnnxSession:
+def open_profiled(
+    model: bytes | Path, device: Device, prefix: Path, providers: Sequence[str] | None = None
+) -> OnnxSession:
     """Opens a model as `open_session` does, with ONNX Runtime's profiler writing to a file of this prefix.
+
+    Args:
+        providers: other ones than those of `device`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -108,7 +116,7 @@ def open_profiled(model: bytes | Path, device: Device, prefix: Path) -> OnnxSess
     options = _options(device)
     options.enable_profiling = True
     options.profile_file_prefix = str(prefix)
-    return OnnxSession(_open(model, options, device))
+    return OnnxSession(_open(model, options, device, providers))
 
 
 def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
@@ -124,6 +132,130 @@ def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
         options.optimized_model_filepath = str(file)
         _open(model, options, device)
         return onnx.load_model(file)
+
+
+def executed_graph(model: bytes | Path, device: Device, batch: int = 1) -> onnx.ModelProto:
+    """As `optimised_graph`, with the nodes in the order of their execution.
+
+    The order is read off the profile of one call on blank inputs: the one in which ONNX Runtime saves nodes is another
+    where there are branches, and branches of equal rank change places from session to session.
+
+    Args:
+        batch: the size of the inputs' first axis.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as for `open_session`, or a batch that the model does not take.
+    """
+    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        file = Path(folder) / "optimised.onnx"
+        options = _options(device)
+        options.optimized_model_filepath = str(file)
+        names = [name for name, _ in _profile(model, options, batch)]
+        graph = onnx.load_model(file)
+    nodes = _in_order(graph.graph.node, names)
+    if nodes is None:
+        raise ValueError(f"the profile of {called(model)} by ONNX Runtime {onnxruntime.__version__} is not understood")
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    return graph
+
+
+def arena_bytes(model: bytes | Path, device: Device, batch: int = 1) -> tuple[int, ...]:
+    """The bytes of the arena that are in use as each kernel of a first call ends (n,), beyond those before the call.
+
+    Activations, that is, without inputs and weights.  Read off the profile; the arena's own rounding is left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as for `executed_graph`, or a version of ONNX Runtime whose profile does not tell.
+    """
+    events = [event for _, event in _profile(model, _options(device), batch)]
+    try:
+        held = [int(event["mem_bytes_requested_in_use"]) for event in events]
+        before = held[0] - int(events[0]["mem_requested_in_use_delta"]) if events else 0
+    except KeyError as error:
+        has = f"the profile of ONNX Runtime {onnxruntime.__version__} has no {error}"
+        raise ValueError(f"{has}: memory can be read from version 1.31 on, as far as is known") from error
+    return tuple(bytes_ - before for bytes_ in held)
+
+
+def _profile(model: bytes | Path, options: onnxruntime.SessionOptions, batch: int) -> list[tuple[str, dict[str, str]]]:
+    """The names of kernels in the order of a first call on blank inputs, and what the profile tells of each."""
+    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+        session = _open(model, options, _CPU)
+        _run(session, None, batch)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    end = "_kernel_time"
+    return [(event["name"].removesuffix(end), event["args"]) for event in events if event["name"].endswith(end)]
+
+
+def _in_order(nodes: Iterable[onnx.NodeProto], names: Iterable[str]) -> list[onnx.NodeProto] | None:
+    """The nodes in the order of the names that a profile gives them; None where they do not fit.
+
+    Nodes without a name, such as those of operators that are functions, are called by their operator and a number.
+    """
+    left, ordered = list(nodes), list[onnx.NodeProto]()
+    pending = {name for node in left for name in node.output}
+    for name in names:
+        called = (n for n in left if n.name == name or (not n.name and name.startswith(f"{n.op_type}_")))
+        node = next((n for n in called if pending.isdisjoint(n.input)), None)
+        if node is None:
+            return None
+        left.remove(node)
+        ordered.append(node)
+        pending.difference_update(node.output)
+    return None if left else ordered
+
+
+def tensors_of(model: onnx.ModelProto, batch: int = 1) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every input and of every tensor that a node makes, read off a run on blank inputs.
+
+    The graph runs as it stands, without optimisation: one that was optimised before is not changed any more.
+    Dtypes are named as NumPy and ml_dtypes name them.  All tensors are held at once.
+
+    Args:
+        batch: the size of the inputs' first axis.
+
+    Raises:
+        ValueError: a model that ONNX Runtime does not open or run, another batch, or other sizes left open.
+    """
+    options = _options(_CPU)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")  # one run does not pay for it
+    open_model = onnx.ModelProto()
+    open_model.CopyFrom(model)
+    names = [name for node in model.graph.node for name in node.output if name]
+    del open_model.graph.output[:]
+    open_model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    values = _run(_open(open_model.SerializeToString(), options, _CPU), names, batch)
+    return {name: (tuple(value.shape()), _dtype(value.data_type())) for name, value in values.items()}
+
+
+def _run(
+    session: onnxruntime.InferenceSession, outputs: list[str] | None, batch: int
+) -> dict[str, onnxruntime.OrtValue]:
+    """The blank inputs and the outputs of a call, by name."""
+    names = outputs if outputs is not None else [o.name for o in session.get_outputs()]
+    blank = {i.name: _blank(i, batch) for i in session.get_inputs()}
+    try:
+        return blank | dict(zip(names, session.run_with_ort_values(names, blank), strict=True))
+    except _ERRORS as error:
+        raise ValueError(f"the model does not run at batch {batch}: {str(error).splitlines()[0]}") from error
+
+
+def _blank(value: onnxruntime.NodeArg, batch: int) -> onnxruntime.OrtValue:
+    shape = [size if isinstance(size, int) else batch for size in value.shape[:1]] + value.shape[1:]
+    if not all(isinstance(size, int) for size in shape) or shape[:1] not in ([], [batch]):
+        raise ValueError(f"input {value.name!r} must have fixed sizes and take the batch {batch}, got {value.shape}")
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, _dtype(value.type)))
+
+
+def _dtype(kind: str) -> str:
+    """The name of a tensor's dtype that ONNX Runtime writes as tensor(float)."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def int8_share(model: bytes | Path, device: Device) -> float:
@@ -147,6 +279,7 @@ def providers_of(device: Device) -> list[str]:
 
 
 def _options(device: Device) -> onnxruntime.SessionOptions:
+    """The settings of every session on `device`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = device.threads
     options.inter_op_num_threads = 1
@@ -156,10 +289,16 @@ def _options(device: Device) -> onnxruntime.SessionOptions:
     return options
 
 
-def _open(model: bytes | Path, options: onnxruntime.SessionOptions, device: Device) -> onnxruntime.InferenceSession:
+def _open(
+    model: bytes | Path,
+    options: onnxruntime.SessionOptions,
+    device: Device,
+    providers: Sequence[str] | None = None,
+) -> onnxruntime.InferenceSession:
+    """A session with these options, in which the first of `providers` (by default those of `device`) takes part."""
     if isinstance(model, Path) and not model.is_file():
         raise FileNotFoundError(f"no model file {model}")
-    providers = providers_of(device)
+    providers = providers or providers_of(device)
     if device.kind == "gpu":
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # number 0 is the one that nvidia-smi calls so
         onnxruntime.preload_dlls()  # CUDA and cuDNN may lie in Python packages, where the system does not look

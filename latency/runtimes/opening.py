@@ -16,7 +16,7 @@ def open_session(model: bytes | Path, device: Device) -> Session:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a model that the run-time does not open, or other inputs or outputs.
+        ValueError: a model that the run-time does not open, or other inputs than one float32.
     """
     if device.runtime == "torch":
         from latency.runtimes import torch_runtime
@@ -29,6 +29,20 @@ def open_session(model: bytes | Path, device: Device) -> Session:
     from latency.runtimes import onnx_runtime
 
     return onnx_runtime.open_session(model, device)
+
+
+def check_placement(model: bytes, device: Device, batch: int = 1) -> None:
+    """Refuses a model of which a provider other than the device's runs a part, as ONNX Runtime allows.
+
+    Other run-times run all of a model where they are told to, and so does ONNX Runtime's own CPU provider.
+
+    Raises:
+        ValueError: with the nodes that run elsewhere.
+    """
+    if device.runtime == "onnxruntime" and device.kind != "cpu":
+        from latency import placement
+
+        placement.check(model, device, batch)
 
 
 def int8_share(model: bytes | Path, device: Device) -> float:

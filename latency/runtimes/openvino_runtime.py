@@ -15,7 +15,7 @@ import numpy as np
 import openvino
 
 from latency.device import Device
-from latency.runtimes.session import INPUT, OUTPUT, Session, called, fixed_shape, read
+from latency.runtimes.session import Session, called, fixed_shape, read
 
 # What multiplies weights, as the compiled graph names it.
 _PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
@@ -27,10 +27,12 @@ class OpenVinoSession(Session):
 
     def __init__(self, model: openvino.Model, what: str, threads: int) -> None:
         self._model, self._what, self._threads = model, what, threads
+        first = next(iter(model.input(0).partial_shape), None)
+        self.fixed_batch = first.get_length() if first is not None and first.is_static else None
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Logits (b, classes) of `x` (b, *input_shape) float32."""
-        return np.array(self._request.infer({INPUT: x}, share_inputs=True)[OUTPUT])
+        return np.array(self._request.infer({0: x}, share_inputs=True)[0])
 
     @functools.cached_property
     def _request(self) -> Any:
@@ -49,7 +51,7 @@ class OpenVinoSession(Session):
     def call(self, x: np.ndarray) -> Callable[[], object]:
         """One inference of the model compiled for the shape of `x`; inputs and outputs are not copied."""
         request = self.compiled(len(x)).create_infer_request()
-        return lambda: request.infer({INPUT: x}, share_inputs=True, share_outputs=True)
+        return lambda: request.infer({0: x}, share_inputs=True, share_outputs=True)
 
     def compiled(self, batch: int | None) -> Any:
         """The compiled model, for this batch or for any.
@@ -86,17 +88,15 @@ def open_session(model: bytes | Path, device: Device) -> OpenVinoSession:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a model that OpenVINO does not open, or other inputs or outputs.
+        ValueError: a model that OpenVINO does not open, or other inputs than one float32.
     """
     try:
         opened = _core().read_model(read(model))
     except RuntimeError as error:
         raise ValueError(f"OpenVINO cannot open {called(model)}: {_gist(error)}") from error
     inputs = [(i.any_name, i.element_type.get_type_name()) for i in opened.inputs]
-    outputs = [o.any_name for o in opened.outputs]
-    if inputs != [(INPUT, "f32")] or outputs != [OUTPUT]:
-        expected = f"one float32 input {INPUT!r} and one output {OUTPUT!r}"
-        raise ValueError(f"{called(model)} has inputs {inputs} and outputs {outputs}, expected {expected}")
+    if [kind for _, kind in inputs] != ["f32"]:
+        raise ValueError(f"{called(model)} has inputs {inputs}, expected one float32 input")
     return OpenVinoSession(opened, called(model), device.threads)
 
 

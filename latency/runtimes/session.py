@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-INPUT, OUTPUT = "input", "logits"
-
 
 class Session(ABC):
-    """An opened model with one input `input` (b, ...) float32 and one output `logits` (b, classes)."""
+    """An opened model with one input (b, ...) float32; its first output is taken for logits (b, classes).
+
+    Attributes:
+        fixed_batch: the one batch that the model takes, where it does not take any.
+    """
+
+    fixed_batch: int | None = None
 
     @abstractmethod
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -33,6 +37,9 @@ class Session(ABC):
         Raises:
             ValueError: the model takes another number of them, or leaves a size besides the batch open.
         """
+        if self.fixed_batch not in (None, batch):
+            shape = (self.fixed_batch, *self.input_shape)
+            raise ValueError(f"the model's input has the fixed shape {list(shape)}: a batch of {batch} does not fit")
         return (batch, *self.input_shape)
 
     def call(self, x: np.ndarray) -> Callable[[], object]:

@@ -22,7 +22,7 @@ from torch import nn
 
 from latency.device import Device
 from latency.runtimes.onnx_to_torch import to_torch
-from latency.runtimes.session import INPUT, OUTPUT, Session, called, fixed_shape, read
+from latency.runtimes.session import Session, called, fixed_shape, read
 
 _WARM_UP = 3  # calls before a graph is recorded, in which libraries choose their kernels and get their memory
 
@@ -30,7 +30,10 @@ _WARM_UP = 3  # calls before a graph is recorded, in which libraries choose thei
 class TorchSession(Session):
     """A model as a torch module on the CPU."""
 
-    def __init__(self, module: nn.Module, input_shape: tuple[int, ...], threads: int) -> None:
+    def __init__(
+        self, module: nn.Module, input_shape: tuple[int, ...], threads: int, fixed_batch: int | None = None
+    ) -> None:
+        self.fixed_batch = fixed_batch
         self._module, self._input_shape, self._threads = module, input_shape, threads
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -62,7 +65,8 @@ class TorchSession(Session):
 class CudaSession(Session):
     """A model as a torch module on the GPU."""
 
-    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, module: nn.Module, input_shape: tuple[int, ...], fixed_batch: int | None = None) -> None:
+        self.fixed_batch = fixed_batch
         self._module, self._input_shape = module.to("cuda"), input_shape
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -109,46 +113,45 @@ def open_session(model: bytes | Path, device: Device) -> Session:
     Raises:
         FileNotFoundError: no such file.
         ValueError: a GPU that torch does not see, a quantized model, an operator that torch has no form of here, or
-            other inputs or outputs.
+            other inputs and outputs than one each of float32.
     """
     content = read(model)
     try:
         proto = onnx.load_from_string(content)
     except Exception as error:  # of protobuf, whose classes differ between versions
         raise ValueError(f"torch cannot open {called(model)}: it is no ONNX file") from error
-    shape = _input_shape(proto, called(model))
+    batch, *shape = _input_shape(proto, called(model))
     try:
         module = to_torch(proto)
         if device.kind == "cpu":
-            session: Session = TorchSession(module, shape, device.threads)
+            session: Session = TorchSession(module, fixed_shape(tuple(shape)), device.threads, batch)
         else:
-            session = _cuda_session(module, shape, device)
-        session.run(np.zeros((1, *shape), np.float32))  # what cannot be computed shows now
+            session = _cuda_session(module, fixed_shape(tuple(shape)), batch, device)
+        session.run(np.zeros(session.batch_shape(batch or 1), np.float32))  # what cannot be computed shows now
     except ValueError as error:
         raise ValueError(f"torch cannot open {called(model)}: {error}") from error
     return session
 
 
-def _input_shape(proto: onnx.ModelProto, what: str) -> tuple[int, ...]:
+def _input_shape(proto: onnx.ModelProto, what: str) -> list[int | None]:
+    """The sizes of the input, None for those that are left open."""
     weights = {tensor.name for tensor in proto.graph.initializer}
-    inputs = [(i.name, i.type.tensor_type.elem_type) for i in proto.graph.input if i.name not in weights]
-    outputs = [o.name for o in proto.graph.output]
-    if inputs != [(INPUT, onnx.TensorProto.FLOAT)] or outputs != [OUTPUT]:
-        expected = f"one float32 input {INPUT!r} and one output {OUTPUT!r}"
-        raise ValueError(f"{what} has inputs {inputs} and outputs {outputs}, expected {expected}")
-    given = next(i for i in proto.graph.input if i.name == INPUT)
-    sizes = given.type.tensor_type.shape.dim[1:]
-    return fixed_shape(tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in sizes))
+    inputs = [i for i in proto.graph.input if i.name not in weights]
+    kinds = [(i.name, onnx.TensorProto.DataType.Name(i.type.tensor_type.elem_type)) for i in inputs]
+    if [kind for _, kind in kinds] != ["FLOAT"]:
+        raise ValueError(f"{what} has inputs {kinds}, expected one float32 input")
+    sizes = inputs[0].type.tensor_type.shape.dim
+    return [d.dim_value if d.HasField("dim_value") else None for d in sizes] or [None]
 
 
-def _cuda_session(module: nn.Module, shape: tuple[int, ...], device: Device) -> CudaSession:
+def _cuda_session(module: nn.Module, shape: tuple[int, ...], batch: int | None, device: Device) -> CudaSession:
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # number 0 is the one that nvidia-smi calls so
     if not torch.cuda.is_available():
         raise ValueError(
             f"device {device.name!r}: torch {torch.__version__} sees no GPU (torch.cuda.is_available() is false): "
             "install a build of torch that fits the driver"
         )
-    return CudaSession(module, shape)
+    return CudaSession(module, shape, batch)
 
 
 @contextmanager

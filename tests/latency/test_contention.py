@@ -97,7 +97,7 @@ def test_a_quiet_machine_gives_no_warning():
 def test_several_are_averaged_by_time_and_each_counts_once():
     busy = Contention(6.0, 0.9, None, 0.45, 0.2)
     together = Contention.together([QUIET, busy, busy])
-    assert together == Contention(8.0, pytest.approx(0.7), 0.0, pytest.approx(0.35), 0.2)
+    assert together == Contention(8.0, pytest.approx(0.7), 0.0, pytest.approx(0.35), pytest.approx(0.1525))
     assert Contention.together([]) is None
 
 

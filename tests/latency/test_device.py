@@ -3,7 +3,10 @@ import os
 
 import pytest
 
-from latency.device import Device, Environment, environment, fingerprint, parse_cpuinfo, parse_device
+from latency import device as device_module
+from latency.catalog import DEVICES
+from latency.device import Device, Environment, entry_of, environment, fingerprint, parse_cpuinfo, parse_device
+from latency.installed import version
 
 X86 = """\
 processor\t: 0
@@ -68,6 +71,41 @@ def test_what_cannot_be_measured_on_is_refused_by_name(text, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def there(monkeypatch):
+    """Makes only the given (kind, run-time) pairs be there."""
+
+    def only(*pairs):
+        monkeypatch.setattr(
+            device_module, "lacking", lambda kind, runtime: None if (kind, runtime) in pairs else f"no {runtime} there"
+        )
+
+    return only
+
+
+def test_a_gpu_is_onnx_runtimes_where_it_can_be_and_torchs_otherwise(there):
+    there(("gpu", "onnxruntime"), ("gpu", "torch"))
+    assert parse_device("gpu") == Device("gpu", "gpu", 1, "onnxruntime")
+    assert parse_device("gpu:torch") == Device("gpu:torch", "gpu", 1, "torch")
+    there(("gpu", "torch"))
+    assert parse_device("gpu") == parse_device("gpu:torch") == Device("gpu:torch", "gpu", 1, "torch")
+
+
+def test_what_is_not_there_is_an_error_and_no_other_device(there):
+    there(("cpu", "onnxruntime"))
+    for name in ("gpu", "gpu:torch", "cpu:openvino", "cpu:torch"):
+        with pytest.raises(ValueError, match=f"device '{name}': no .* there"):
+            parse_device(name)
+
+
+def test_every_device_of_the_catalog_parses_back_where_it_is_there(there):
+    there(*((entry.kind, entry.runtime) for entry in DEVICES.values()))
+    for name, entry in DEVICES.items():
+        device = parse_device(name)
+        assert device.name == name and parse_device(device.name) == device and entry_of(device) == entry
+        assert "fp32" in entry.precisions and ("int8" in entry.precisions) == (not entry.fp32_only)
+
+
 def test_cpuinfo_of_x86_and_arm_and_of_nothing():
     assert parse_cpuinfo(X86) == ("Some CPU @ 2.00GHz", ("amx_int8", "avx2", "avx512_vnni", "avx512f"))
     assert parse_cpuinfo(ARM) == ("Arm implementer 0x41 part 0xd40", ("asimd", "asimddp", "i8mm"))
@@ -75,8 +113,22 @@ def test_cpuinfo_of_x86_and_arm_and_of_nothing():
 
 
 def test_environment_has_every_field():
-    fields = dataclasses.asdict(environment())
+    fields = environment().plain()
     assert all(fields[name] for name in fields if name != "isa") and fields["onnxruntime"] != "unknown"
+    assert "torch" not in fields and environment(parse_device("cpu:torch")).plain()["torch"] == version("torch")
+
+
+def test_fingerprints_of_measurements_that_are_stored_stay_as_they_were():
+    assert fingerprint(Device("cpu", "cpu", 1, "onnxruntime"), ENVIRONMENT) == "474f781a6f473525"
+    assert fingerprint(Device("cpu:threads=2", "cpu", 2, "onnxruntime"), ENVIRONMENT) == "24a36d1a09add90c"
+
+
+def test_a_fingerprint_has_the_version_of_the_run_time_that_is_used():
+    torch_env = dataclasses.replace(ENVIRONMENT, versions=(("torch", "2.6"),))
+    device = parse_device("cpu:torch")
+    known = fingerprint(device, torch_env)
+    assert known != fingerprint(device, dataclasses.replace(torch_env, versions=(("torch", "2.7"),)))
+    assert known == fingerprint(device, dataclasses.replace(torch_env, onnxruntime="x"))
 
 
 def test_fingerprint_sees_environment_and_device_settings():

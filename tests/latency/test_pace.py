@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from latency.pace import _ALLOWANCE_S, _GIVE_UP_S, _SHARE, Pace
+from latency.pace import _ALLOWANCE_S, _GIVE_UP_S, _INSISTED_S, _SHARE, Pace
 
 
 class Clock:
@@ -84,13 +84,17 @@ def test_a_machine_that_became_slower_is_learnt_again():
     assert _GIVE_UP_S / 1.4 <= waits <= _GIVE_UP_S + 1
 
 
-def test_who_insists_waits_beyond_the_allowance_and_is_not_charged():
+def test_who_insists_waits_beyond_the_allowance_up_to_another_one():
     pace = Scripted(itertools.chain([0.1] * 15, itertools.repeat(0.2)))
     pace.spend(1e9)
     before = pace.patience_left_s
     assert not pace.wait(1.0) and pace.clock.now < 1.5 + 0.5
     assert not pace.wait(1.0, insist=True) and pace.clock.now > 1.5 + 1.0
     assert pace.patience_left_s == before
+    begun = pace.clock.now
+    for _ in range(100):
+        pace.wait(1.0, insist=True)
+    assert pace.clock.now - begun < _INSISTED_S + 100 * 0.4  # then only the look that each begins with
 
 
 def test_loops_and_their_best_are_counted_while_waiting():

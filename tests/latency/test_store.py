@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from latency.measurement import Measurement, settings_of
-from latency.store import MeasurementStore, _use_wal, default_path
+from latency.store import MeasurementStore, _Damaged, _set_aside, _use_wal, default_path
 from latency.timing import Timing
 
 ROOT = Path(__file__).parents[2]
@@ -53,16 +53,41 @@ def test_the_place_is_the_argument_the_variable_or_the_user_cache(tmp_path, monk
     assert "hwnas" in str(default_path())
 
 
-@pytest.mark.parametrize("junk", [b"this is no database at all" * 100])
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path, junk):
-    (tmp_path / "store").write_bytes(junk)
-    with pytest.raises(ValueError, match=r"store .*is damaged.*move or delete") as caught:
-        MeasurementStore(tmp_path / "store")
-    assert str(tmp_path / "store") in str(caught.value)
-    assert (tmp_path / "store").read_bytes() == junk
+JUNK = b"this is no database at all" * 100
 
 
-def test_a_file_damaged_in_the_middle_is_named_when_it_is_read(tmp_path):
+@pytest.fixture
+def said():
+    return []
+
+
+def test_a_damaged_file_is_set_aside_and_work_goes_on(tmp_path, said):
+    for n in (1, 2):
+        (tmp_path / "store").write_bytes(JUNK)
+        with MeasurementStore(tmp_path / "store", say=said.append) as store:
+            assert get(store, ONE) is None
+            store.put(ONE)
+            assert get(store, ONE) == ONE
+        assert len(said) == n and "is damaged" in said[-1] and f"set aside as store.damaged-{n}" in said[-1]
+        assert (tmp_path / f"store.damaged-{n}").read_bytes() == JUNK
+
+
+def test_all_files_of_a_database_are_set_aside_under_one_free_name(tmp_path):
+    for name in ("store", "store-wal", "store-shm", "store.damaged-1-wal"):
+        (tmp_path / name).write_text(name)
+    assert _set_aside(tmp_path / "store") == tmp_path / "store.damaged-2"
+    for end in ("", "-wal", "-shm"):
+        assert (tmp_path / f"store.damaged-2{end}").read_text() == f"store{end}"
+    assert (tmp_path / "store.damaged-1-wal").read_text() == "store.damaged-1-wal"
+
+
+def test_a_python_user_is_warned(tmp_path):
+    (tmp_path / "store").write_bytes(JUNK)
+    with pytest.warns(RuntimeWarning, match="set aside as store.damaged-1"), MeasurementStore(tmp_path / "store"):
+        pass
+
+
+def test_a_file_damaged_in_the_middle_is_set_aside_when_it_is_read(tmp_path, said):
     with MeasurementStore(tmp_path / "store") as store:
         each = [dataclasses.replace(ONE, subject=f"{i:04}") for i in range(300)]
         for m in each:
@@ -70,30 +95,111 @@ def test_a_file_damaged_in_the_middle_is_named_when_it_is_read(tmp_path):
     content = (tmp_path / "store").read_bytes()
     assert len(content) > 10 * 4096
     (tmp_path / "store").write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-
-    def read():
-        with MeasurementStore(tmp_path / "store") as store:
-            return [get(store, m) for m in each]
-
-    with pytest.raises(ValueError, match=r"store .*is damaged.*move or delete"):
-        read()
+    with MeasurementStore(tmp_path / "store", say=said.append) as store:
+        assert not any(get(store, m) for m in each)
+        store.put(ONE)
+        assert get(store, ONE) == ONE and len(said) == 1
+    assert (tmp_path / "store.damaged-1").exists()
 
 
-def test_a_table_of_another_program_is_no_store(tmp_path):
+def test_a_table_of_another_program_is_set_aside(tmp_path, said):
     with contextlib.closing(sqlite3.connect(tmp_path / "store")) as other:
         other.execute("CREATE TABLE measurements (time REAL, value REAL)")
-    with MeasurementStore(tmp_path / "store") as store:
-        for use in (lambda: get(store, ONE), lambda: store.put(ONE)):
-            with pytest.raises(ValueError, match="is damaged or no store"):
-                use()
+    with MeasurementStore(tmp_path / "store", say=said.append) as store:
+        store.put(ONE)
+    assert "has the columns time, value" in said[0]
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.damaged-1")) as other:
+        assert other.execute("SELECT * FROM measurements").fetchall() == []
 
 
-def test_a_damaged_record_is_named_too(tmp_path):
+def test_what_another_process_has_set_aside_is_not_moved_again(tmp_path, said):
+    with MeasurementStore(tmp_path / "store", say=said.append) as first:
+        with MeasurementStore(tmp_path / "store", say=said.append) as second:
+            for store in (first, second):
+                store._begin_anew(_Damaged("both have seen the damage"))
+            second.put(ONE)
+        assert get(first, ONE) == ONE
+        first.put(TWO)
+    assert len(said) == 1 and not (tmp_path / "store.damaged-2").exists()
     with MeasurementStore(tmp_path / "store") as store:
+        assert get(store, TWO) == TWO
+
+
+def test_a_store_that_was_moved_away_does_not_harm_the_new_one(tmp_path, said):
+    old = MeasurementStore(tmp_path / "store")
+    old.put(ONE)
+    with MeasurementStore(tmp_path / "store", say=said.append) as store:
+        store._begin_anew(_Damaged("seen by one"))
+        store.put(TWO)
+        old.put(ONE)  # into the file that was moved
+        old.close()
+        assert get(store, TWO) == TWO
+    with MeasurementStore(tmp_path / "store") as store:
+        assert get(store, TWO) == TWO
+
+
+DAMAGED_TOGETHER = """
+import pathlib, sys, time
+from latency.measurement import Measurement
+from latency.store import MeasurementStore
+from latency.timing import Timing
+folder = pathlib.Path(sys.argv[1])
+(folder / f"ready-{sys.argv[2]}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.001)
+with MeasurementStore(folder / "store", say=print) as store:
+    store.put(Measurement(sys.argv[2], "cpu", "f", Timing((1.0,), 1, (1.0,), (1,))))
+"""
+
+
+def test_several_processes_that_notice_at_once_lose_nothing(tmp_path):
+    (tmp_path / "store").write_bytes(JUNK)
+    arguments = [sys.executable, "-c", DAMAGED_TOGETHER, str(tmp_path)]
+    workers = [
+        subprocess.Popen([*arguments, str(w)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for w in range(4)
+    ]
+    while len(list(tmp_path.glob("ready-*"))) < len(workers):
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    printed, errors = zip(*(worker.communicate() for worker in workers), strict=True)
+    assert [worker.returncode for worker in workers] == [0] * 4, errors
+    assert "".join(printed).count("set aside") == 1
+    assert (tmp_path / "store.damaged-1").read_bytes() == JUNK and not (tmp_path / "store.damaged-2").exists()
+    with MeasurementStore(tmp_path / "store") as store:
+        assert all(store.get(str(w), "f") for w in range(4))
+
+
+def test_a_damaged_record_counts_as_absent(tmp_path, said):
+    with MeasurementStore(tmp_path / "store", say=said.append) as store:
         store.put(ONE)
         store._connection.execute("UPDATE measurements SET record = '{'")
-        with pytest.raises(ValueError, match="is damaged"):
-            get(store, ONE)
+        assert get(store, ONE) is None
+        store.put(ONE)
+        assert get(store, ONE) == ONE and not said
+
+
+def test_what_is_to_be_measured_again_counts_as_absent_until_it_is_put(tmp_path):
+    with MeasurementStore(tmp_path / "store") as store:
+        store.put(ONE)
+    with MeasurementStore(tmp_path / "store", remeasure=True) as store:
+        assert get(store, ONE) is None
+        store.put(TWO)
+        assert get(store, ONE) == TWO
+
+
+@pytest.mark.parametrize(
+    "code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY]
+)
+def test_what_is_only_locked_full_or_unreadable_stays_where_it_is(tmp_path, said, code, monkeypatch):
+    with MeasurementStore(tmp_path / "store", say=said.append) as store:
+        store.put(ONE)
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "_connection", Busy(1, code))
+            with pytest.raises(OSError, match="measurement store"):
+                store.put(TWO)
+        assert get(store, ONE) == ONE and not said and not list(tmp_path.glob("*damaged*"))
 
 
 def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path):
@@ -137,7 +243,7 @@ class Busy:
     def __init__(self, times, code=sqlite3.SQLITE_BUSY):
         self.left, self.code = times, code
 
-    def execute(self, statement):
+    def execute(self, statement, values=()):
         if self.left:
             self.left -= 1
             error = sqlite3.OperationalError("refused")

@@ -83,6 +83,16 @@ def test_one_process_answers_all_requests_and_knows_no_torch(worker):
     assert "libtorch" not in Path(f"/proc/{first}/maps").read_text()
 
 
+def test_another_run_time_gets_a_process_of_its_own(worker):
+    worker.measure([model(1)], CPU, EFFORT)
+    first = worker._process.pid
+    timing = worker.measure([model(1)], parse_device("cpu:torch"), EFFORT).timings[0]
+    second = worker._process.pid
+    assert timing.groups == (3, 3) and second != first and not runs(first)
+    maps = Path(f"/proc/{second}/maps").read_text()
+    assert "libtorch" in maps and "onnxruntime_pybind" not in maps
+
+
 def test_a_model_that_does_not_load_is_refused_and_the_next_one_measured(worker):
     with pytest.raises(ValueError, match="cannot open the model of 4 bytes"):
         worker.measure([model(1), b"junk"], CPU, EFFORT)

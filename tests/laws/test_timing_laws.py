@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency import compare as comparison
-from latency.timing import measure, measure_interleaved
+from latency.timing import measure_interleaved
 
 LAW = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 TICK_S = 2.0**-20  # sums of it are exact
@@ -59,11 +59,11 @@ def compare(seed, a, b):
 @given(ticks=st.integers(1, 300), shortest=st.integers(1, 1000), samples=st.integers(1, 20))
 def test_calls_samples_median_and_spread_are_exact(ticks, shortest, samples):
     clock = Clock()
-    t = measure(
-        lambda: clock.move(ticks),
+    (t,) = measure_interleaved(
+        [lambda: lambda: clock.move(ticks)],
         clock=clock,
-        min_samples=samples,
-        max_samples=samples,
+        rounds=1,
+        samples_per_round=samples,
         shortest_sample_s=shortest * TICK_S,
     )
     calls = math.ceil(shortest / ticks)
@@ -72,18 +72,19 @@ def test_calls_samples_median_and_spread_are_exact(ticks, shortest, samples):
     assert t.median_s == pytest.approx(ticks * TICK_S, rel=1e-15) and t.spread < 1e-15
     assert t.cpu_median_s == pytest.approx(ticks * TICK_S / 2, rel=1e-15)
     # Doublings up to the first that lasts, two windows of three samples of that many, then the samples.
-    assert clock.calls == (2 ** (doublings + 1) - 1) + 6 * 2**doublings + samples * calls
+    assert clock.calls == (2 ** (doublings + 1) - 1) + 6 * 2**doublings + samples * (1 + calls)
 
 
 @LAW
 @given(samples=st.lists(st.integers(1, 1000), min_size=1, max_size=30))
 def test_every_sample_is_kept_as_it_came(samples):
-    clock, left = Clock(), [100] * 7 + samples
-    t = measure(
-        lambda: clock.move(left.pop(0)),
+    warm = 50  # the call before each that is timed
+    clock, left = Clock(), [100] * 7 + [ticks for sample in samples for ticks in (warm, sample)]
+    (t,) = measure_interleaved(
+        [lambda: lambda: clock.move(left.pop(0))],
         clock=clock,
-        min_samples=len(samples),
-        max_samples=len(samples),
+        rounds=1,
+        samples_per_round=len(samples),
         shortest_sample_s=TICK_S,
     )
     assert t.samples_s == tuple(n * TICK_S for n in samples)

@@ -12,8 +12,8 @@ from latency.timing import Timing
 from nas.absent import run_absent, with_profile
 from nas.config import Settings
 from nas.folder import read_record
-from nas.profile_data import ProfileData, ProfiledSpace
-from nas.profiles import _built
+from nas.profile_data import ProfileData
+from nas.profiles import built_space, profiled_space
 from nas.profiling import Plan, planned
 from nas.progress import SilentReporter
 from nas.report import headline
@@ -42,10 +42,7 @@ def seconds_of(anatomy, subject):
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
     """A profile of a GPU somewhere."""
-    space = ProfiledSpace(
-        name=SPACE, preset=None, input_shape=(1, 8, 8), num_classes=10, precisions=("fp32", "int8"), fingerprint=""
-    )
-    _, anatomy, space = _built(Small, space, 0)
+    _, anatomy, space = built_space(SPACE, profiled_space(SPACE, None, 8, 1, 10, ("fp32", "int8")), 0)
     subjects = planned(anatomy, PLAN, 0, by_parts=False)
     for subject in subjects:
         subject.results["wall"], subject.size_bytes = timing(seconds_of(anatomy, subject)), 2000

@@ -39,6 +39,19 @@ def test_a_policy_moves_bytes_and_not_macs(parts):
     assert {p for _, p in anatomy.placed(uniform(arch, "int8"))} >= {"int8"}
 
 
+def test_activations_are_those_of_the_blocks_in_their_precision(parts):
+    _, _, anatomy = parts
+    arch = anatomy.space.row(anatomy.space.sample(1, np.random.default_rng(5))[0])
+    counts = [block.counts for block in anatomy.tracer.trace(arch)]
+    fp32, int8 = (np.array([uniform(arch, p).indices], dtype=np.int16) for p in ("fp32", "int8"))
+    elements = sum(c.activation_elements for c in counts)
+    assert anatomy.activations(fp32).tolist() == [[4 * elements, 0, 0, 4 * max(c.activation_elements for c in counts)]]
+    (found,) = anatomy.activations(int8)
+    assert found[0] / 4 + found[1] == elements and found[1] > 0
+    assert found[2] <= 4 * sum(c.hswish_elements for c in counts)
+    assert found[:3].sum() > found[3] > 0
+
+
 def test_architectures_are_lifted_into_the_joint_space_in_fp32(parts):
     _, architectures, anatomy = parts
     rows = architectures.sample(20, np.random.default_rng(2))

@@ -66,10 +66,13 @@ def test_every_point_has_its_fields_and_its_file(finished):
     assert front
     for point in front:
         assert {"file", "arch", "policy", "accuracy", "val_accuracy", "size_bytes", "macs"} < point.keys()
+        assert point["traffic_bytes"] > point["memory_bytes"] > 0 and point["parameters"] > 0
         assert point["provenance"] == "verified"
         assert (folder / point["file"]).stat().st_size == point["size_bytes"]
         low, high = point["latency_s"]["ci95"]
         assert 0 < low <= point["latency_s"]["median"] <= high
+        assert point["latency_s"]["contention"]["seconds"] > 0
+    assert json.loads((folder / "record.json").read_text())["profile"]["contention"]["seconds"] > 0
     assert (folder / "report.html").stat().st_size > 1_000_000
     assert {"config.json", "journal.log", "checkpoint.safetensors", "record.json"} <= {p.name for p in folder.iterdir()}
 
@@ -121,6 +124,7 @@ def test_report_and_verify(finished, cache, tmp_path):
     front = json.loads((folder / "front.json").read_text())
     assert [row["accuracy"] for row in rows] == [point["accuracy"] for point in front]
     assert {row["verdict"] for row in rows} <= {"holds", "slower now", "faster now"}
+    assert all(row["latency_s"]["contention"]["seconds"] > 0 for row in rows)
 
 
 LOADED = """

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ def cache(tmp_path_factory):
         (("search", "--space", "mbcon"), "did you mean 'mbconv'?"),
         (("search", "--device", "cuda"), "did you mean 'gpu'?"),
         (("search", "--device", "cpu:threads=9999"), "threads must be"),
+        (("search", "--device", "cpu:torch"), "give --precision fp32"),
+        (("spaces", "mbconv", "--device", "cpu:torhc"), "did you mean 'torch'?"),
         (("search", "--data", "digts"), "did you mean 'digits'?"),
         (("search", "--data", "missing.npz"), "missing.npz"),
         (("search", "--precision", "int4"), "unknown precision 'int4'"),
@@ -44,6 +47,7 @@ def cache(tmp_path_factory):
         (("serch",), "search"),
         (("search", "--space", "no_such_module:Net"), "cannot import 'no_such_module'"),
         (("report", "nowhere"), "holds no run"),
+        (("measure", "none.onnx"), "'none.onnx' does not exist"),
         (("data", "digits", "--split", "tset", "--out", "x.npz"), "train, val or test, got 'tset'"),
     ],
 )
@@ -66,9 +70,30 @@ def test_spaces_lists_and_describes(cache, tmp_path):
     assert any(choice["name"] == "resolution" for choice in part["choice_list"])
 
 
+def test_devices_lists_what_is_here_and_what_is_missing(cache, tmp_path):
+    done = nas("devices", "--json", "--out", tmp_path, cwd=tmp_path, cache=cache)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "devices.json").read_text())
+    devices = {device["name"]: device for device in found["devices"]}
+    assert list(devices) == ["cpu", "cpu:torch", "cpu:openvino", "gpu", "gpu:torch"]
+    assert devices["cpu"]["default"] and devices["cpu"]["available"] and devices["cpu"]["versions"]["onnxruntime"]
+    assert devices["cpu:torch"]["versions"]["torch"] and found["machine"]["cores"] >= 1
+    for device in devices.values():
+        assert device["available"] or "install" in device["missing"]
+        assert " ".join(device["name"].split()) in " ".join(done.stderr.split())
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there may be a GPU")
+def test_a_gpu_that_is_not_there_is_an_error_with_what_to_do(cache, tmp_path):
+    done = nas("search", "--device", "gpu", "--precision", "fp32", cwd=tmp_path, cache=cache)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+    assert "device 'gpu': no NVIDIA GPU was found (asked nvidia-smi" in done.stderr and "install" in done.stderr
+
+
 def test_every_command_has_one_line_of_help(cache, tmp_path):
     assert nas("--help", cwd=tmp_path, cache=cache).returncode == 0
-    for command in ("search", "spaces", "data", "report", "verify", "export"):
+    for command in ("search", "spaces", "devices", "data", "report", "verify", "export", "measure", "profile"):
         done = nas(command, "--help", cwd=tmp_path, cache=cache)
         assert done.returncode == 0
         for option in ("--json", "--quiet", "--seed", "--out"):

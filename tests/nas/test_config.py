@@ -34,7 +34,14 @@ OTHER = {
     "max_latency_s": 0.002,
     "max_size_bytes": 1e6,
     "max_macs": 3e7,
+    "max_parameters": 1e6,
+    "max_memory_bytes": 2e6,
+    "max_traffic_bytes": 2e7,
     "min_accuracy": 0.9,
+    "profile": "/profiles/far.json",
+    "profile_fingerprint": "ab",
+    "source": "0123abcd-ef",
+    "timings": 50,
 }
 
 
@@ -186,16 +193,22 @@ def test_the_digest_is_the_same_in_another_process():
 def test_the_problem_is_accuracy_against_latency_within_the_bounds():
     assert Settings().problem.objectives == (maximize("val_accuracy"), minimize("latency_s"))
     assert Settings().problem.bounds == ()
-    given = Settings(max_latency_s=0.002, max_size_bytes=1e6, max_macs=3e7, min_accuracy=0.9)
+    names = ("max_latency_s", "max_size_bytes", "max_macs", "max_parameters", "max_memory_bytes", "max_traffic_bytes")
+    given = Settings(**{name: OTHER[name] for name in names}, min_accuracy=0.9)
     assert given.problem.bounds == (
         Bound("latency_s", 0.002),
         Bound("size_bytes", 1e6),
         Bound("macs", 3e7),
+        Bound("parameters", 1e6),
+        Bound("memory_bytes", 2e6),
+        Bound("traffic_bytes", 2e7),
         Bound("val_accuracy", 0.9, at_least=True),
     )
 
 
-@pytest.mark.parametrize("name", ["budget_s", "lr", "max_latency_s", "max_size_bytes", "max_macs", "min_accuracy"])
+@pytest.mark.parametrize(
+    "name", ["budget_s", "lr", "max_latency_s", "max_size_bytes", "max_memory_bytes", "min_accuracy"]
+)
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
 def test_settings_that_make_no_sense_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=name) as caught:

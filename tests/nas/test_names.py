@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
         ({"space": "mbcon"}, "unknown space 'mbcon' .did you mean 'mbconv'"),
         ({"preset": "tny"}, "has no preset 'tny' .did you mean 'tiny'"),
         ({"device": "cpux"}, "unknown device 'cpux'"),
+        ({"device": "cpu:torch"}, "'cpu:torch' runs fp32 only .torch has no int8 .*: give --precision fp32"),
         ({"searcher": "guidd"}, "unknown searcher 'guidd' .did you mean 'guided'"),
         ({"precisions": ("fp32", "int3")}, "unknown precision 'int3'"),
     ],
@@ -27,13 +28,18 @@ def test_an_unknown_name_is_refused_with_the_nearest(settings, message):
         check_names(Settings(**settings))
 
 
+def test_devices_that_run_fp32_only_take_it():
+    check_names(Settings(device="cpu:torch", precisions=("fp32",)))
+
+
 def test_a_space_of_ones_own_is_left_to_be_found():
     check_names(Settings(space="my_module:Net"))
 
 
 def test_names_are_checked_without_torch():
     code = (
-        "import sys, nas.names, nas.folder; assert not {'torch', 'sklearn', 'onnxruntime', 'scipy'} & set(sys.modules)"
+        "import sys, nas.names, nas.folder, nas.devices; nas.devices.describe_devices(); "
+        "assert not {'torch', 'sklearn', 'onnxruntime', 'openvino', 'scipy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,7 @@
 """The predictor of all metrics, on a small real space and a made-up device whose law is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from torch import nn
@@ -10,9 +12,8 @@ from nas.inherit import A_ROUND, FIRST, ROUNDS, Inheritance
 from nas.objectives import Problem, maximize, minimize
 from nas.pareto import non_dominated
 from nas.predict import Inherited, fit_accuracy, fit_hardware, fit_metrics
-from nas.profiling import Profile
 from nas.progress import SilentReporter
-from predictors.block_table import fit_block_table
+from predictors.block_table import BlockTime, fit_block_table
 from predictors.ranking import agreement
 from quant_search.policy import joint_space
 from search_spaces.elastic import BatchNorm2d, Conv2d, Linear, Sequence
@@ -73,11 +74,10 @@ def evaluations(rows):
 def profile():
     rows = ANATOMY.space.sample(24, np.random.default_rng(1))
     blocks = {(b.structure, p): (b, p) for network in ANATOMY.placed_rows(rows) for b, p in network}
-    table = fit_block_table([(b, p, block_s(b, p)) for b, p in blocks.values()])
+    table = fit_block_table([BlockTime(b, p, block_s(b, p)) for b, p in blocks.values()])
     metrics = true_metrics(rows)
-    nothing = agreement(np.ones(1), np.ones(1))
     fitted = table.corrected(ANATOMY.placed_rows(rows), metrics["latency_s"])
-    return Profile(fitted, nothing, nothing, nothing, (), rows, metrics["size_bytes"], len(blocks), len(rows))
+    return SimpleNamespace(table=fitted, population=rows, size_bytes=metrics["size_bytes"], executed={})
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,19 @@ def test_perfect_accuracies_can_be_fitted():
 
 def test_hardware_needs_no_evaluations(profile):
     rows = profile.population
-    assert set(fit_hardware(ANATOMY, profile).predict(rows)) == {"latency_s", "size_bytes", "macs"}
+    assert set(fit_hardware(ANATOMY, profile).predict(rows)) == {"latency_s", "size_bytes", "macs", "parameters"}
+
+
+def test_memory_and_traffic_are_predicted_where_the_profile_has_them(profile):
+    rows = ANATOMY.space.sample(60, np.random.default_rng(8))
+    bytes_ = ANATOMY.activations(rows)
+    truth = {"memory_bytes": 900 + 0.6 * bytes_[:, 3], "traffic_bytes": 2e3 + bytes_[:, :3] @ [1.4, 1.2, 4.0]}
+    executed = {name: values[:24] for name, values in truth.items()}
+    asked = SimpleNamespace(**{**vars(profile), "population": rows[:24], "executed": executed})
+    found = fit_hardware(ANATOMY, asked).predict(rows[24:])
+    for name, values in truth.items():
+        assert agreement(found[name], values[24:]).mape < 0.05
+    assert np.array_equal(found["parameters"], ANATOMY.counts(rows[24:])[:, 1])
 
 
 def inheritance(profile):

@@ -18,7 +18,7 @@ PROBLEM = Problem((maximize("val_accuracy"), minimize("latency_s")))
 def point(i, val_accuracy, latency_s, size=10):
     candidate = Candidate(SPACE.row((i,)), b"0" * size, {"stem": "fp32"}, 100, 50)
     ends = (latency_s * 0.9, latency_s * 1.1)
-    return Point(candidate, 0.5, val_accuracy, latency_s, ends, 0.8, 20, 0.0, "search")
+    return Point(candidate, 0.5, val_accuracy, latency_s, ends, 0.8, 20, 0.0, 2e6, 5e6, "search")
 
 
 def again(points, problem=PROBLEM):
@@ -44,6 +44,15 @@ def test_points_over_a_bound_go():
     assert [p.candidate.arch["a"] for p in kept] == [1] and dropped == [("a=0", "over a bound")]
 
 
+@pytest.mark.parametrize(("metric", "value"), [("memory_bytes", 2e6), ("traffic_bytes", 5e6), ("parameters", 50)])
+def test_memory_traffic_and_parameters_can_be_bounded(metric, value):
+    kept = {}
+    for limit in (value, 0.99 * value):
+        bounded = Problem(PROBLEM.objectives, (Bound(metric, limit),))
+        kept[limit == value] = still_best([point(0, 0.9, 1.0)], again([point(0, 0.9, 1.0)], bounded), 1)[0]
+    assert len(kept[True]) == 1 and not kept[False]
+
+
 def test_a_point_lists_its_fields():
     plain = point(3, 0.9, 1.0).plain("front/point-00.onnx")
     assert plain["arch"] == {"a": 3} and plain["latency_s"] == {
@@ -53,6 +62,7 @@ def test_a_point_lists_its_fields():
         "quiet_rounds": 20,
         "contention": None,
     }
+    assert (plain["memory_bytes"], plain["traffic_bytes"], plain["parameters"]) == (2_000_000, 5_000_000, 50)
     assert plain["size_bytes"] == 10 and plain["provenance"] == "verified"
 
 

@@ -16,7 +16,7 @@ def test_a_hand_case():
 def test_within_10_counts_ten_per_cent_itself():
     assert agreement(np.array([9.0, 11.0, 11.1, 10.0]), np.array([10.0] * 4)).within_10 == 0.75
     assert agreement(np.array([-9.5]), np.array([-10.0])) == Agreement(
-        1, 0.05, 1.0, *[pytest.approx(math.nan, nan_ok=True)] * 2
+        1, 0.05, 1.0, 1.0, *[pytest.approx(math.nan, nan_ok=True)] * 2
     )
 
 

@@ -1,11 +1,19 @@
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from latency.device import Device, parse_device
-from latency.runtimes.onnx_runtime import int8_share, open_session, optimised_graph
+from latency.runtimes.onnx_runtime import (
+    _in_order,
+    executed_graph,
+    int8_share,
+    open_session,
+    optimised_graph,
+    tensors_of,
+)
 
 CPU = parse_device("cpu")
 
@@ -79,6 +87,36 @@ def test_a_session_has_the_settings_of_the_device():
     assert open_session(identity(), CPU)._session.get_providers() == ["CPUExecutionProvider"]
 
 
+def two_inputs():
+    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", 4))  # noqa: E731
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["c"])], "g", [value("a"), value("b")], [value("c")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def test_names_and_further_outputs_are_anybodys():
+    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", 4))  # noqa: E731
+    nodes = [helper.make_node("Neg", ["x"], ["first"]), helper.make_node("Abs", ["x"], ["second"])]
+    graph = helper.make_graph(nodes, "g", [value("x")], [value("first"), value("second")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    x = np.ones((3, 4), np.float32)
+    assert np.array_equal(open_session(model, CPU).run(x), -x)
+
+
+@pytest.mark.parametrize("model", [identity(kind=TensorProto.DOUBLE), two_inputs()])
+def test_other_inputs_than_one_float32_are_refused(model):
+    with pytest.raises(ValueError, match=r"has inputs .*, expected one float32 input"):
+        open_session(model, CPU)
+
+
+def test_the_shape_of_a_batch():
+    assert open_session(identity(), CPU).batch_shape(3) == (3, 4)
+    assert open_session(identity(shape=(2, 4)), CPU).batch_shape(2) == (2, 4)
+    with pytest.raises(ValueError, match=r"fixed shape \[2, 4\]: a batch of 3 does not fit"):
+        open_session(identity(shape=(2, 4)), CPU).batch_shape(3)
+    with pytest.raises(ValueError, match="a batch of 1 does not fit"):
+        open_session(identity(shape=()), CPU).batch_shape(1)
+
+
 def test_what_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(ValueError, match="ONNX Runtime cannot open the model of 4 bytes"):
         open_session(b"junk", CPU)
@@ -111,3 +149,41 @@ def test_int8_share_counts_what_runs_in_int8(int8):
     assert int8_share(int8(["Conv", "Gemm"]), CPU) == 1
     assert int8_share(int8(["Gemm"]), CPU) == pytest.approx(1 / 3)
     assert int8_share(int8(["Conv"]), CPU) == pytest.approx(2 / 3)
+
+
+def test_the_executed_graph_is_the_optimised_one_in_an_order_that_can_be_executed(int8):
+    for model in (small_network(), int8(["Conv"])):
+        optimised, executed = optimised_graph(model, CPU), executed_graph(model, CPU, batch=3)
+        assert sorted(n.op_type for n in executed.graph.node) == sorted(n.op_type for n in optimised.graph.node)
+        known = {"input", ""} | {i.name for i in executed.graph.initializer}
+        for node in executed.graph.node:
+            assert known.issuperset(node.input)
+            known.update(node.output)
+
+
+def test_nodes_without_a_name_find_their_place():
+    a, b, c = (helper.make_node("Relu", [x], [y]) for x, y in (("x", "a"), ("a", "b"), ("x", "c")))
+    d = helper.make_node("Add", ["b", "c"], ["d"], name="sum")
+    assert _in_order([a, b, c, d], ["Relu_7", "Relu_9", "Relu_8", "sum"]) == [a, b, c, d]
+    assert _in_order([d, c, b, a], ["Relu_7", "Relu_9", "Relu_8", "sum"]) == [c, a, b, d]
+    assert _in_order([a, b, c, d], ["Relu_7", "Relu_9", "sum", "Relu_8"]) is None  # not in this order
+    assert _in_order([a, b, c, d], ["Relu_7", "Relu_9"]) is None
+
+
+def test_tensors_have_the_shapes_of_a_run(int8):
+    plain = tensors_of(onnx.load_model_from_string(small_network()), batch=3)
+    assert plain["input"] == ((3, 3, 8, 8), "float32") and plain["c2"] == ((3, 16, 8, 8), "float32")
+    assert plain["f"] == ((3, 16), "float32") and "w1" not in plain
+    quantized = tensors_of(executed_graph(int8(["Conv", "Gemm"]), CPU))
+    assert quantized["logits"] == ((1, 5), "float32") and "uint8" in {dtype for _, dtype in quantized.values()}
+
+
+def test_tensors_of_other_batches_and_open_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"'input' must have fixed sizes and take the batch 3, got \[1, 4\]"):
+        tensors_of(onnx.load_model_from_string(identity(shape=(1, 4))), batch=3)
+    with pytest.raises(ValueError, match="must have fixed sizes"):
+        tensors_of(onnx.load_model_from_string(identity(shape=("batch", "any"))))
+    nodes = [helper.make_node("Reshape", ["input", "s"], ["logits"])]
+    only_one = model_of(nodes, {"s": np.array([1, 4])}, ("batch", 4))
+    with pytest.raises(ValueError, match="does not run at batch 2"):
+        tensors_of(onnx.load_model_from_string(only_one), batch=2)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's own calibrator and quantizer with our settings: slow, and what ours must equal."""
+"""ONNX Runtime's own calibrator and quantizer with our settings: slow; tests and benchmarks hold ours against them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,61 @@
+"""One network of a space as an ONNX file: `nas.export`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from latency.lowering import to_onnx
+from nas.candidate import with_policy
+from nas.profiles import built_space, profiled_space
+from nas.profiling import neutral_
+from nas.spec import SpaceLike
+from quant_search.policy import PRECISIONS, policy_of
+from search_spaces.network import extract
+from search_spaces.space import Architecture
+from supernet.atomic import write_bytes
+
+
+def export(
+    space: SpaceLike,
+    arch: Architecture | Mapping[str, Any],
+    policy: str | Mapping[str, str] | None,
+    path: Path | str,
+    *,
+    images: np.ndarray | None = None,
+    preset: str | None = None,
+    image_size: int | None = None,
+    in_channels: int = 3,
+    num_classes: int | None = None,
+) -> Path:
+    """Writes the network `arch` of a space or supernet as an ONNX file, and returns its path.
+
+    A module instance is exported with its own weights and statistics; of a name or class, which has none, the file is
+    as fast and as large as a trained one, and computes nothing of use.
+
+    Args:
+        arch: of the space, or its options by name; what is left out stands at its first option.
+        policy: one precision for all blocks, or block name to precision; by default fp32.
+        images: (n, c, h, w) float32 that activations are calibrated on, for int8 blocks of a module instance.
+        preset, image_size, in_channels, num_classes: as of `nas.profile`.
+
+    Raises:
+        ValueError: options, blocks or precisions that there are not, int8 blocks of an instance without images, or a
+            network that has no ONNX form.
+        OSError: the file cannot be written.
+    """
+    profiled = profiled_space(space, preset, image_size, in_channels, num_classes, PRECISIONS)
+    network, anatomy, profiled = built_space(space, profiled, seed=0)
+    joint = anatomy.joined(arch, policy)
+    precisions = policy_of(joint, anatomy.tracer.blocks, anatomy.precisions)
+    trained = isinstance(space, nn.Module)
+    if trained and images is None and "int8" in precisions.values():
+        raise ValueError("int8 blocks need calibration images: give images (n, c, h, w) float32, or policy 'fp32'")
+    plain = extract(network, joint) if trained else neutral_(extract(network, joint))
+    model = to_onnx(plain, profiled.input_shape)
+    write_bytes(Path(path), with_policy(model, anatomy.tracer.blocks, precisions, images).SerializeToString())
+    return Path(path)

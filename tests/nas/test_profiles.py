@@ -1,0 +1,152 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import nas
+from latency.parts import PartsEffort
+from nas import profiles, profiling
+from nas.device_profile import fit_profile
+from nas.profile_data import ProfileData, read_profile
+from nas.profiles import anatomy_of, default_file, load_profile, measure_profile
+from nas.profiling import Plan, built_ahead, planned
+from nas.tables import profile_view
+from tests.nas.small_space import Small
+
+SPACE = "tests.nas.small_space:Small"
+PLAN = Plan(fit=2, check=2, every=True, blocks=4, repeats=1)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HWNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(profiling, "_LONG_S", 0.0)  # as if its networks were long
+        patch.setattr(profiling, "PARTS", PartsEffort(1, 1, 2, 3))
+        yield measure_profile(SPACE, image_size=48, in_channels=1, num_classes=3, plan=PLAN)
+
+
+@pytest.fixture(scope="module")
+def file(measured, tmp_path_factory):
+    path = tmp_path_factory.mktemp("profile") / "p.json"
+    measured.data.write(path)
+    return path
+
+
+def test_every_network_is_measured_in_every_precision_and_mixed(measured):
+    networks = [s for s in measured.data.subjects if s.role == "network"]
+    assert {s.kind for s in networks} == {"fp32", "int8", "mixed"}
+    assert all(s.parts and s.size_bytes > 100 for s in networks)
+    assert any(s.held_out for s in networks) and any("parts again" in s.results for s in networks)
+    fitted = {tuple(s.arch.items()) for s in networks if not s.held_out}
+    assert fitted.isdisjoint(tuple(s.arch.items()) for s in networks if s.held_out)
+
+
+def test_latencies_are_predicted_with_an_interval(measured):
+    arch = {"width": 8, "depth": 2, "kernel0": 3, "kernel1": 3}
+    prediction = measured.predict(arch, "int8")
+    assert prediction.mean.shape == (1,) and 0 < prediction.mean[0] < 1e-2 and prediction.half_width(0.9)[0] > 0
+    seen = measured.seen[0]
+    assert measured.predict(seen.arch).mean[0] == pytest.approx(seen.seconds, rel=0.5)
+    mixed = measured.predict(arch, {"stem": "int8"})
+    assert mixed.mean[0] != prediction.mean[0]
+
+
+def test_what_the_space_does_not_have_is_refused(measured):
+    with pytest.raises(ValueError, match="precision 'int4' is not among those profiled: fp32, int8"):
+        measured.predict({"width": 8}, "int4")
+    with pytest.raises(ValueError, match="there is no block 'nothing': there are"):
+        measured.predict({"width": 8}, {"nothing": "int8"})
+    with pytest.raises(ValueError, match="width"):
+        measured.predict({"width": 7})
+
+
+def test_the_summary_has_every_score_beside_simpler_predictors(measured):
+    summary = json.loads(json.dumps(measured.summary(), allow_nan=False))
+    for found in summary["precisions"].values():
+        assert set(found) == {"heldout", "macs_only", "plain_sum"}
+        for score in found.values():
+            assert list(score) == ["n", "mape", "within_5pct", "within_10pct", "spearman", "coverage_90", "noise_floor"]
+        assert 0 <= found["heldout"]["coverage_90"] <= 1 and found["macs_only"]["coverage_90"] is None
+    assert summary["wall_s"] > 0 and summary["timed"] == "by parts" and summary["space"]["name"] == SPACE
+    assert profile_view(summary)
+
+
+def test_a_file_is_the_same_profile(measured, file):
+    again = load_profile(file)
+    assert again.summary() == measured.summary()
+    rows = measured.anatomy.space.sample(20, np.random.default_rng(0))
+    placed = measured.anatomy.placed_rows(rows)
+    np.testing.assert_allclose(again.table.predict(placed).mean, measured.table.predict(placed).mean, rtol=1e-9)
+    assert read_profile(file) == measured.data
+
+
+def test_what_was_measured_is_not_measured_again(measured, monkeypatch):
+    store = []
+    monkeypatch.setattr(profiles, "MeasurementStore", lambda **_: store.append(1) or pytest.fail("opened"))
+    with pytest.raises(ValueError, match="runs fp32 only"):  # found before anything is opened
+        measure_profile(SPACE, device="cpu:torch", plan=PLAN)
+    assert not store
+
+
+def test_a_changed_space_is_refused(measured):
+    other = measured.data.model_copy(update={"space": measured.data.space.model_copy(update={"fingerprint": "0" * 16})})
+    with pytest.raises(ValueError, match="has changed since it was profiled"):
+        anatomy_of(other)
+    assert anatomy_of(measured.data, Small).space == measured.anatomy.space
+
+
+@pytest.mark.parametrize("content", ["", "{}", "not json", '{"format": 1}'])
+def test_other_files_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "p.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"p\.json is no device profile of this version") as error:
+        read_profile(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"no profile .*none"):
+        read_profile(tmp_path / "none.json")
+
+
+def test_a_profile_without_networks_is_refused(measured):
+    empty = measured.data.model_copy(update={"subjects": measured.data.subjects[:1]})
+    with pytest.raises(ValueError, match="needs measured networks"):
+        fit_profile(empty, measured.anatomy)
+
+
+def test_without_parts_blocks_are_measured_alone(measured):
+    subjects = planned(measured.anatomy, dataclasses.replace(PLAN, every=False), seed=0, by_parts=False)
+    assert all(way.startswith("wall") for s in subjects for way in s.ways)
+    assert sum(s.role == "block" for s in subjects) == 4 and {s.kind for s in subjects if s.role == "block"} == {
+        "fp32",
+        "int8",
+    }
+
+
+def test_a_profile_of_walls_is_a_block_table(measured):
+    """As another run-time would give it: the same times, without their parts."""
+    wall = {"samples_s": [3e-5] * 4, "calls_per_sample": 1, "cpu_samples_s": [3e-5] * 4, "groups": [4]}
+    subjects = planned(measured.anatomy, PLAN, seed=0, by_parts=False)
+    for i, subject in enumerate(subjects):
+        times = {**wall, "samples_s": [(1 if subject.role == "call" else 2 + i % 5) * 1e-5] * 4}
+        subject.results = dict.fromkeys(subject.ways, times)
+    fitted = fit_profile(measured.data.model_copy(update={"subjects": subjects}), measured.anatomy)
+    assert fitted.summary()["timed"] == "whole" and not fitted.table.sited
+
+
+def test_subjects_are_built_ahead_in_order_and_not_too_far():
+    built = []
+    pairs = built_ahead(range(10), lambda i: built.append(i) or -i, ahead=2)
+    assert next(pairs) == (0, 0) and len(built) <= 4
+    assert list(pairs) == [(i, -i) for i in range(1, 10)]
+    assert list(built_ahead("ab", str.upper, ahead=0)) == [("a", "A"), ("b", "B")]
+
+
+def test_a_failure_to_build_reaches_the_caller():
+    with pytest.raises(ZeroDivisionError):
+        list(built_ahead([1, 0], lambda i: 1 // i, ahead=2))
+
+
+def test_the_default_file_is_named_after_space_and_device(measured):
+    assert default_file(measured.data).as_posix() == "profiles/Small-48-cpu.json"
+    assert isinstance(measured.data, ProfileData) and nas.load_profile is load_profile
