@@ -8,9 +8,8 @@ from small_space import Small
 
 import nas.inherit
 import nas.pipeline
-import nas.verify
 from latency.device import parse_device
-from latency.harness import QUICK
+from latency.worker import Effort
 from nas.anatomy import Anatomy
 from nas.config import Settings
 from nas.folder import open_folder, read_record, read_settings
@@ -24,6 +23,14 @@ from nas.transferred import fit_transferred, mixed_population, prepare_transfer
 from supernet.data import load_data
 
 SPACE = "small_space:Small"
+GLANCE = Effort(rounds=1, most_rounds=1, samples=2)
+
+
+def with_little_effort(patch):
+    """Every file is timed, hardly."""
+    for name in ("nas.describe.QUICK", "nas.profiling.QUICK", "nas.retarget.QUICK", "nas.verify.QUICK"):
+        patch.setattr(name, GLANCE)
+    patch.setattr("nas.verify.CAREFUL", GLANCE)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +43,8 @@ def source(tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_CACHE", str(folder.parent))
-        patch.setattr(nas.verify, "CAREFUL", QUICK)
-        patch.setattr(nas.pipeline, "SEARCHING", Plan(fit=8, check=2, every=False, blocks=0, repeats=0))
+        with_little_effort(patch)
+        patch.setattr(nas.pipeline, "SEARCHING", Plan(fit=8, check=2, every=False, blocks=8, repeats=0))
         for name, value in {"FIRST": 12, "SCALED": 4, "ROUNDS": 1, "A_ROUND": 4}.items():
             patch.setattr(nas.inherit, name, value)
         run(settings, Small, dataset, folder, SilentReporter())
@@ -49,7 +56,7 @@ def carried(source):
     """The same run on torch, which runs fp32 alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_CACHE", str(source.parent))
-        patch.setattr(nas.verify, "CAREFUL", QUICK)
+        with_little_effort(patch)
         before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
         found = retarget(source, "cpu:torch", source.parent / "torch", SilentReporter(), timings=10, space=Small)
         assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
@@ -90,7 +97,7 @@ def test_what_was_timed_is_not_timed_again(carried, source, monkeypatch, tmp_pat
     for name in ("timed.json", "journal.log"):
         (to / name).write_bytes((folder / name).read_bytes())
     monkeypatch.setenv("HWNAS_CACHE", str(source.parent))  # the files of the front are in the store
-    monkeypatch.setattr(nas.verify, "CAREFUL", QUICK)
+    with_little_effort(monkeypatch)
     monkeypatch.setattr("nas.retarget.measure_models", None)
     found = retarget(source, "cpu:torch", to, SilentReporter(), timings=10, space=Small)[1]
     assert found["search"]["groups"] == record["search"]["groups"]
