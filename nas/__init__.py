@@ -31,6 +31,7 @@ _PUBLIC = {
     "measure": "nas.measuring",
     "load_profile": "nas.profiles",
     "profile": "nas.api",
+    "retarget": "nas.api",
     "search": "nas.api",
 }
 

@@ -10,14 +10,17 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
+from nas.absent import run_absent, with_profile
 from nas.config import IN_PYTHON, Settings, data_setting, first_line
 from nas.device_profile import Profile
-from nas.folder import default_folder
+from nas.folder import default_folder, read_settings
 from nas.names import check_names
 from nas.pipeline import run
 from nas.profiles import measure_profile
 from nas.progress import LiveReporter, Reporter, SilentReporter
-from nas.results import export_point, verify_again
+from nas.results import export_point, run_data, verify_again
+from nas.retarget import TIMINGS
+from nas.retarget import retarget as carry_over
 from nas.spec import SpaceLike, check_importable
 from supernet.data import Dataset, from_datasets, load_data
 
@@ -55,6 +58,12 @@ class Result:
         """Measures every file of the front again and says what moved; see `nas verify`."""
         return verify_again(self.folder, SilentReporter(), self._seed, self.dataset)
 
+    def retarget(
+        self, device: str, *, timings: int = TIMINGS, out: Path | str | None = None, quiet: bool = False
+    ) -> Result:
+        """Carries the run to another device with few timings and without training; see `nas.retarget`."""
+        return _retargeted(self.folder, device, timings, out, quiet, self.space, self.dataset)
+
     @property
     def _seed(self) -> int:
         return int(self.record["settings"]["seed"])
@@ -84,6 +93,7 @@ def search(
     max_memory_bytes: float | None = None,
     max_traffic_bytes: float | None = None,
     min_accuracy: float | None = None,
+    profile: Path | str | None = None,
     remeasure: bool = False,
     quiet: bool = False,
 ) -> Result:
@@ -99,6 +109,8 @@ def search(
         evaluations: real ones of the search; each baseline gets as many.
         max_memory_bytes: of activations at once, as `latency.memory.peak_bytes` has it.
         max_traffic_bytes: of activations read and written, all operators together.
+        profile: a file that `nas profile` wrote, for a device that is not attached: latencies are then predictions,
+            accuracies those of the files.
         remeasure: measures anew what earlier runs measured; what this run has evaluated stays.
 
     Raises:
@@ -131,6 +143,8 @@ def search(
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
+    if profile is not None:
+        settings = with_profile(settings, Path(profile))
     check_names(settings)
     if isinstance(space, str):
         check_importable(space)
@@ -138,12 +152,18 @@ def search(
     name = settings.data if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name
     settings = settings.model_copy(update={"data": name, "data_fingerprint": dataset.fingerprint})
     folder = Path(out) if out is not None else default_folder(settings)
+
+    def searched(reporter: Reporter) -> Result:
+        if profile is not None:
+            record = run_absent(settings, space, dataset, folder, reporter)
+        else:
+            record = run(settings, space, dataset, folder, reporter, remeasure=remeasure)
+        return Result(folder, record, space, dataset)
+
     if quiet:
-        record = run(settings, space, dataset, folder, SilentReporter(), remeasure=remeasure)
-        return Result(folder, record, space, dataset)
+        return searched(SilentReporter())
     with LiveReporter(Console(stderr=True)) as reporter:
-        record = run(settings, space, dataset, folder, reporter, remeasure=remeasure)
-        return Result(folder, record, space, dataset)
+        return searched(reporter)
 
 
 def profile(
@@ -197,6 +217,48 @@ def profile(
     if out is not None:
         found.data.write(Path(out))
     return found
+
+
+def retarget(
+    run: Path | str, device: str, *, timings: int = TIMINGS, out: Path | str | None = None, quiet: bool = False
+) -> Result:
+    """Carries a finished run to another device and returns the run there, whose front is verified on that device.
+
+    Everything the run knows serves again: its weights, its accuracies, and its latency model, which `timings` timings
+    on the new device correct.  Nothing is trained.  The files of the new front, at most 24, are measured on top.
+
+    Args:
+        run: the folder of a finished search.
+        device: `cpu`, `cpu:threads=2`, `cpu:torch`, `gpu`, ...; also one of the same name on another machine.
+        timings: at least 10, of which three fifths are of untrained networks.
+        out: the new run's folder; by default one below `runs/`.
+
+    Raises:
+        ValueError: no finished search, or a device that is not there or is the run's own; nothing was written.
+        CannotBeDone: no architecture keeps to the bounds of the run on the new device.
+    """
+    return _retargeted(Path(run), device, timings, out, quiet, None, None)
+
+
+def _retargeted(
+    source: Path,
+    device: str,
+    timings: int,
+    out: Path | str | None,
+    quiet: bool,
+    space: SpaceLike | None,
+    dataset: Dataset | None,
+) -> Result:
+    settings = read_settings(source)
+    dataset = run_data(settings, dataset)
+    to = Path(out) if out is not None else None
+    if quiet:
+        silent = SilentReporter()
+        folder, record = carry_over(source, device, to, silent, timings=timings, space=space, dataset=dataset)
+    else:
+        with LiveReporter(Console(stderr=True)) as live:
+            folder, record = carry_over(source, device, to, live, timings=timings, space=space, dataset=dataset)
+    return Result(folder, record, space or settings.space, dataset)
 
 
 def _dataset(data: Data, image_size: int | None) -> Dataset:

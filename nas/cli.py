@@ -115,6 +115,9 @@ def search(
     max_memory: Annotated[str | None, typer.Option(help="Bound on the memory of activations: 2MB.")] = None,
     max_traffic: Annotated[str | None, typer.Option(help="Bound on activations read and written: 20MB.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Bound on the validation accuracy, 0 to 1.")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="Of a device that is not attached, by `nas profile`: latencies are predicted.")
+    ] = None,
     remeasure: Remeasure = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default one below runs/.")] = None,
@@ -152,13 +155,22 @@ def search(
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
-    check_names(settings)  # before torch is loaded, which takes seconds
+    if profile is None:
+        check_names(settings)  # before torch is loaded, which takes seconds
+    else:
+        from nas.profile_data import read_profile
+
+        read_profile(profile)
+    from nas.absent import run_absent, with_profile
     from nas.pipeline import run
     from nas.spec import check_importable
     from nas.tables import result_view, space_table
     from supernet.data import load_data
 
     output = _Output(as_json, quiet)
+    if profile is not None:
+        settings = with_profile(settings, profile)
+        check_names(settings)
     check_importable(space)
     dataset = load_data(data, image_size=image_size)
     settings = settings.model_copy(update={"data_fingerprint": dataset.fingerprint})
@@ -166,7 +178,10 @@ def search(
     try:
         with output.reporter() as reporter:
             shown = lambda found: output.amid(space_table(found), reporter)  # noqa: E731
-            record = run(settings, space, dataset, folder, reporter, shown, remeasure)
+            if profile is None:
+                record = run(settings, space, dataset, folder, reporter, shown, remeasure)
+            else:
+                record = run_absent(settings, space, dataset, folder, reporter, shown)
     except KeyboardInterrupt:
         _say(f"interrupted; to go on, repeat the command (its run is in {folder})")
         raise
@@ -339,6 +354,34 @@ def export(
 
     card = export_point(run_folder, point, to, seed)
     _Output(as_json, quiet).result({"to": str(to), "card": card}, f"{to}: model.onnx, model.pt2, card.json")
+
+
+@app.command()
+def retarget(
+    run_folder: RunFolder,
+    device: Annotated[str, typer.Option("--device", help="The new one: cpu:threads=2, cpu:torch, gpu, ...")],
+    timings: Annotated[int, typer.Option(min=10, help="On the new device, besides the files of the front.")] = 50,
+    out: Annotated[Path | None, typer.Option(help="The new run's folder; by default one below runs/.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Carry a finished run to another device, with few timings and without training; repeat to resume."""
+    from latency.device import parse_device
+    from nas.folder import read_record
+
+    read_record(run_folder)
+    parse_device(device)  # before torch is loaded, which takes seconds
+    from nas.retarget import retarget as carry_over
+    from nas.tables import result_view
+
+    output = _Output(as_json, quiet)
+    with output.reporter() as reporter:
+        folder, record = carry_over(run_folder, device, out, reporter, timings=timings)
+    output.result({"run": str(folder), **record}, result_view(record))
+    from nas.report import headline
+
+    output.show(headline(record))
+    output.show(f"Run folder: {folder} (report.html, front.json, front/*.onnx)")
 
 
 @app.command()

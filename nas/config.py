@@ -53,6 +53,10 @@ class Settings(BaseModel):
     max_memory_bytes: float | None = Field(default=None, gt=0)
     max_traffic_bytes: float | None = Field(default=None, gt=0)
     min_accuracy: float | None = Field(default=None, gt=0, le=1)
+    profile: str | None = None  # the file of the device's profile, for a device that is not attached
+    profile_fingerprint: str | None = None
+    source: str | None = None  # the digest of the run that this one was retargeted from
+    timings: int | None = Field(default=None, ge=10)  # on the new device, for that
 
     @property
     def problem(self) -> Problem:

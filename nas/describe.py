@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from nas.spec import build_network
 from quant_search.policy import PRECISIONS, joint_space
 from search_spaces.catalog import SPACES
 from search_spaces.network import find_blocks
-from search_spaces.space import SearchSpace
+from search_spaces.space import Architecture, SearchSpace
 from search_spaces.value import Choice
 
 _CHANNELS = 3
@@ -40,6 +41,22 @@ def describe_space(
     stage: Stage,
 ) -> dict[str, Any]:
     """The sizes of a space, and what its smallest, middle and largest network cost in fp32; latency is measured."""
+
+    def measured(_: Architecture, model: bytes) -> float:
+        return measure_models([model], device, QUICK, store)[0].median_s
+
+    return describe_costs(network, architectures, joint, image_shape, stage, measured)
+
+
+def describe_costs(
+    network: nn.Module,
+    architectures: SearchSpace,
+    joint: SearchSpace,
+    image_shape: tuple[int, ...],
+    stage: Stage,
+    seconds: Callable[[Architecture, bytes], float],
+) -> dict[str, Any]:
+    """As `describe_space`; `seconds` says how long an architecture without policy, and its file in fp32, takes."""
     tracer = BlockTracer(network, image_shape)
     archs = {
         "smallest": architectures.smallest(),
@@ -50,7 +67,6 @@ def describe_space(
     rows = []
     for what, arch in archs.items():
         model = neutral_model(network, tracer, arch, ("fp32",), image_shape).SerializeToString()
-        measured = measure_models([model], device, QUICK, store)[0]
         blocks = tracer.trace(arch)
         rows.append(
             {
@@ -58,7 +74,7 @@ def describe_space(
                 "macs": sum(b.counts.macs for b in blocks),
                 "parameters": sum(b.counts.parameters for b in blocks),
                 "size_bytes": len(model),
-                "latency_s": measured.median_s,
+                "latency_s": seconds(arch, model),
             }
         )
         stage.advance()

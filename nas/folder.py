@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.config import Settings, first_line
 
-FILE, RECORD = "config.json", "record.json"
+FILE, RECORD, PROFILE, JOURNAL = "config.json", "record.json", "profile.json", "journal.log"
 
 
 def default_folder(settings: Settings) -> Path:

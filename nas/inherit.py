@@ -7,7 +7,7 @@ are worth a look.  So the accuracy predictor is best where the search needs it (
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +99,13 @@ class Inheritance:
     def _inherited(self, evaluations: Sequence[Evaluation]) -> Inherited:
         rows = np.array([e.arch.indices for e in evaluations], dtype=INDEX)
         return Inherited(self.anatomy.in_fp32(rows), np.array([e.metrics["val_accuracy"] for e in evaluations]))
+
+
+def read_inherited(known: Mapping[str, float], anatomy: Anatomy) -> Inherited:
+    """The accuracies that a run's folder holds, in the order taken."""
+    rows = np.array([[int(index) for index in key.split()] for key in known], dtype=INDEX)
+    joint = rows if rows.shape[1] == len(anatomy.space) else anatomy.in_fp32(rows)
+    return Inherited(joint, np.array(list(known.values())))
 
 
 def _key(row: np.ndarray) -> str:

@@ -32,14 +32,23 @@ class Journal:
     Args:
         storage: any Optuna storage, or the path of a journal file.
         problem: whose metrics are stored and whose costs are rebuilt on reading.
+        provenance: of all its evaluations, that of their least certain metric.
 
     Raises:
         ValueError: the stored study is of another space or problem, or the file is not a journal.
     """
 
-    def __init__(self, storage: BaseStorage | Path, name: str, space: SearchSpace, problem: Problem) -> None:
+    def __init__(
+        self,
+        storage: BaseStorage | Path,
+        name: str,
+        space: SearchSpace,
+        problem: Problem,
+        provenance: str = "verified",
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._problem, self._name = space, problem, name
+        self.provenance = provenance
         self._distributions: dict[str, BaseDistribution] = {
             c.name: CategoricalDistribution(c.options) for c in space.choices
         }
@@ -75,7 +84,7 @@ class Journal:
         arch = self._space.architecture(trial.params)
         if trial.state is TrialState.FAIL:
             return arch, None
-        return arch, self._problem.evaluation(arch, trial.user_attrs.get("metrics", {}), "verified")
+        return arch, self._problem.evaluation(arch, trial.user_attrs.get("metrics", {}), self.provenance)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -83,20 +92,25 @@ class Journal:
     def __contains__(self, arch: Architecture) -> bool:
         return arch in self._known
 
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """All that succeeded, in the order recorded."""
+        return [evaluation for evaluation in self._known.values() if evaluation is not None]
+
     def find(self, arch: Architecture) -> Evaluation | None:
         """The evaluation of `arch`, or None where there is none or it failed."""
         return self._known.get(arch)
 
     def record(self, evaluation: Evaluation) -> None:
-        """Adds a verified evaluation; on return it is on disk.
+        """Adds an evaluation of files; on return it is on disk.
 
         Where another process was first to record the architecture, that record stays the one that counts.
 
         Raises:
-            ValueError: the evaluation is not a verified one.
+            ValueError: the evaluation is of another provenance.
         """
-        if evaluation.provenance != "verified":
-            raise ValueError(f"a journal holds verified evaluations, got an {evaluation.provenance} one")
+        if evaluation.provenance != self.provenance:
+            raise ValueError(f"a journal holds {self.provenance} evaluations, got an {evaluation.provenance} one")
         values = [evaluation.metrics[o.metric] for o in self._problem.objectives]
         self._add(evaluation.arch, TrialState.COMPLETE, values, {"metrics": dict(evaluation.metrics)})
 

@@ -95,7 +95,7 @@ def _record(
 ) -> Exception | None:
     """Journals what came of `arch`; the error if it failed."""
     try:
-        evaluation = problem.evaluation(arch, future.result(), "verified")
+        evaluation = problem.evaluation(arch, future.result(), journal.provenance)
     except BrokenExecutor:  # a worker died, which says nothing about this architecture
         raise
     except (ValueError, ArithmeticError, RuntimeError) as error:

@@ -20,7 +20,8 @@ def check_names(settings: Settings) -> None:
     """
     check_searcher(settings.searcher)
     check_precisions(settings.precisions)
-    check_device(settings.device, settings.precisions)
+    if settings.profile is None:  # else the device need not be there
+        check_device(settings.device, settings.precisions)
     if ":" not in settings.space:
         checked_preset(settings.space, settings.preset)
 

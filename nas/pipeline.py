@@ -32,15 +32,15 @@ from nas.describe import describe_space
 from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
 from nas.executed import EXECUTED
-from nas.folder import RECORD, open_folder
+from nas.folder import JOURNAL, PROFILE, RECORD, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
-from nas.loop import run_loop
+from nas.loop import Measure, run_loop
 from nas.measuring import say_busy
 from nas.names import check_names
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
-from nas.predict import Inherited, MetricPredictor, fit_metrics
+from nas.predict import Inherited, Predicts, fit_metrics
 from nas.profile_data import ProfiledSpace
 from nas.profiling import SEARCHING, Profiler
 from nas.progress import Reporter
@@ -99,13 +99,13 @@ def run(
     )
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
-    _check_disk(folder)
+    check_disk(folder)
     open_folder(folder, settings)
     if (folder / RECORD).exists():
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
         on_space(record["space"])
         return record
-    with _alone_in(folder), MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
+    with alone_in(folder), MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
         anatomy = Anatomy(joint, BlockTracer(network, dataset.image_shape), settings.precisions)
         return _stages(
             Setup(settings, dataset, network, architectures, anatomy, device, folder, store, reporter), on_space
@@ -113,7 +113,7 @@ def run(
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
     """Keeps a second process out of the run; the system lets go of the lock when its holder dies.
 
     Raises:
@@ -126,7 +126,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         raise ValueError(f"another process is at work in {folder}: wait for it, or name another folder") from error
 
 
-def _check_disk(folder: Path) -> None:
+def check_disk(folder: Path) -> None:
     """Refuses a disk that the run would fill.
 
     Raises:
@@ -142,12 +142,12 @@ def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[st
     space = _describe(setup)
     on_space(space)
     # The predictors' matrices are small: on a busy machine, BLAS threads that wait for each other cost them seconds.
-    with using_threads(_threads(setup)), threadpool_limits(1, user_api="blas"):
-        profile, profile_s = _timed(lambda: _profile(setup))
-        history, training_s = _timed(lambda: _train(setup))
-        inherited = _inherit(setup, profile)
-        searched = _search(setup, profile, inherited)
-        verified = _verify(setup, searched)
+    with using_threads(threads_of(setup)), threadpool_limits(1, user_api="blas"):
+        profile, profile_s = timed(lambda: _profile(setup))
+        history, training_s = timed(lambda: train(setup))
+        inherited = inherit(setup, profile)
+        searched = search_measured(setup, profile, inherited)
+        verified = verify_best(setup, searched.groups)
     seconds = {"profile": profile_s, "train": training_s, "all": time.perf_counter() - started_s}
     parts = Parts(space, profile, history, inherited, searched, verified, seconds)
     record = make_record(setup, parts)
@@ -157,7 +157,8 @@ def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[st
     return record
 
 
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What `work` returns, and the seconds it took."""
     started_s = time.perf_counter()
     return work(), time.perf_counter() - started_s
 
@@ -177,6 +178,7 @@ def _profile(setup: Setup) -> Profile:
     profiler = Profiler(s.network, s.anatomy, s.dataset.image_shape, s.device, s.store, executed)
     with setup.reporter.stage("profile") as stage:
         data = profiler.run(SEARCHING, profiled_space(s), s.settings.seed, stage)
+        data.write(s.folder / PROFILE)
         profile = fit_profile(data, s.anatomy)
         stage.say(f"held-out error {100 * profile.held_out.mape:.1f} %")
     say_busy(s.reporter, "profile", profiler.contentions)
@@ -197,23 +199,25 @@ def profiled_space(setup: Setup) -> ProfiledSpace:
     )
 
 
-def _threads(setup: Setup) -> int:
+def threads_of(setup: Setup) -> int:
     """How many threads torch gets: tried once a run, since the order of sums depends on it."""
     file = setup.folder / THREADS_FILE
     if not file.exists():
-        batch = _recipe(setup.settings).batch
+        batch = recipe_of(setup.settings).batch
         write_json(file, fastest_threads(setup.network, setup.architectures, setup.dataset.image_shape, batch))
     threads: int = json.loads(file.read_text())
     return threads
 
 
-def _recipe(settings: Settings) -> Recipe:
+def recipe_of(settings: Settings) -> Recipe:
+    """How a run trains."""
     budget_s = None if settings.epochs else TRAINING_SHARE * settings.budget_s
     recipe = Recipe(epochs=settings.epochs, budget_s=budget_s, seed=settings.seed)
     return replace(recipe, batch=settings.batch or recipe.batch, lr=settings.lr or recipe.lr)
 
 
-def _train(setup: Setup) -> History:
+def train(setup: Setup) -> History:
+    """The stage that trains the shared weights."""
     with setup.reporter.stage("train") as stage:
 
         def show(state: TrainState) -> None:
@@ -225,22 +229,31 @@ def _train(setup: Setup) -> History:
                 stage.say(f"largest {100 * entry.val_largest:.1f} %, smallest {100 * entry.val_smallest:.1f} %")
 
         done = [0]
-        return train_supernet(setup.network, setup.dataset, _recipe(setup.settings), setup.folder, show)
+        return train_supernet(setup.network, setup.dataset, recipe_of(setup.settings), setup.folder, show)
 
 
-def _inherit(setup: Setup, profile: Profile) -> Inherited:
+def inherit(setup: Setup, profile: Profile) -> Inherited:
+    """The stage that takes inherited accuracies."""
     s = setup
     inheritance = Inheritance(s.network, s.architectures, s.anatomy, s.dataset, profile, s.settings.problem)
     with s.reporter.stage("inherit") as stage:
         return inheritance.run(s.settings.seed, s.folder, stage)
 
 
-def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
+def search_measured(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
+    """The search, and its baselines, on the attached device."""
+    journal = Journal(setup.folder / JOURNAL, "search", setup.space, setup.settings.problem)
+    executed = not setup.settings.problem.metrics.isdisjoint(EXECUTED)
+    measure = RealEvaluator(builder_of(setup), setup.dataset, setup.device, setup.store, executed)
+    watched = Watched(partial(fit_metrics, setup.anatomy, profile, inherited), setup.settings.problem)
+    return search_with(setup, profile, inherited, watched, measure, journal)
+
+
+def search_with(
+    setup: Setup, profile: Profile, inherited: Inherited, watched: Watched, measure: Measure, journal: Journal
+) -> Searched:
+    """The search, and its baselines; `measure` makes and looks at each file."""
     settings, problem = setup.settings, setup.settings.problem
-    watched = _Watched(partial(fit_metrics, setup.anatomy, profile, inherited), problem)
-    journal = Journal(setup.folder / "journal.log", "search", setup.space, problem)
-    executed = not problem.metrics.isdisjoint(EXECUTED)
-    measure = RealEvaluator(_builder(setup), setup.dataset, setup.device, setup.store, executed)
     groups: dict[str, list[Evaluation]] = {}
     searchers = _searchers(setup, profile, watched, inherited)
     with setup.reporter.stage("search", settings.evaluations * len(searchers)) as stage, one_worker() as executor:
@@ -250,7 +263,7 @@ def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
                 stage.advance()
                 if evaluation is not None:
                     watched.note(evaluation, name)
-                    stage.say(f"{name}: {_in_short(evaluation)}")
+                    stage.say(f"{name}: {in_short(evaluation)}")
 
             groups[name] = run_loop(
                 searcher,
@@ -263,15 +276,15 @@ def _search(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
                 executor=executor,
                 on_evaluation=told,
             )
-    return Searched(groups, watched.predictions, _hypervolumes(groups))
+    return Searched(groups, watched.predictions, hypervolumes(groups))
 
 
-class _Watched:
+class Watched:
     """Remembers what the newest fitted predictor says of each architecture that the search measures."""
 
-    def __init__(self, fit: Callable[[Sequence[Evaluation]], MetricPredictor], problem: Problem) -> None:
+    def __init__(self, fit: Callable[[Sequence[Evaluation]], Predicts], problem: Problem) -> None:
         self._fit, self._problem = fit, problem
-        self._newest: MetricPredictor | None = None
+        self._newest: Predicts | None = None
         self.predictions: list[dict[str, dict[str, float]]] = []
 
     def cost_model(self, evaluations: Sequence[Evaluation]) -> CostModel:
@@ -291,7 +304,7 @@ class _Watched:
             )
 
 
-def _searchers(setup: Setup, profile: Profile, watched: _Watched, inherited: Inherited) -> dict[str, Searcher]:
+def _searchers(setup: Setup, profile: Profile, watched: Watched, inherited: Inherited) -> dict[str, Searcher]:
     """The search and, if wanted, its baselines.
 
     The guided search has the inherited accuracies and the profile to begin with, and needs nothing at random; it
@@ -338,12 +351,13 @@ def one_worker() -> Any:
         executor.shutdown(cancel_futures=True)
 
 
-def _in_short(evaluation: Evaluation) -> str:
+def in_short(evaluation: Evaluation) -> str:
+    """For the line of a stage."""
     metrics = evaluation.metrics
     return f"{100 * metrics['val_accuracy']:.1f} % at {1e6 * metrics['latency_s']:.0f} µs"
 
 
-def _hypervolumes(groups: dict[str, list[Evaluation]]) -> dict[str, float]:
+def hypervolumes(groups: dict[str, list[Evaluation]]) -> dict[str, float]:
     """The share of one common box that each group dominates; infeasible evaluations count for nothing."""
     costs = {name: cost_array([e for e in found if e.violation == 0]).reshape(-1, 2) for name, found in groups.items()}
     if not any(map(len, costs.values())):
@@ -352,16 +366,21 @@ def _hypervolumes(groups: dict[str, list[Evaluation]]) -> dict[str, float]:
     return {name: relative_hypervolume(c, ideal, reference) for name, c in costs.items()}
 
 
-def _verify(setup: Setup, searched: Searched) -> Verified:
+def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | None = None) -> Verified:
+    """Verifies the best of all groups; of an architecture in several the evaluation of the first counts.
+
+    Args:
+        most: files, at least 16.
+
+    Raises:
+        CannotBeDone: none keeps to the bounds.
+    """
     settings = setup.settings
-    everything = {e.arch: (e, name) for name, found in reversed(searched.groups.items()) for e in found}
-    finalists = _finalists([e for e, _ in everything.values()], _LEAST_FINALISTS)
-    if not finalists:
-        raise CannotBeDone(_unmet([e for e, _ in everything.values()], settings))
+    finalists = pick_finalists(setup, groups, most)
     with setup.reporter.stage("verify") as stage:
         verified = verify_front(
-            [everything[e.arch] for e in finalists],
-            _builder(setup),
+            finalists,
+            builder_of(setup),
             setup.dataset,
             setup.device,
             setup.store,
@@ -370,19 +389,32 @@ def _verify(setup: Setup, searched: Searched) -> Verified:
         )
     say_busy(setup.reporter, "verify", [point.contention for point in verified.points])
     if not verified.points:
-        raise CannotBeDone(_unmet(list(verified.evaluations), settings))
+        raise CannotBeDone(unmet(list(verified.evaluations), settings))
     return verified
 
 
-def _builder(setup: Setup) -> Builder:
+def pick_finalists(
+    setup: Setup, groups: dict[str, list[Evaluation]], most: int | None = None
+) -> list[tuple[Evaluation, str]]:
+    """The best of all groups, each with the group that found it; arguments and errors as of `verify_best`."""
+    everything = {e.arch: (e, name) for name, found in reversed(groups.items()) for e in found}
+    evaluations = [e for e, _ in everything.values()]
+    finalists = choose_finalists(evaluations, _LEAST_FINALISTS, most)
+    if not finalists:
+        raise CannotBeDone(unmet(evaluations, setup.settings))
+    return [everything[e.arch] for e in finalists]
+
+
+def builder_of(setup: Setup) -> Builder:
+    """Makes the files of a run."""
     return Builder(setup.network, setup.anatomy.tracer, setup.dataset, setup.settings.precisions)
 
 
-def _finalists(evaluations: list[Evaluation], least: int) -> list[Evaluation]:
-    """The feasible front, and the next fronts behind it until there are `least`."""
+def choose_finalists(evaluations: list[Evaluation], least: int, most: int | None = None) -> list[Evaluation]:
+    """The feasible front, at most `most` of it, and the next fronts behind it until there are `least`."""
     left, finalists = list(evaluations), list[Evaluation]()
     while len(finalists) < least and (layer := front(left)):
-        wanted = least - len(finalists) if finalists else len(layer)
+        wanted = least - len(finalists) if finalists else most or len(layer)
         # Of a layer that is not taken whole, evenly from its fast end to its accurate one.
         finalists += [
             layer[i] for i in np.unique(np.linspace(0, len(layer) - 1, min(wanted, len(layer))).round().astype(int))
@@ -391,7 +423,7 @@ def _finalists(evaluations: list[Evaluation], least: int) -> list[Evaluation]:
     return finalists
 
 
-def _unmet(evaluations: list[Evaluation], settings: Settings) -> str:
+def unmet(evaluations: list[Evaluation], settings: Settings) -> str:
     """What the bounds ask and the best that was found."""
     closest = min(evaluations, key=lambda e: e.violation, default=None)
     if closest is None:

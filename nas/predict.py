@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -30,6 +31,14 @@ _EXECUTED_PRIORS = {
         np.array([0.0, 1.5, 2.0, 3.0]), np.array([2e4, 1.0, 1.0, 2.0]), np.array([True, False, False, False])
     ),
 }
+
+
+class Predicts(Protocol):
+    """Predicts all metrics of populations."""
+
+    def predict(self, population: np.ndarray, optimism: float = 0.0) -> Mapping[str, np.ndarray]:
+        """Metric name to values (n,) for a population (n, d)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +135,17 @@ def fit_metrics(
     anatomy: Anatomy, profile: Profile, inherited: Inherited, evaluations: Sequence[Evaluation]
 ) -> MetricPredictor:
     """Fits everything; inherited accuracies count as observations of the all-fp32 policy."""
+    return MetricPredictor(
+        fit_accuracy_seen(anatomy, inherited, evaluations), fit_hardware(anatomy, profile, evaluations)
+    )
+
+
+def fit_accuracy_seen(anatomy: Anatomy, inherited: Inherited, evaluations: Sequence[Evaluation]) -> AccuracyPredictor:
+    """Fits inherited accuracies and those of evaluations."""
     population = np.concatenate([inherited.population, _rows(anatomy, evaluations)])
-    accuracy = np.concatenate([inherited.val_accuracy, _seen(evaluations, "val_accuracy")])
-    return MetricPredictor(fit_accuracy(anatomy, population, accuracy), fit_hardware(anatomy, profile, evaluations))
+    return fit_accuracy(
+        anatomy, population, np.concatenate([inherited.val_accuracy, _seen(evaluations, "val_accuracy")])
+    )
 
 
 def _rows(anatomy: Anatomy, evaluations: Sequence[Evaluation]) -> np.ndarray:

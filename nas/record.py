@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
@@ -14,7 +14,6 @@ from latency.device import Device, environment, fingerprint
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.config import Settings
-from nas.device_profile import Profile
 from nas.objectives import Evaluation
 from nas.predict import Inherited, fit_accuracy
 from nas.progress import Reporter
@@ -63,6 +62,14 @@ class Searched:
     hypervolume: dict[str, float]
 
 
+class Described(Protocol):
+    """A latency model that says what it was fitted on and how good it is."""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON for the record of a run."""
+        ...
+
+
 @dataclass(frozen=True)
 class Parts:
     """What the stages of a run found.
@@ -72,7 +79,7 @@ class Parts:
     """
 
     space: dict[str, Any]
-    profile: Profile
+    profile: Described
     history: History
     inherited: Inherited
     searched: Searched

@@ -52,7 +52,11 @@ def headline(record: Record) -> str:
 
     A search is called better than a baseline when its hypervolume is larger by more than `WORTH`, relative.
     """
-    return " ".join(part for part in (_found(record), _disturbed(record), _worth(record)) if part)
+    return " ".join(
+        part
+        for part in (_found(record), _predictions(record), _disturbed(record), _carried(record) or _worth(record))
+        if part
+    )
 
 
 def page(record: Record) -> str:
@@ -116,6 +120,32 @@ def _range(values: Sequence[float], one: Any, two: Any) -> str:
 
 def _percents(low: float, high: float) -> str:
     return f"{percent(low).removesuffix(' %')}–{percent(high)}"
+
+
+def _predictions(record: Record) -> str:
+    """What latencies are that nobody has measured, and how to."""
+    origin = field(record, "predicted")
+    if not origin:
+        return ""
+    error = field(record, "profile", "held_out", "mape")
+    missed = f" (mean error {percent(error)} on networks that it had not seen)" if is_number(error) else ""
+    return (
+        f"Accuracies are those of the files; latencies are predictions of a profile taken at {origin['device']}"
+        f"{missed}, with their 95 % intervals. `nas verify {origin['run']}` measures them there, and "
+        f"`nas verify {origin['run']} --bundle DIR` packs them for a device without this toolkit."
+    )
+
+
+def _carried(record: Record) -> str:
+    """Where a retargeted run comes from, and what it cost on the new device."""
+    counts, origin = field(record, "retarget", "timings"), field(record, "retarget", "from", "device")
+    if not counts:
+        return ""
+    return (
+        f"Carried over from a run on {origin} with {counts['all']} timings here ({counts['neutral']} of untrained "
+        f"networks, {counts['evaluations']} of the search) and {field(record, 'retarget', 'verified_files')} files "
+        "verified; nothing was trained."
+    )
 
 
 def _worth(record: Record) -> str:
@@ -222,9 +252,14 @@ def _architecture(point: Record) -> _Html:
     formats = [f"{k}: {v}" for k, v in (field(point, "policy") or {}).items()]
     found = f", found by {GROUPS.get(by, by)}" if (by := point.get("found_by")) else ""
     weights = f", {amount(n)} parameters" if is_number(n := point.get("parameters")) else ""
-    said = _text(f"{point.get('provenance') or 'provenance unknown'}{found}{weights}")
+    said = _text(f"{_provenance(point)}{found}{weights}")
     lists = "".join(f"<pre>{_text(chr(10).join(lines))}</pre>" for lines in (choices, formats) if lines)
     return _Html(f'<details><summary>show</summary>{said}<div class="lists">{lists}</div></details>')
+
+
+def _provenance(point: Record) -> str:
+    said = point.get("provenance") or "provenance unknown"
+    return ", ".join(f"{metric} {how}" for metric, how in said.items()) if isinstance(said, Mapping) else str(said)
 
 
 def _worth_table(record: Record, drawn: Mapping[str, Figure]) -> str:
@@ -264,7 +299,12 @@ def _predicted(record: Record, drawn: Mapping[str, Figure]) -> str:
 
 
 def _held_out(record: Record, drawn: Mapping[str, Figure]) -> str:
-    kinds = {"held_out": "latency predictor", "block_sum": "sum of blocks alone", "macs_only": "MACs alone"}
+    kinds = {
+        "held_out": "latency predictor",
+        "source": "that of the device before, scaled",
+        "block_sum": "sum of blocks alone",
+        "macs_only": "MACs alone",
+    }
     rows = [_score_row(said, score) for key, said in kinds.items() if (score := field(record, "profile", key))]
     figure = _figure("held_out", drawn, "Networks that the predictor was not fitted to.")
     return _section("Latency prediction on held-out networks", _pair(figure, _table(_SCORES, rows) + _profiled(record)))

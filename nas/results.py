@@ -11,7 +11,7 @@ import torch
 
 from latency.blocks import BlockTracer
 from latency.compare import judge
-from latency.device import environment, fingerprint, parse_device
+from latency.device import Device, environment, fingerprint, parse_device
 from latency.harness import CAREFUL, measure_models
 from latency.lowering import INPUT, OUTPUT
 from latency.runtimes.opening import open_session
@@ -42,11 +42,13 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
         dataset: of the run, where its settings alone do not lead to it.
 
     Raises:
-        ValueError: no finished run, a file that is missing, data that are not those of the run.
+        ValueError: no finished run, a file that is missing, data that are not those of the run, or predictions for
+            another machine.
     """
     record = read_record(folder)
     settings = read_settings(folder)
     device = parse_device(settings.device)
+    _check_place(folder, record, settings, device)
     dataset = run_data(settings, dataset)
     models = [read_model(folder, point["file"]) for point in record["front"]]
     rows = []
@@ -75,6 +77,20 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
             stage.advance()
     say_busy(reporter, "verify", [measurement.contention for measurement in measured])
     return rows
+
+
+def _check_place(folder: Path, record: Mapping[str, Any], settings: Settings, device: Device) -> None:
+    """Refuses to measure what was predicted for another machine.
+
+    Raises:
+        ValueError: this is another one.
+    """
+    if settings.profile is not None and fingerprint(device) != record["device"]["fingerprint"]:
+        raise ValueError(
+            f"the latencies of {folder} are predictions for {device.name} on another machine "
+            f"({record['device']['fingerprint']}, this is {fingerprint(device)}): verify the run there, "
+            f"or pack it with `nas verify {folder} --bundle DIR`"
+        )
 
 
 def _verdict(point: Mapping[str, Any], found: float, median_s: float, ci95_s: tuple[float, float]) -> str:

@@ -156,7 +156,7 @@ def verify_front(
         points.append(_point(candidate, measurement, found_by, dataset, device))
         stage.advance()
     measured_again = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
-    kept, dropped = _still_best(points, measured_again, expected)
+    kept, dropped = still_best(points, measured_again, expected)
     stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")
     front_points = tuple(sorted(kept, key=lambda p: p.latency_s))
     return Verified(front_points, len(points), tuple(dropped), tuple(measured_again))
@@ -179,7 +179,7 @@ def _point(candidate: Candidate, measurement: Measurement, found_by: str, datase
     )
 
 
-def _still_best(
+def still_best(
     points: Sequence[Point], evaluations: Sequence[Evaluation], expected: int
 ) -> tuple[list[Point], list[tuple[str, str]]]:
     """The points that keep to the bounds and that no other one dominates, and why others of the first `expected` go."""

@@ -38,6 +38,10 @@ OTHER = {
     "max_memory_bytes": 2e6,
     "max_traffic_bytes": 2e7,
     "min_accuracy": 0.9,
+    "profile": "/profiles/far.json",
+    "profile_fingerprint": "ab",
+    "source": "0123abcd-ef",
+    "timings": 50,
 }
 
 

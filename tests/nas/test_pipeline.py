@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas.objectives import Problem, maximize, minimize
-from nas.pipeline import _check_disk, _faster_policy, _finalists, _hypervolumes, _uniform_policies, _unmet
+from nas.pipeline import _faster_policy, _uniform_policies, check_disk, choose_finalists, hypervolumes, unmet
 from nas.record import importance
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
@@ -24,16 +24,16 @@ def evaluation(row, accuracy, latency_s):
 def test_finalists_are_the_front_and_then_what_is_behind_it():
     first = [evaluation((i, 0, 0), 0.5 + 0.1 * i, 1.0 + i) for i in range(3)]
     second = [evaluation((i, 1, 0), 0.45 + 0.1 * i, 1.1 + i) for i in range(3)]
-    assert _finalists(first + second, 1) == first
-    assert _finalists(second + first, 5) == [*first, second[0], second[2]]
-    assert _finalists([], 4) == []
+    assert choose_finalists(first + second, 1) == first
+    assert choose_finalists(second + first, 5) == [*first, second[0], second[2]]
+    assert choose_finalists([], 4) == []
 
 
 def test_one_box_serves_all_groups():
     good = [evaluation((0, 0, 0), 0.9, 1.0), evaluation((1, 0, 0), 0.95, 2.0)]
-    volumes = _hypervolumes({"search": good, "random": [evaluation((2, 0, 0), 0.8, 2.5)], "uniform": []})
+    volumes = hypervolumes({"search": good, "random": [evaluation((2, 0, 0), 0.8, 2.5)], "uniform": []})
     assert volumes["search"] > volumes["random"] >= volumes["uniform"] == 0.0
-    assert _hypervolumes({"search": []}) == {"search": 0.0}
+    assert hypervolumes({"search": []}) == {"search": 0.0}
 
 
 def test_uniform_policies_fix_precisions_and_nothing_else():
@@ -54,14 +54,14 @@ def test_what_could_not_be_met_names_the_best_found():
     settings = SimpleNamespace(
         problem=Problem(PROBLEM.objectives, (SimpleNamespace(metric="latency_s", limit=0.5, at_least=False),))
     )
-    text = _unmet([evaluation((0, 0, 0), 0.9, 1.0), evaluation((1, 0, 0), 0.95, 2.0)], settings)
+    text = unmet([evaluation((0, 0, 0), 0.9, 1.0), evaluation((1, 0, 0), 0.95, 2.0)], settings)
     assert "latency_s ≤ 0.5 (best possible found: 1)" in text
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
     with pytest.raises(OSError, match="less than 200 MB free") as caught:
-        _check_disk(tmp_path / "deep" / "run")
+        check_disk(tmp_path / "deep" / "run")
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
 
 

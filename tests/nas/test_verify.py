@@ -7,7 +7,7 @@ import pytest
 from latency.contention import Contention
 from nas.candidate import Candidate
 from nas.objectives import Bound, Problem, maximize, minimize
-from nas.verify import Point, _metrics, _still_best, missed
+from nas.verify import Point, _metrics, missed, still_best
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -27,20 +27,20 @@ def again(points, problem=PROBLEM):
 
 def test_dominated_points_go_and_only_expected_ones_count_as_dropped():
     points = [point(0, 0.9, 1.0), point(1, 0.8, 2.0), point(2, 0.95, 3.0), point(3, 0.7, 4.0)]
-    kept, dropped = _still_best(points, again(points), expected=2)
+    kept, dropped = still_best(points, again(points), expected=2)
     assert kept == [points[0], points[2]]
     assert dropped == [("a=1", "dominated after re-measuring")]
 
 
 def test_validation_decides_and_test_accuracy_does_not():
     points = [point(0, 0.9, 1.0), point(1, 0.91, 2.0)]
-    assert _still_best(points, again(points), 2)[0] == points
+    assert still_best(points, again(points), 2)[0] == points
 
 
 def test_points_over_a_bound_go():
     bounded = Problem(PROBLEM.objectives, (Bound("size_bytes", 20),))
     points = [point(0, 0.9, 1.0, size=30), point(1, 0.8, 2.0)]
-    kept, dropped = _still_best(points, again(points, bounded), 2)
+    kept, dropped = still_best(points, again(points, bounded), 2)
     assert [p.candidate.arch["a"] for p in kept] == [1] and dropped == [("a=0", "over a bound")]
 
 
@@ -49,7 +49,7 @@ def test_memory_traffic_and_parameters_can_be_bounded(metric, value):
     kept = {}
     for limit in (value, 0.99 * value):
         bounded = Problem(PROBLEM.objectives, (Bound(metric, limit),))
-        kept[limit == value] = _still_best([point(0, 0.9, 1.0)], again([point(0, 0.9, 1.0)], bounded), 1)[0]
+        kept[limit == value] = still_best([point(0, 0.9, 1.0)], again([point(0, 0.9, 1.0)], bounded), 1)[0]
     assert len(kept[True]) == 1 and not kept[False]
 
 
