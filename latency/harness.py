@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from latency.compare import Comparison, compare
+from latency.contention import Contention
 from latency.device import Device, fingerprint
 from latency.measurement import Measurement, settings_of, subject_of
 from latency.parts import Parts, PartsEffort
@@ -61,26 +62,46 @@ def measure_models(
 
 
 def measure_parts(
-    models: Sequence[bytes], device: Device, effort: PartsEffort, store: MeasurementStore | None = None
+    models: Sequence[bytes],
+    device: Device,
+    effort: PartsEffort,
+    store: MeasurementStore | None = None,
+    on_contention: Callable[[Contention], object] = lambda _: None,
 ) -> list[Parts]:
     """Each model timed by its nodes at batch 1; those that the store does not have in turn with one another.
+
+    What was timed in fewer sessions, since time was short, counts as measured too.
+
+    Args:
+        on_contention: told who else used the machine meanwhile; not for what the store has.
 
     Raises:
         ValueError: a model that cannot be loaded, or a device that does not run it in ONNX Runtime.
         RuntimeError, ChildProcessError: as of `measure_models`.
     """
-    settings = settings_of({"parts": True, "method": _METHOD, **asdict(effort)})
+    effort_but_most = {name: value for name, value in asdict(effort).items() if name != "most_sessions"}
+    settings = settings_of({"parts": True, "method": _METHOD, **effort_but_most})
     place = fingerprint(device)
     subjects = [subject_of(model) for model in models]
     records = {s: store.get_record(s, place, settings) for s in subjects} if store else {}
-    known = {s: Parts.of(json.loads(record)) for s, record in records.items() if record}
+    known = {s: found for s, record in records.items() if (found := _parts_of(record))}
     missing = {s: model for s, model in zip(subjects, models, strict=True) if s not in known}
-    found = worker(device).parts(list(missing.values()), device, effort) if missing else []
-    for subject, parts in zip(missing, found, strict=True):
-        known[subject] = parts
-        if store:
-            store.put_record(subject, place, settings, json.dumps(parts.plain(), separators=(",", ":")))
+    if missing:
+        timed, contention = worker(device).parts(list(missing.values()), device, effort)
+        on_contention(contention)
+        for subject, parts in zip(missing, timed, strict=True):
+            known[subject] = parts
+            if store:
+                store.put_record(subject, place, settings, json.dumps(parts.plain(), separators=(",", ":")))
     return [known[s] for s in subjects]
+
+
+def _parts_of(record: str | None) -> Parts | None:
+    """The parts of a record; one that this version cannot read counts as absent."""
+    try:
+        return Parts.of(json.loads(record)) if record else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def compare_models(

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from latency.contention import Contention
+from latency.contention import Contention, Watch
 from latency.device import Device, parse_device
 from latency.pace import Pace
 from latency.runtimes.opening import check_placement, open_session
@@ -72,8 +72,8 @@ class Worker:
         answer = self._answer(request, models, device, on_round)
         return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
 
-    def parts(self, models: Sequence[bytes], device: Device, effort: PartsEffort) -> list[Parts]:
-        """Each model timed by its nodes, all in turn.
+    def parts(self, models: Sequence[bytes], device: Device, effort: PartsEffort) -> tuple[list[Parts], Contention]:
+        """Each model timed by its nodes, all in turn, and who else used the machine meanwhile.
 
         Raises:
             ValueError, RuntimeError, ChildProcessError: as of `measure`.
@@ -81,7 +81,8 @@ class Worker:
         from latency.parts import Parts
 
         request = {"sizes": list(map(len, models)), "device": device.name, "parts": asdict(effort)}
-        return [Parts.of(plain) for plain in self._answer(request, models, device)["parts"]]
+        answer = self._answer(request, models, device)
+        return [Parts.of(plain) for plain in answer["parts"]], Contention.of(answer["contention"])
 
     def profile(
         self,
@@ -206,7 +207,7 @@ def _final(
     request: Mapping[str, Any], models: Sequence[bytes], pace: Pace, on_round: Callable[[], object]
 ) -> dict[str, Any]:
     """The timings, or why there are none."""
-    device = parse_device(request["device"])
+    device, watch = parse_device(request["device"]), Watch(pace)
     try:
         if "profile" in request:
             from latency.node_times import profile_interleaved
@@ -218,7 +219,7 @@ def _final(
             from latency.parts import PartsEffort, time_parts
 
             parts = time_parts(models, device, PartsEffort(**request["parts"]), pace)
-            return {"parts": [p.plain() for p in parts]}
+            return {"parts": [p.plain() for p in parts], "contention": watch.reading().plain()}
         openers = [_opener(model, device, request["batch"]) for model in models]
         timed = time_whole(openers, Effort(**request["effort"]), pace, on_round)
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from latency.device import Device
-from latency.graph import executed_kernels, totals
+from latency.graph import Kernel, executed_kernels, totals
 from latency.harness import QUICK, measure_models
+from latency.runtimes.opening import open_session
 from latency.store import MeasurementStore
+from nas.errors import CannotBeDone
 from nas.measuring import read_model
 from nas.progress import Reporter
-from predictors.kernel_level import KernelModel
+from predictors.kernel_level import KernelModel, floats
 from predictors.kernel_profiling import profile_kernels
 from predictors.protocol import Prediction
 from predictors.ranking import Agreement, agreement
@@ -36,6 +39,7 @@ class FilesProfile:
     predicted: Prediction
     measured_s: np.ndarray
     macs: np.ndarray
+    wall_s: float
 
     @property
     def agreement(self) -> Agreement:
@@ -59,6 +63,7 @@ class FilesProfile:
                 "spearman": found["spearman"],
                 "coverage_90": float(inside.mean()),
             },
+            "wall_s": self.wall_s,
             "files": [
                 {
                     "file": str(f),
@@ -85,12 +90,14 @@ def profile_files(
     Raises:
         FileNotFoundError: a file that is not there.
         ValueError: a device that is no CPU under ONNX Runtime, or a file that it cannot open or count.
-        RuntimeError, ChildProcessError: the run-time fails, or the process that measures dies.
+        CannotBeDone: the run-time fails on a file.
+        ChildProcessError: the process that measures died.
     """
     if device.runtime != "onnxruntime" or device.kind != "cpu":
         raise ValueError(f"--onnx needs ONNX Runtime's profiler on a CPU, got the device {device.name!r}: give cpu")
+    begun_s = time.perf_counter()
     models = [read_model(file) for file in files]
-    kernels = [executed_kernels(model, device) for model in models]  # what is wrong with a file shows before the work
+    kernels = [_checked(file, model, device) for file, model in zip(files, models, strict=True)]
     with reporter.stage("random networks", _STEPS) as stage:
         done = [0.0]
 
@@ -101,8 +108,22 @@ def profile_files(
         fitted = profile_kernels(device, seconds=_SECONDS, seed=seed, on_progress=show)
     with reporter.stage("files", len(models)) as stage:
         measured = []
-        for model in models:
-            measured.append(measure_models([model], device, QUICK, store)[0].median_s)
+        for file, model in zip(files, models, strict=True):
+            try:
+                measured.append(measure_models([model], device, QUICK, store)[0].median_s)
+            except RuntimeError as error:
+                raise CannotBeDone(f"{file} cannot be measured on {device.name}: {error}") from error
             stage.advance()
     macs = np.array([totals(k).macs for k in kernels])
-    return FilesProfile(fitted, device, tuple(files), fitted.predict(kernels), np.array(measured), macs)
+    return FilesProfile(
+        fitted, device, tuple(files), fitted.predict(kernels), np.array(measured), macs, time.perf_counter() - begun_s
+    )
+
+
+def _checked(file: Path, model: bytes, device: Device) -> tuple[Kernel, ...]:
+    """The kernels of a file; what is wrong with it shows here, before minutes of work."""
+    try:
+        open_session(model, device).batch_shape(1)
+        return tuple(floats(executed_kernels(model, device)))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error

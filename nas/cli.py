@@ -443,7 +443,10 @@ def profile(
     out: Annotated[Path | None, typer.Option(help="The profile; by default one below profiles/.")] = None,
     bundle: Bundle = None,
     result: Import = None,
-    onnx: Annotated[list[Path] | None, typer.Option(help="Instead of a space: files to check a model on.")] = None,
+    onnx: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Instead of a space: files to check a model on, one each."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -19,6 +19,7 @@ from predictors.protocol import Prediction
 from predictors.ranking import Agreement, agreement
 from search_spaces.space import INDEX, Architecture
 
+_NOTHING_HELD_OUT = "the space is too small to hold networks out: these scores are of networks that were fitted on"
 _LEAST_S = 1e-7  # what a block that computes nothing still counts
 
 
@@ -30,6 +31,7 @@ class Seen:
         seconds: of one call.
         parts_s: the time (k,) of each block inside it, where the run-time tells.
         again_s: of one call, measured a second time.
+        whole_s: of one call timed whole, where `seconds` comes from parts.
     """
 
     arch: Architecture
@@ -39,6 +41,7 @@ class Seen:
     seconds: float
     parts_s: np.ndarray | None
     again_s: float | None
+    whole_s: float | None
     size_bytes: int
 
     @property
@@ -152,8 +155,9 @@ class Profile:
             "precisions": by_kind,
             "networks_fitted": sum(not seen.held_out for seen in self.seen),
             "timed": "by parts" if self.seen[0].parts_s is not None else "whole",
+            "whole_over_parts": {s.kind: s.whole_s / s.seconds for s in self.seen if s.whole_s is not None},
             "wall_s": data.wall_s,
-            "warnings": list(data.warnings),
+            "warnings": [*data.warnings, *([] if any(s.held_out for s in self.seen) else [_NOTHING_HELD_OUT])],
         }
 
 
@@ -209,6 +213,7 @@ def _seen(data: ProfileData, anatomy: Anatomy) -> list[Seen]:
                 seconds=_seconds(subject, "parts" if parts else "wall", cost),
                 parts_s=block_seconds(parts, traced, anatomy.tracer.blocks, cost) if parts and cost else None,
                 again_s=_seconds(subject, again[0], cost) if again else None,
+                whole_s=subject.wall_s() if parts and "wall" in subject.results else None,
                 size_bytes=subject.size_bytes,
             )
         )

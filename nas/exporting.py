@@ -55,6 +55,11 @@ def export(
     trained = isinstance(space, nn.Module)
     if trained and images is None and "int8" in precisions.values():
         raise ValueError("int8 blocks need calibration images: give images (n, c, h, w) float32, or policy 'fp32'")
+    if images is not None and (
+        images.dtype != np.float32 or images.shape[1:] != profiled.input_shape or not len(images)
+    ):
+        expected = ", ".join(map(str, profiled.input_shape))
+        raise ValueError(f"images must be float32 of shape (n, {expected}), got {images.dtype} of {images.shape}")
     plain = extract(network, joint) if trained else neutral_(extract(network, joint))
     model = to_onnx(plain, profiled.input_shape)
     write_bytes(Path(path), with_policy(model, anatomy.tracer.blocks, precisions, images).SerializeToString())

@@ -26,7 +26,7 @@ from latency.contention import Contention
 from latency.device import Device, environment, fingerprint
 from latency.harness import QUICK, measure_models, measure_parts
 from latency.lowering import to_onnx
-from latency.parts import PartsEffort
+from latency.parts import Parts, PartsEffort
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
@@ -138,7 +138,7 @@ class Profiler:
             models = [model for _, model in chosen]
             store = None if way.endswith("again") else self._store
             if way.startswith("parts"):
-                found = [parts.plain() for parts in measure_parts(models, self._device, effort, store)]
+                found = [parts.plain() for parts in self._parts(models, effort, store)]
             else:
                 measured = measure_models(models, self._device, QUICK, store)
                 self.contentions += [m.contention for m in measured]
@@ -148,6 +148,9 @@ class Profiler:
         for subject, model in group:
             if self._executed and subject.role == "network":
                 subject.executed = executed_metrics(model, self._device)
+
+    def _parts(self, models: Sequence[bytes], effort: PartsEffort, store: MeasurementStore | None) -> list[Parts]:
+        return measure_parts(models, self._device, effort, store, self.contentions.append)
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +169,7 @@ def planned(anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool) -> list[Sub
     whole: tuple[Way, ...] = ("parts",) if by_parts else ("wall",)
     again: tuple[Way, ...] = ("parts again",) if by_parts else ("wall again",)
     subjects = [Subject(key="call", role="call", ways=("wall",))]
-    subjects += _short_blocks(anatomy) if by_parts else _sampled_blocks(anatomy, plan.blocks, seed)
+    subjects += _both_ways(anatomy) if by_parts else _sampled_blocks(anatomy, plan.blocks, seed)
     for purpose, (n, held_out) in enumerate(((plan.fit, False), (plan.check, True))):
         seen = {tuple(s.arch.items()) for s in subjects if s.role == "network"}
         for i, arch in enumerate(_drawn(anatomy, n, np.random.default_rng([seed, 2 + purpose]))):
@@ -198,22 +201,26 @@ def _kinds(anatomy: Anatomy, arch: Architecture, turn: int | None) -> dict[str, 
     return {kind: kinds[kind]}
 
 
-def _short_blocks(anatomy: Anatomy) -> list[Subject]:
-    """The cheapest blocks of the smallest network, in every precision: short enough to be timed whole."""
+def _both_ways(anatomy: Anatomy) -> list[Subject]:
+    """The smallest network and its cheapest blocks, in every precision: short enough to be timed whole too.
+
+    The blocks tell what the profiler adds, and the network whether that is so of networks.
+    """
+    both: tuple[Way, ...] = ("wall", "parts")
     arch = anatomy.space.smallest()
+    networks = [
+        Subject(key=f"network-smallest-{p}", role="network", arch=dict(found.values), kind=p, ways=both)
+        for p, found in ((p, anatomy.joined(arch, p)) for p in anatomy.precisions)
+    ]
     cheap = sorted((b for b in anatomy.tracer.trace(arch) if b.weighted), key=lambda b: (b.counts.macs, b.name))
-    return [
+    blocks = [
         Subject(
-            key=f"block-{block.name}-{p}",
-            role="block",
-            arch=dict(arch.values),
-            block=block.name,
-            kind=p,
-            ways=("wall", "parts"),
+            key=f"block-{block.name}-{p}", role="block", arch=dict(arch.values), block=block.name, kind=p, ways=both
         )
         for p in anatomy.precisions
         for block in cheap[:_CALIBRATING]
     ]
+    return networks + blocks
 
 
 def _sampled_blocks(anatomy: Anatomy, n: int, seed: int) -> list[Subject]:

@@ -135,7 +135,11 @@ def profile_view(summary: Mapping[str, Any]) -> RenderableType:
                 _maybe(score["noise_floor"]) if name == "heldout" else "",
             )
     how = f"Fitted on {summary['networks_fitted']} networks, timed {summary['timed']}, in {summary['wall_s']:.0f} s."
-    return Group(table, Text("\n".join([how, *summary["warnings"]])))
+    found = summary["whole_over_parts"].items()
+    both = [
+        f"The smallest network takes {ratio:.3f} times as long whole as by parts ({kind})." for kind, ratio in found
+    ]
+    return Group(table, Text("\n".join([how, *both, *summary["warnings"]])))
 
 
 def files_profile_view(summary: Mapping[str, Any]) -> RenderableType:
@@ -152,7 +156,10 @@ def files_profile_view(summary: Mapping[str, Any]) -> RenderableType:
             duration(row["measured_s"]),
             f"{100 * (predicted / row['measured_s'] - 1):+.1f} %",
         )
-    return table
+    score = summary["heldout"]
+    shares = f"{percent(score['within_5pct'])} within 5 %, {percent(score['within_10pct'])} within 10 %"
+    how = f"Mean error {percent(score['mape'])}, {shares}, Spearman {_rank(score)}; {summary['wall_s']:.0f} s."
+    return Group(table, Text(how))
 
 
 def _maybe(share: float | None) -> str:

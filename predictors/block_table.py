@@ -262,7 +262,7 @@ def _deviations(left_out: np.ndarray, kinds: np.ndarray) -> np.ndarray:
         rank = math.ceil(_NOMINAL * (len(residuals) + 1)) - 1
         return float(np.sort(np.abs(residuals))[min(rank, len(residuals) - 1)]) / _DEVIATIONS
 
-    few = math.ceil(1 / (1 - _NOMINAL))
+    few = 9  # of which the largest is the quantile
     own = (left_out[kinds == kind] for kind in range(3))
     return np.array([deviation(mine if len(mine) >= few else left_out) for mine in own])
 

@@ -73,7 +73,7 @@ class KernelModel:
         Raises:
             ValueError: an integer kernel; the model has seen none.
         """
-        return _kernel_times([work_of(k) for k in _floats(kernels)], self.kinds)[0]
+        return _kernel_times([work_of(k) for k in floats(kernels)], self.kinds)[0]
 
     def unprofiled_s(self, profile: KernelProfile) -> np.ndarray:
         """The measured time of each kernel of a network (n,), without what the profiler adds."""
@@ -87,7 +87,7 @@ class KernelModel:
         Raises:
             ValueError: as for `kernel_seconds`.
         """
-        terms, doubt = _summarise([[work_of(k) for k in _floats(network)] for network in networks], self.kinds)
+        terms, doubt = _summarise([[work_of(k) for k in floats(network)] for network in networks], self.kinds)
         mean = np.maximum(terms @ self.correction, _LEAST_KERNEL_S)
         return Prediction(mean, mean * self.calibration * np.hypot(self.floor, doubt))
 
@@ -135,7 +135,7 @@ def fit_kernel_model(profiles: Sequence[KernelProfile], fingerprint: str, seed: 
     profiles = [p for p in profiles if p.profiled_s]
     if len(profiles) < 2 * _FOLDS:
         raise ValueError(f"a kernel model needs at least {2 * _FOLDS} measured networks, got {len(profiles)}")
-    works = [[work_of(k) for k in _floats(p.kernels)] for p in profiles]
+    works = [[work_of(k) for k in floats(p.kernels)] for p in profiles]
     profiler = _profiler(profiles)
     seconds, call_s = [_unprofiled(p, profiler) for p in profiles], np.array([p.call_s for p in profiles])
     kinds = _fit_kinds(works, seconds, seed)
@@ -153,7 +153,7 @@ def fit_kernel_model(profiles: Sequence[KernelProfile], fingerprint: str, seed: 
     fit = fit_held(terms[steady], call_s[steady], _PRIOR)
     floor = float(np.median(np.abs(fit.left_out)))
     score = np.abs(fit.left_out) / np.hypot(floor, doubt[steady])
-    calibration = float(np.quantile(score, min(1.0, _COVERED * (1 + 1 / len(score))))) / _DEVIATIONS
+    calibration = float(np.quantile(score, min(1.0, _COVERED * (1 + 1 / len(score))), method="higher")) / _DEVIATIONS
     kinds = {name: replace(m, prices=m.prices * factors.get(name, 1.0)) for name, m in kinds.items()}
     return KernelModel(fingerprint, profiler, kinds, fit.coefficients, calibration, floor, fit.left_out)
 
@@ -185,7 +185,12 @@ def _factors(works: Sequence[Sequence[Work]], seconds: Sequence[np.ndarray], hel
     return {kind: measured / predicted for kind, (measured, predicted) in sums.items()}
 
 
-def _floats(kernels: Iterable[Kernel]) -> list[Kernel]:
+def floats(kernels: Iterable[Kernel]) -> list[Kernel]:
+    """The kernels, none of which computes with integers.
+
+    Raises:
+        ValueError: one that does, of which the model knows nothing.
+    """
     kernels = list(kernels)
     for kernel in kernels:
         if _INTEGER.search(kernel.op_type):

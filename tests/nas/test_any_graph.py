@@ -2,6 +2,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 
 from latency.device import Device, parse_device
@@ -11,7 +12,13 @@ from nas.any_graph import default_file, profile_files
 from nas.progress import SilentReporter
 from nas.tables import files_profile_view
 from predictors.protocol import Prediction
+from quant_search.onnx_qdq import neutral_ranges, quantize
 from tests.latency.small_model import model
+
+
+def int8_model():
+    plain = onnx.load_model_from_string(model(8))
+    return quantize(plain, [n.name for n in plain.graph.node], neutral_ranges(plain)).SerializeToString()
 
 
 @pytest.fixture
@@ -42,6 +49,9 @@ def test_what_is_wrong_shows_before_the_work(tmp_path, store, monkeypatch):
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     with pytest.raises(ValueError, match="cannot open"):
         profile_files([tmp_path / "junk.onnx"], parse_device("cpu"), store, SilentReporter())
+    (tmp_path / "int8.onnx").write_bytes(int8_model())
+    with pytest.raises(ValueError, match=r"int8\.onnx: kernel .* knows fp32 networks only"):
+        profile_files([tmp_path / "int8.onnx"], parse_device("cpu"), store, SilentReporter())
     with pytest.raises(FileNotFoundError):
         profile_files([tmp_path / "none.onnx"], parse_device("cpu"), store, SilentReporter())
     with pytest.raises(ValueError, match="'cpu:torch': give cpu"):
