@@ -11,21 +11,20 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group
 
 from nas.errors import CannotBeDone
+from nas.output import Output
 
 if TYPE_CHECKING:
     from nas.device_profile import Profile
-    from nas.progress import Reporter
 
 app = typer.Typer(
     help="Hardware-aware neural architecture search: every point on the front is a file that was measured.",
@@ -52,45 +51,6 @@ Bundle = Annotated[
 ]
 Import = Annotated[Path | None, typer.Option("--import", help="Read what the script of a bundle measured.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as printed by `nas search`.")]
-
-
-@dataclass(frozen=True)
-class _Output:
-    """Where a command's results and progress go."""
-
-    as_json: bool
-    quiet: bool
-    # Asked before the bars begin: they put a stand-in in the place of standard output.
-    on_terminal: bool = field(default_factory=lambda: sys.stdout.isatty() and sys.stderr.isatty())
-
-    def show(self, view: RenderableType) -> None:
-        """Something for a person: on standard output, or standard error beside JSON."""
-        if not self.quiet:
-            Console(stderr=self.as_json).print(view, highlight=False)
-
-    def amid(self, view: RenderableType, reporter: Reporter) -> None:
-        """Something for a person while bars are shown: above them on a terminal, else as `show`."""
-        if self.on_terminal:
-            reporter.message(view)
-        else:
-            self.show(view)
-
-    def result(self, content: Mapping[str, Any], view: RenderableType) -> None:
-        """The result of the command."""
-        if self.as_json:
-            sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
-        self.show(view)
-
-    @contextmanager
-    def reporter(self) -> Iterator[Reporter]:
-        """Where the stages of a run show their progress."""
-        from nas.progress import LiveReporter, SilentReporter
-
-        if self.quiet:
-            yield SilentReporter()
-        else:
-            with LiveReporter(Console(stderr=True)) as live:
-                yield live
 
 
 @app.command()
@@ -167,7 +127,7 @@ def search(
     from nas.tables import result_view, space_table
     from supernet.data import load_data
 
-    output = _Output(as_json, quiet)
+    output = Output(as_json, quiet)
     if profile is not None:
         settings = with_profile(settings, profile)
         check_names(settings)
@@ -209,7 +169,7 @@ def spaces(
     from nas.describe import describe_presets, list_spaces
     from nas.tables import preset_view
 
-    output = _Output(as_json, quiet)
+    output = Output(as_json, quiet)
     if name is None:
         listing = list_spaces()
         content: dict[str, Any] = {"spaces": listing}
@@ -237,7 +197,7 @@ def devices(
     from nas.tables import devices_view
 
     content = describe_devices()
-    _Output(as_json, quiet).result(content, devices_view(content))
+    Output(as_json, quiet).result(content, devices_view(content))
     if out is not None:
         from supernet.atomic import write_json
 
@@ -268,7 +228,7 @@ def data(
     images = min(limit or 10**9, len(dataset.split(split)[1]))  # type: ignore[arg-type]
     content = {"data": name, "split": split, "file": str(out), "images": images, "shape": list(dataset.image_shape)}
     shape = " x ".join(map(str, dataset.image_shape))
-    _Output(as_json, quiet).result(content, f"{out}: {images} {split} images of {shape}")
+    Output(as_json, quiet).result(content, f"{out}: {images} {split} images of {shape}")
 
 
 @app.command()
@@ -287,7 +247,7 @@ def report(
     record = read_record(run_folder)
     (out or run_folder).mkdir(parents=True, exist_ok=True)
     file = write_report(record, out or run_folder)
-    output = _Output(as_json, quiet)
+    output = Output(as_json, quiet)
     output.result({"run": str(run_folder), "report": str(file), **record}, result_view(record))
     output.show(f"Report: {file}")
 
@@ -304,7 +264,7 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Measure every file of a run's front again and say what moved."""
-    output = _Output(as_json, quiet)
+    output = Output(as_json, quiet)
     if result is not None:
         _refuse_beside(context, "--import", allowed=("result", "out"))
         _import_verification(run_folder, result, out, seed, output)
@@ -326,7 +286,7 @@ def verify(
     output.result({"run": str(run_folder), "points": rows}, verify_table(rows))
 
 
-def _import_verification(run_folder: Path, result: Path, out: Path | None, seed: int, output: _Output) -> None:
+def _import_verification(run_folder: Path, result: Path, out: Path | None, seed: int, output: Output) -> None:
     """The front of a run on a device that measured a bundle of it."""
     from nas.tables import elsewhere_view
     from nas.verify_bundle import import_verification
@@ -353,7 +313,7 @@ def export(
     from nas.results import export_point
 
     card = export_point(run_folder, point, to, seed)
-    _Output(as_json, quiet).result({"to": str(to), "card": card}, f"{to}: model.onnx, model.pt2, card.json")
+    Output(as_json, quiet).result({"to": str(to), "card": card}, f"{to}: model.onnx, model.pt2, card.json")
 
 
 @app.command()
@@ -374,7 +334,7 @@ def retarget(
     from nas.retarget import retarget as carry_over
     from nas.tables import result_view
 
-    output = _Output(as_json, quiet)
+    output = Output(as_json, quiet)
     with output.reporter() as reporter:
         folder, record = carry_over(run_folder, device, out, reporter, timings=timings)
     output.result({"run": str(folder), **record}, result_view(record))
@@ -406,7 +366,7 @@ def measure(
     from nas.tables import comparison_view, measurements_table
     from supernet.atomic import write_json
 
-    output, place = _Output(as_json, quiet), parse_device(device)
+    output, place = Output(as_json, quiet), parse_device(device)
     if compare:
         if len(files) != 2:
             raise ValueError(f"--compare takes two files, got {len(files)}")
@@ -453,7 +413,7 @@ def profile(
     """Measure a device for a space, and say how well latencies of networks it has not seen are predicted."""
     from nas.names import check_device, parse_precisions
 
-    output = _Output(as_json, quiet)
+    output = Output(as_json, quiet)
     if onnx:
         _refuse_beside(context, "--onnx", allowed=("onnx", "device", "seed", "out", "remeasure"))
         _profile_files(onnx, device, out, seed, remeasure, output)
@@ -501,7 +461,7 @@ def profile(
 
 
 def _profile_files(
-    files: list[Path], device: str, out: Path | None, seed: int, remeasure: bool, output: _Output
+    files: list[Path], device: str, out: Path | None, seed: int, remeasure: bool, output: Output
 ) -> None:
     """Fits a latency model of any network, and prints what it says of files beside their measurements."""
     from latency.device import parse_device
@@ -519,7 +479,7 @@ def _profile_files(
     output.result({"profile": str(file), **summary}, files_profile_view(summary))
 
 
-def _show_profile(found: Profile, out: Path | None, output: _Output) -> None:
+def _show_profile(found: Profile, out: Path | None, output: Output) -> None:
     """Writes a profile and prints how good it is."""
     from nas.profiles import default_file
     from nas.tables import profile_view
@@ -531,7 +491,7 @@ def _show_profile(found: Profile, out: Path | None, output: _Output) -> None:
     output.show(f"Profile: {file} (nas search --profile {file})")
 
 
-def _import_profile(result: Path, out: Path | None, output: _Output) -> None:
+def _import_profile(result: Path, out: Path | None, output: Output) -> None:
     """The profile of a device that measured a bundle."""
     from nas.bundle import read_result
 
