@@ -139,6 +139,7 @@ class Profile:
             "held_out": self.held_out.plain(),
             "macs_only": self.macs_only.plain(),
             "block_sum": self.block_sum.plain(),
+            "contention": self.data.contention,
             "points": [{"predicted_s": p, "measured_s": m} for p, m in self.points],
         }
 

@@ -78,6 +78,7 @@ class ProfileData(_Record):
 
     Args:
         environment: of the machine that measured, name to value.
+        contention: who else used the machine meanwhile, as `Contention.plain` has it; None where all was known.
         wall_s: how long the measuring took, building included.
     """
 
@@ -89,6 +90,7 @@ class ProfileData(_Record):
     environment: dict[str, Any]
     space: ProfiledSpace
     seed: int
+    contention: dict[str, float | None] | None = None
     wall_s: float = 0.0
     warnings: tuple[str, ...] = ()
     subjects: list[Subject]

@@ -110,7 +110,9 @@ class Profiler:
                 stage.advance(len(group))
                 done += len(group)
                 group = []
+        contention = Contention.together(c for c in self.contentions if c is not None)
         return ProfileData(
+            contention=None if contention is None else contention.plain(),
             device=self._device.name,
             threads=self._device.threads,
             runtime=self._device.runtime,

@@ -108,7 +108,7 @@ def test_the_command_measures_compares_and_sets_a_damaged_store_aside(tmp_path, 
     [
         (["--batch", "0"], "--batch"),
         (["--compare"], "--compare takes two files, got 1"),
-        (["--device", "gpu"], "cpu only"),
+        (["--device", "cpux"], "unknown device 'cpux'"),
         (["none.onnx"], "'none.onnx' does not exist"),
     ],
 )
