@@ -15,7 +15,7 @@ from latency.blocks import TracedBlock
 from latency.parts import Parts, ProfilerCost
 from search_spaces.network import Block
 
-_LEAST_S = 1e-7  # what a block that computes nothing still counts
+LEAST_S = 1e-7  # what a block that computes nothing still counts
 
 
 def block_seconds(
@@ -35,7 +35,7 @@ def block_seconds(
     for node in parts.nodes:
         here = _place(node.name, members, here)
         seconds[here] += node.seconds - cost.node_s - cost.input_s * node.inputs
-    return np.maximum(seconds, _LEAST_S)
+    return np.maximum(seconds, LEAST_S)
 
 
 def _place(name: str, members: Mapping[str, int], before: int) -> int:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from latency.device import Device
-from latency.graph import Kernel, Tensor, executed_kernels
-from latency.harness import worker
+from latency.graph import Kernel, Tensor
 from latency.node_times import NodeTimes
 
 _DISTURBED = 1.1  # as of `timing`: times this much above the fastest were shared with somebody
@@ -50,30 +48,6 @@ class KernelProfile:
             return KernelProfile(kernels, tuple(map(float, record["profiled_s"])), float(record["call_s"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a kernel profile in JSON: {error}") from error
-
-
-def profile_networks(
-    models: Sequence[bytes],
-    device: Device,
-    *,
-    visits: int = 3,
-    calls: int = 14,
-    on_model: Callable[[], object] = lambda: None,
-) -> list[KernelProfile]:
-    """Measures each model, in several visits with fresh sessions that are far apart in time.
-
-    Args:
-        calls: in a visit, without the profiler and once more with it.
-        on_model: called after each visit to a model.
-
-    Raises:
-        ValueError: a model that cannot be opened or has operators that `latency.graph` cannot count.
-        RuntimeError: one that cannot be run.
-        ChildProcessError: the process that measures died.
-    """
-    kernels = [executed_kernels(model, device) for model in models]
-    times = worker(device).profile(models, device, visits, calls, on_model)
-    return [profile_of(k, t) for k, t in zip(kernels, times, strict=True)]
 
 
 def profile_of(kernels: Sequence[Kernel], times: NodeTimes) -> KernelProfile:

@@ -25,7 +25,6 @@ from predictors.protocol import Prediction
 from predictors.ranking import Agreement, agreement
 
 _SECONDS = 170.0  # for random networks, which the model is fitted on
-_COLUMNS = ("file", "predicted_s", "half_width_s", "measured_s", "macs")
 _STEPS = 100  # of the bar
 
 

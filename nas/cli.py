@@ -21,7 +21,7 @@ import typer
 from rich.console import Group
 
 from nas.errors import CannotBeDone
-from nas.output import Output
+from nas.output import Output, check_file
 
 if TYPE_CHECKING:
     from nas.device_profile import Profile
@@ -366,6 +366,7 @@ def measure(
     from nas.tables import comparison_view, measurements_table
     from supernet.atomic import write_json
 
+    check_file(out)
     output, place = Output(as_json, quiet), parse_device(device)
     if compare:
         if len(files) != 2:
@@ -413,6 +414,7 @@ def profile(
     """Measure a device for a space, and say how well latencies of networks it has not seen are predicted."""
     from nas.names import check_device, parse_precisions
 
+    check_file(out)
     output = Output(as_json, quiet)
     if onnx:
         _refuse_beside(context, "--onnx", allowed=("onnx", "device", "seed", "out", "remeasure"))

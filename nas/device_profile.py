@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from latency.attribution import block_seconds
+from latency.attribution import LEAST_S, block_seconds
 from latency.parts import ProfilerCost, profiler_cost
 from nas.anatomy import Anatomy
 from nas.profile_data import ProfileData, Subject, Way
@@ -20,7 +20,6 @@ from predictors.ranking import Agreement, agreement
 from search_spaces.space import INDEX, Architecture
 
 _NOTHING_HELD_OUT = "the space is too small to hold networks out: these scores are of networks that were fitted on"
-_LEAST_S = 1e-7  # what a block that computes nothing still counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +250,7 @@ def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: Bloc
     for subject in (s for s in data.subjects if s.role == "block"):
         traced = anatomy.tracer.trace(anatomy.joined(subject.arch))
         block = next(b for b in traced if b.name == subject.block)
-        blocks.append(BlockTime(block, subject.kind, max(subject.wall_s() - call_s, _LEAST_S)))
+        blocks.append(BlockTime(block, subject.kind, max(subject.wall_s() - call_s, LEAST_S)))
     return fit_block_table(blocks).corrected(networks, seconds)
 
 

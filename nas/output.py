@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 
 if TYPE_CHECKING:
     from nas.progress import Reporter
+
+
+def check_file(out: Path | None) -> None:
+    """Refuses a file that could not be written, before any work is done for it.
+
+    Raises:
+        ValueError: a folder, or a place where no file can be made.
+    """
+    if out is None:
+        return
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: name a file with --out")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f"{out} cannot be written ({parent} is no folder of yours): name another file with --out")
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from nas.profiling import WHOLE, Plan, Profiler
 from nas.progress import Reporter, SilentReporter
 from nas.spec import SpaceLike, build_network, space_fingerprint, space_name
 from quant_search.policy import check_precisions, joint_space
-from search_spaces.catalog import SPACES
 from search_spaces.network import find_blocks
 from search_spaces.space import SearchSpace
 
+_LEAST_IMAGE = 4  # pixels, as of a run
 _OWN = (32, 10)  # image size and classes of a space of one's own, where nothing is said
 
 
@@ -119,7 +119,11 @@ def profiled_space(
         if preset is None and image_size is None:
             preset = max(presets, key=lambda name: presets[name][0])
         size, classes = presets[preset] if preset else (image_size or size, classes)
-    size = image_size or size
+    size = size if image_size is None else image_size
+    if size < _LEAST_IMAGE or in_channels < 1:
+        raise ValueError(
+            f"images must have {_LEAST_IMAGE} pixels a side and 1 channel at least, got {size} and {in_channels}"
+        )
     return ProfiledSpace(
         name=space if isinstance(space, str) else space_name(space),
         preset=preset,
@@ -132,8 +136,7 @@ def profiled_space(
 
 def built_space(space: SpaceLike, profiled: ProfiledSpace, seed: int) -> tuple[nn.Module, Anatomy, ProfiledSpace]:
     """The network, what predictors see of it, and the space with its fingerprint."""
-    preset = profiled.preset if isinstance(space, str) and space in SPACES else None
-    network, architectures = build_network(space, profiled.input_shape, profiled.num_classes, preset, seed)
+    network, architectures = build_network(space, profiled.input_shape, profiled.num_classes, profiled.preset, seed)
     joint: SearchSpace = joint_space(architectures, find_blocks(network), profiled.precisions)
     anatomy = Anatomy(joint, BlockTracer(network, profiled.input_shape), profiled.precisions)
     mark = space_fingerprint(space, network, architectures)

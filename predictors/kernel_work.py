@@ -8,7 +8,6 @@ Source: onnxruntime/core/mlas/lib/snchwc.cpp and convolve.cpp.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from latency.graph import VIEWS, Kernel, Tensor
@@ -16,7 +15,6 @@ from latency.graph import VIEWS, Kernel, Tensor
 BLOCKED = "com.microsoft.nchwc"
 _FILTERS, _COLUMNS, _ROWS, _PANEL = 32, 6, 6, 16  # filters and output columns at a time; tile of a matrix product
 _CHEAP = ("", "Relu")  # fused into the kernel; any other activation is a pass of its own over the output
-_LEAST_TAIL = 1e-2
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def _convolution(kernel: Kernel) -> Work:
     groups, out_h, out_w = kernel.group, y.shape[2], y.shape[3]
     per_group = filters / groups
     stride = math.prod(kernel.stride) ** 0.5 if kernel.stride else 1.0
-    kind = f"{_PRECISION.get(kernel.op_type, 'conv')} {_way(kernel, x, depth, kh * kw)}"
+    kind = f"conv {_way(kernel, x, depth, kh * kw)}"
     added = len(kernel.inputs) > 1
     dear = kernel.activation not in _CHEAP
     pixels = y.shape[0] * out_h * out_w
@@ -87,9 +85,6 @@ def _convolution(kernel: Kernel) -> Work:
         float(dear),
     )
     return Work(kind, "conv", amounts, logs)
-
-
-_PRECISION = {"QLinearConv": "int8 conv", "ConvInteger": "int8 conv"}
 
 
 def _way(kernel: Kernel, x: Tensor, depth: int, taps: int) -> str:
@@ -194,6 +189,3 @@ def _operand(kernel: Kernel, i: int) -> Tensor:
 def _waste(size: float, step: int) -> float:
     """Logarithm of how much more a size becomes in whole steps."""
     return math.log(math.ceil(size / step) * step / size)
-
-
-_Rule = Callable[[Kernel], Work]

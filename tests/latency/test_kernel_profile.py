@@ -3,7 +3,8 @@ from torch import nn
 
 from latency.device import parse_device
 from latency.graph import executed_kernels
-from latency.kernel_profile import KernelProfile, profile_networks, profile_of, undisturbed_s
+from latency.harness import worker
+from latency.kernel_profile import KernelProfile, profile_of, undisturbed_s
 from latency.lowering import to_onnx
 from latency.node_times import NodeTimes, profile_interleaved
 from latency.pace import Pace
@@ -19,7 +20,8 @@ def model():
 
 def test_every_kernel_of_a_network_gets_its_time(model):
     seen = []
-    (profile,) = profile_networks([model], CPU, visits=2, calls=3, on_model=lambda: seen.append(1))
+    (times,) = worker(CPU).profile([model], CPU, visits=2, calls=3, on_model=lambda: seen.append(1))
+    profile = profile_of(executed_kernels(model, CPU), times)
     assert profile.kernels == executed_kernels(model, CPU)
     assert len(profile.profiled_s) == len(profile.kernels) >= 3
     assert min(profile.profiled_s) > 0 and profile.call_s > 0

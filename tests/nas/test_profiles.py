@@ -7,6 +7,7 @@ import pytest
 import nas
 from latency.parts import PartsEffort
 from nas import profiles, profiling
+from nas.cli import _run
 from nas.device_profile import fit_profile
 from nas.profile_data import ProfileData, read_profile
 from nas.profiles import anatomy_of, default_file, load_profile, measure_profile
@@ -15,15 +16,21 @@ from nas.tables import profile_view
 from tests.nas.small_space import Small
 
 SPACE = "tests.nas.small_space:Small"
+EFFORT = PartsEffort(1, 1, 2, 3)
 PLAN = Plan(fit=2, check=2, every=True, blocks=4, repeats=1)
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def measured(cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HWNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HWNAS_CACHE", str(cache))
         patch.setattr(profiling, "LONG_S", 0.0)  # as if its networks were long
-        patch.setattr(profiling, "PARTS", PartsEffort(1, 1, 2, 3))
+        patch.setattr(profiling, "PARTS", EFFORT)
         yield measure_profile(SPACE, image_size=48, in_channels=1, num_classes=3, plan=PLAN)
 
 
@@ -82,12 +89,38 @@ def test_a_file_is_the_same_profile(measured, file):
     assert read_profile(file) == measured.data
 
 
-def test_what_was_measured_is_not_measured_again(measured, monkeypatch):
-    store = []
-    monkeypatch.setattr(profiles, "MeasurementStore", lambda **_: store.append(1) or pytest.fail("opened"))
-    with pytest.raises(ValueError, match="runs fp32 only"):  # found before anything is opened
-        measure_profile(SPACE, device="cpu:torch", plan=PLAN)
-    assert not store
+def test_what_was_measured_is_not_measured_again(measured, cache, monkeypatch):
+    monkeypatch.setenv("HWNAS_CACHE", str(cache))
+    monkeypatch.setattr(profiling, "LONG_S", 0.0)
+    monkeypatch.setattr(profiling, "PARTS", EFFORT)
+    monkeypatch.setattr("latency.timing.Timing.doubtful", False)  # what is doubtful is timed again
+    monkeypatch.setattr("latency.harness.worker", lambda _: pytest.fail("measured again"))
+    again = measure_profile(
+        SPACE, image_size=48, in_channels=1, num_classes=3, plan=dataclasses.replace(PLAN, repeats=0)
+    )
+    was = {s.key: s.results["parts"] for s in measured.data.subjects if "parts" in s.results}
+    assert {s.key: s.results["parts"] for s in again.data.subjects if "parts" in s.results} == was
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "cpu:torch"}, "runs fp32 only"),
+        ({"image_size": 1}, "4 pixels a side and 1 channel at least, got 1 and 3"),
+        ({"preset": "tiny"}, "presets belong to the ready-made spaces"),
+    ],
+)
+def test_what_cannot_be_met_is_found_before_anything_is_opened(monkeypatch, arguments, message):
+    monkeypatch.setattr(profiles, "MeasurementStore", lambda **_: pytest.fail("opened"))
+    with pytest.raises(ValueError, match=message):
+        measure_profile(SPACE, plan=PLAN, **arguments)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for out, message in ((tmp_path, "is a folder"), (tmp_path / "file" / "p.json", "cannot be written")):
+        assert _run(["profile", "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_changed_space_is_refused(measured):
