@@ -28,7 +28,11 @@ ENVIRONMENT = Environment("cpu", ("avx2",), 4, "Linux", "x86_64", "1.0", "2.0", 
 
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch):
+    """Four cores while a test runs; what is remembered of them must not reach the tests of other files."""
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    environment.cache_clear()
+    yield
+    environment.cache_clear()
 
 
 def test_devices_parse_and_their_names_parse_back():
