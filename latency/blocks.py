@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from latency.count import Counts, count_
+from latency.count import Counts, Layer, count_
 from search_spaces.elastic import Elastic, bound, plain_copy, sharing_layers
 from search_spaces.network import Block, extract, find_blocks, is_chain
 from search_spaces.space import Architecture
@@ -26,6 +26,8 @@ class TracedBlock:
         name: of the block in the network.
         structure: a text that is equal for blocks that compute the same at the same input shape.
         input_shape: of one image (c, h, w) at the block's entry.
+        weighted: whether it holds a convolution or linear layer.
+        layers: of it, in the order in which they are run.
     """
 
     name: str
@@ -34,6 +36,7 @@ class TracedBlock:
     output_shape: tuple[int, ...]
     counts: Counts
     weighted: bool
+    layers: tuple[Layer, ...] = ()
 
 
 class BlockTracer:
@@ -122,8 +125,9 @@ def _own_choices(modules: Sequence[nn.Module]) -> tuple[str, ...]:
 
 
 def _traced(block: Block, plain: nn.Module, shape: tuple[int, ...]) -> TracedBlock:
-    counts, output = count_(plain.cpu(), shape)
-    return TracedBlock(block.name, f"{plain!r}{_attributes(plain)} at {shape}", shape, output, counts, block.weighted)
+    counts, layers, output = count_(plain.cpu(), shape)
+    structure = f"{plain!r}{_attributes(plain)} at {shape}"
+    return TracedBlock(block.name, structure, shape, output, counts, block.weighted, layers)
 
 
 def _attributes(plain: nn.Module) -> str:

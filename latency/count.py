@@ -34,7 +34,10 @@ _ACTIVATIONS = (
     nn.Hardsigmoid,
     nn.Hardswish,
 )
+_WEIGHTED = (_ConvNd, nn.Linear)
 _ADDS = (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__)
+_PRODUCTS = (torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__imul__, Tensor.__rmul__)
+_FUSED = (nn.ReLU, nn.Identity, nn.Dropout, nn.Flatten, nn.modules.batchnorm._NormBase)
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,50 @@ class Counts:
         return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-class _Additions(TorchFunctionMode):
-    """Counts the elements of sums of two tensors, which no module stands for."""
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer and what is computed after it, up to the next one; or what comes before the first.
 
-    def __init__(self, tally: Counter[str]) -> None:
+    Args:
+        kind: pointwise, depthwise, dense or linear, as of `Counts`; none where no weights are multiplied.
+        channels: of its input and its output.
+        sizes: elements of each channel of its input and its output.
+        taps: elements of the window of a convolution.
+        activation_elements: outputs of activations but ReLU, which is a part of the layer before it.
+        other_elements: inputs of what is neither a convolution, a linear layer, a norm nor an activation; outputs of
+            sums and products of two tensors.
+    """
+
+    kind: str
+    macs: int = 0
+    weight_elements: int = 0
+    channels: tuple[int, int] = (1, 1)
+    sizes: tuple[int, int] = (1, 1)
+    taps: int = 1
+    activation_elements: int = 0
+    other_elements: int = 0
+
+
+class _Tally:
+    """What was counted so far: numbers of a whole network, and its layers."""
+
+    def __init__(self) -> None:
+        self.numbers: Counter[str] = Counter()
+        self.layers: list[dict[str, Any]] = [{"kind": "none"}]
+
+    def add(self, name: str, elements: int) -> None:
+        """Counts what is computed after the last layer."""
+        self.layers[-1][name] = self.layers[-1].get(name, 0) + elements
+
+    def found(self) -> tuple[Layer, ...]:
+        """The layers; the first one only where something is computed before any weights are multiplied."""
+        return tuple(Layer(**layer) for i, layer in enumerate(self.layers) if i or len(layer) > 1)
+
+
+class _Additions(TorchFunctionMode):
+    """Counts the elements of sums and products of two tensors, which no module stands for."""
+
+    def __init__(self, tally: _Tally) -> None:
         super().__init__()
         self._tally = tally
 
@@ -85,8 +128,10 @@ class _Additions(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func in _ADDS and len(args) > 1 and all(isinstance(a, Tensor) for a in args[:2]):
-            self._tally["activation_elements"] += result.numel()
+        if (func in _ADDS or func in _PRODUCTS) and len(args) > 1 and all(isinstance(a, Tensor) for a in args[:2]):
+            self._tally.add("other_elements", result.numel())
+            if func in _ADDS:
+                self._tally.numbers["activation_elements"] += result.numel()
         return result
 
 
@@ -99,58 +144,84 @@ def count(module: nn.Module, input_shape: tuple[int, ...]) -> Counts:
     return count_(copy.deepcopy(module).cpu(), input_shape)[0]
 
 
-def count_(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Counts, tuple[int, ...]]:
-    """The counts of a module on the CPU and the shape of its output, without the batch; leaves it in eval mode.
+def count_(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Counts, tuple[Layer, ...], tuple[int, ...]]:
+    """The counts of a module on the CPU, its layers as they are run, and the shape of its output, without the batch.
 
-    Runs one blank image: for small networks that is many times faster than tracing shapes alone.
+    Runs one blank image: for small networks that is many times faster than tracing shapes alone.  Leaves the module in
+    eval mode.
     """
-    tally: Counter[str] = Counter()
-    layers = [m for m in module.modules() if isinstance(m, (_ConvNd, nn.Linear, *_ACTIVATIONS))]
-    hooks = [layer.register_forward_hook(_recorder(tally)) for layer in layers]
+    tally = _Tally()
+    leaves = [m for m in module.modules() if isinstance(m, _WEIGHTED) or next(m.children(), None) is None]
+    hooks = [leaf.register_forward_hook(_recorder(tally)) for leaf in leaves]
     try:
         with torch.inference_mode(), _Additions(tally):
             output = module.eval()(torch.zeros(1, *input_shape))
     finally:
         for hook in hooks:
             hook.remove()
-    weights = {layer.weight for layer in layers if isinstance(layer, _ConvNd | nn.Linear)}
+    numbers, weights = tally.numbers, {leaf.weight for leaf in leaves if isinstance(leaf, _WEIGHTED)}
     counts = Counts(
-        macs=sum(tally[kind] for kind in ("pointwise_macs", "depthwise_macs", "dense_macs", "linear_macs")),
+        macs=sum(numbers[f"{kind}_macs"] for kind in ("pointwise", "depthwise", "dense", "linear")),
         parameters=sum(p.numel() for p in module.parameters()),
-        pointwise_macs=tally["pointwise_macs"],
-        depthwise_macs=tally["depthwise_macs"],
-        dense_macs=tally["dense_macs"],
-        linear_macs=tally["linear_macs"],
-        activation_elements=tally["activation_elements"],
-        hswish_elements=tally["hswish_elements"],
-        layers=tally["layers"],
+        pointwise_macs=numbers["pointwise_macs"],
+        depthwise_macs=numbers["depthwise_macs"],
+        dense_macs=numbers["dense_macs"],
+        linear_macs=numbers["linear_macs"],
+        activation_elements=numbers["activation_elements"],
+        hswish_elements=numbers["hswish_elements"],
+        layers=numbers["layers"],
         weight_elements=sum(w.numel() for w in weights),
         input_elements=math.prod(input_shape),
         output_elements=output.numel(),
     )
-    return counts, tuple(output.shape[1:])
+    return counts, tally.found(), tuple(output.shape[1:])
 
 
-def _recorder(tally: Counter[str]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        tally["activation_elements"] += output.numel()
-        if isinstance(layer, nn.Hardswish):
-            tally["hswish_elements"] += output.numel()
-        elif isinstance(layer, nn.Linear):
-            tally["linear_macs"] += output.numel() * layer.in_features
-            tally["layers"] += 1
-        elif isinstance(layer, _ConvNd):
-            # Each weight beside the first axis meets every output element; of a transposed convolution, every input.
-            elements = inputs[0].numel() if layer.transposed else output.numel()
-            tally[_kind(layer)] += elements * layer.weight[0].numel()
-            tally["layers"] += 1
+def _recorder(tally: _Tally) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def record(leaf: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        numbers = tally.numbers
+        if isinstance(leaf, _WEIGHTED):
+            layer = _layer(leaf, inputs[0], output)
+            tally.layers.append(layer)
+            numbers[f"{layer['kind']}_macs"] += layer["macs"]
+            numbers["layers"] += 1
+            numbers["activation_elements"] += output.numel()
+        elif isinstance(leaf, _ACTIVATIONS):
+            numbers["activation_elements"] += output.numel()
+            numbers["hswish_elements"] += output.numel() * isinstance(leaf, nn.Hardswish)
+            if not isinstance(leaf, nn.ReLU):
+                tally.add("activation_elements", output.numel())
+        elif not isinstance(leaf, _FUSED) and isinstance(output, Tensor):
+            sizes = [t.numel() for t in (output, *inputs) if isinstance(t, Tensor)]
+            tally.add("other_elements", max(sizes))
 
     return record
 
 
+def _layer(leaf: _ConvNd | nn.Linear, x: Tensor, y: Tensor) -> dict[str, Any]:
+    """The fields of a `Layer`."""
+    weight = leaf.weight
+    if isinstance(leaf, nn.Linear):
+        channels, kind, taps = (leaf.in_features, leaf.out_features), "linear", 1
+        sizes = x.numel() // leaf.in_features, y.numel() // leaf.out_features
+    else:
+        channels, kind, taps = (leaf.in_channels, leaf.out_channels), _kind(leaf), math.prod(leaf.kernel_size)
+        sizes = x.numel() // leaf.in_channels, y.numel() // leaf.out_channels
+    # Each weight beside the first axis meets every output element; of a transposed convolution, every input.
+    elements = x.numel() if isinstance(leaf, _ConvNd) and leaf.transposed else y.numel()
+    return {
+        "kind": kind,
+        "macs": elements * weight[0].numel(),
+        "weight_elements": weight.numel(),
+        "channels": channels,
+        "sizes": sizes,
+        "taps": taps,
+    }
+
+
 def _kind(layer: _ConvNd) -> str:
     if 1 < layer.groups == layer.in_channels == layer.out_channels:
-        return "depthwise_macs"
+        return "depthwise"
     if layer.groups == 1 and set(layer.kernel_size) == {1}:
-        return "pointwise_macs"
-    return "dense_macs"
+        return "pointwise"
+    return "dense"

@@ -14,7 +14,7 @@ from latency.parts import Parts, PartsEffort
 from latency.store import MeasurementStore
 from latency.worker import Effort, Worker
 
-_METHOD = 4  # to be raised when the way of timing changes: times taken otherwise are not to be reused
+_METHOD = 5  # to be raised when the way of timing changes: times taken otherwise are not to be reused
 _WORKERS: dict[tuple[str, str], Worker] = {}  # one for each kind of device and run-time
 
 QUICK = Effort(rounds=2, most_rounds=6, samples=12)  # to rank by, and to fit models on
@@ -67,27 +67,31 @@ def measure_parts(
     effort: PartsEffort,
     store: MeasurementStore | None = None,
     on_contention: Callable[[Contention], object] = lambda _: None,
+    references: Sequence[bytes] = (),
 ) -> list[Parts]:
     """Each model timed by its nodes at batch 1; those that the store does not have in turn with one another.
 
-    What was timed in fewer sessions, since time was short, counts as measured too.
+    What was left alone less often, since time was short, counts as measured too.
 
     Args:
         on_contention: told who else used the machine meanwhile; not for what the store has.
+        references: models that tell how fast the machine is in the minute of the measurement.
 
     Raises:
         ValueError: a model that cannot be loaded, or a device that does not run it in ONNX Runtime.
         RuntimeError, ChildProcessError: as of `measure_models`.
     """
-    effort_but_most = {name: value for name, value in asdict(effort).items() if name != "most_sessions"}
-    settings = settings_of({"parts": True, "method": _METHOD, **effort_but_most})
+    against = " ".join(map(subject_of, references))
+    settings = settings_of(
+        {"parts": True, "method": _METHOD, "free": effort.free, "calls": effort.calls, "references": against}
+    )
     place = fingerprint(device)
     subjects = [subject_of(model) for model in models]
     records = {s: store.get_record(s, place, settings) for s in subjects} if store else {}
     known = {s: found for s, record in records.items() if (found := _parts_of(record))}
     missing = {s: model for s, model in zip(subjects, models, strict=True) if s not in known}
     if missing:
-        timed, contention = worker(device).parts(list(missing.values()), device, effort)
+        timed, contention = worker(device).parts(list(missing.values()), device, effort, references)
         on_contention(contention)
         for subject, parts in zip(missing, timed, strict=True):
             known[subject] = parts

@@ -41,6 +41,13 @@ class Pace:
         self._watched_best_s = min(self._watched_best_s, took_s)
         return took_s > _DISTURBED * self._best_s
 
+    def look(self) -> bool:
+        """As `is_disturbed`, and counted."""
+        disturbed = self.is_disturbed()
+        self._loops += 1
+        self._disturbed_loops += disturbed
+        return disturbed
+
     def wait(self, patience_s: float, insist: bool = False) -> bool:
         """Runs the loop until it is undisturbed, for about `patience_s` at most; whether it became so.
 
@@ -51,14 +58,14 @@ class Pace:
         """
         if self._best_s == math.inf:
             self._learn()
-        if not self._look():
+        if not self.look():
             self._in_vain_s = 0.0
             return True
         start = self._clock.wall()
         left_s = min(patience_s, self._insistence_left_s if insist else self.patience_left_s)
         undisturbed = False
         while not undisturbed and self._clock.wall() - start < left_s:
-            undisturbed = not self._look()
+            undisturbed = not self.look()
         waited_s = self._clock.wall() - start
         if insist:  # only where much was in vain already: it says nothing new of the machine
             self._insisted_s += waited_s
@@ -69,7 +76,7 @@ class Pace:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The loops that were run to wait, and those of them that were disturbed."""
+        """The loops that were run to wait or to look, and those of them that were disturbed."""
         return self._loops, self._disturbed_loops
 
     def watch_best(self) -> float:
@@ -109,12 +116,6 @@ class Pace:
     def spend(self, seconds: float) -> None:
         """Counts other work as waiting: what is only done since the machine is disturbed."""
         self._waited_s += seconds
-
-    def _look(self) -> bool:
-        disturbed = self.is_disturbed()
-        self._loops += 1
-        self._disturbed_loops += disturbed
-        return disturbed
 
     def _note_in_vain(self, waited_s: float, undisturbed: bool) -> None:
         self._in_vain_s = 0.0 if undisturbed else self._in_vain_s + waited_s

@@ -2,7 +2,9 @@
 
 On a shared machine the moments in which a core is left alone last a millisecond, so no call of ten is ever
 undisturbed.  Its nodes are: of each, the fastest of many calls counts, and their sum is what the model takes when it is
-left alone.  The profiler costs some microseconds a node, which short models tell that are timed both ways.
+left alone.  For seconds on end there may be no such moment at all, so that models are visited in turn, and each until
+it was left alone often enough.  The profiler costs some microseconds a node, which short models tell that are timed
+both ways.
 """
 
 from __future__ import annotations
@@ -12,39 +14,41 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from latency.clock import SYSTEM_CLOCK, Clock
 from latency.device import Device
 from latency.pace import Pace
 from latency.runtimes.onnx_runtime import open_profiled
 
-_NODE = re.compile(rb'"dur" :(\d+),"ts" :\d+,"ph" : "X","name" :"(.*)_kernel_time","args" : ')
-_SHARE, _LEAST = 0.05, 3  # of the calls, the fastest that count of each node; and so many at least
+_EVENT = re.compile(
+    rb'"dur" :(\d+),"ts" :\d+,"ph" : "X","name" :"(?:(model_run)|([^"\\]*(?:\\.[^"\\]*)*)_kernel_time)"'
+)
+_KEPT = 3  # of the times of each node, the fastest
 _MICRO = 1e-6
 _HALF_TICK_S = 0.5e-6  # the profiler cuts times to whole microseconds
 _WARM_UP = 3  # calls
-_AGREEMENT = 0.06  # by which sessions may differ: nodes of few microseconds are known to one
-_PATIENCE_S = 0.002  # for which each call waits for a free core: its nodes get as many chances as there are calls
+_PATIENCE_S = 0.25  # for which a turn waits for a free core
+_TURN_S, _MOST_CALLS = 0.03, 60  # of a short model: its nodes are near the clock's step
 
 
 @dataclass(frozen=True)
 class PartsEffort:
-    """How much is spent on one model.
+    """How much is spent on models that are timed in turn.
 
     Args:
-        sessions: fresh ones at least, and `most_sessions` at most, until two agree.
-        visits: to each model in a session, in turn with the others.
-        calls: at each visit.
+        free: turns after which a model is known, each counted by the share of looks that found the core free.
+        calls: of a turn at least; short models have as many as fill its time.
+        seconds: for each model on average, opening included, after which no other turn is taken.
     """
 
-    sessions: int
-    most_sessions: int
-    visits: int
+    free: float
     calls: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,27 @@ class ProfilerCost:
 
 @dataclass(frozen=True)
 class Parts:
-    """A model timed by its nodes, in the order in which they ran, over a number of calls at batch 1."""
+    """A model timed by its nodes, in the order in which they ran, at batch 1.
+
+    Args:
+        calls: that were timed.
+        free: the turns they were timed in, each counted by the share of looks that found the core free.
+        reference_s: what the nodes of the reference models took in the same minute, all together; None without any.
+    """
 
     nodes: tuple[Node, ...]
     calls: int
+    free: float
+    reference_s: float | None = None
+
+    @property
+    def profiled_s(self) -> float:
+        """The sum of the nodes' times, with what the profiler adds."""
+        return sum(node.seconds for node in self.nodes)
 
     def seconds(self, cost: ProfilerCost) -> float:
         """The latency of one undisturbed call."""
-        return max(sum(node.seconds for node in self.nodes) - self.counted(cost), _HALF_TICK_S)
+        return max(self.profiled_s - self.counted(cost), _HALF_TICK_S)
 
     def counted(self, cost: ProfilerCost) -> float:
         """What the profiler added, less what a call costs besides its nodes."""
@@ -95,7 +112,7 @@ class Parts:
     def plain(self) -> dict[str, Any]:
         """As JSON; times in whole microseconds, as the profiler has them."""
         rows = [[n.name, n.kind, n.inputs, [round(1e6 * (t - _HALF_TICK_S)) for t in n.fastest_s]] for n in self.nodes]
-        return {"calls": self.calls, "nodes": rows}
+        return {"calls": self.calls, "free": self.free, "reference_s": self.reference_s, "nodes": rows}
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> Parts:
@@ -110,6 +127,8 @@ class Parts:
                 for name, kind, inputs, fastest_us in plain["nodes"]
             ),
             int(plain["calls"]),
+            float(plain["free"]),
+            None if plain["reference_s"] is None else float(plain["reference_s"]),
         )
 
 
@@ -127,7 +146,7 @@ def profiler_cost(parts: Sequence[Parts], wall_s: Sequence[float], call_s: float
         raise ValueError(f"the profiler's cost needs two models timed both ways, got {len(parts)} and {len(wall_s)}")
     from scipy.optimize import nnls  # here, since timing needs no SciPy, and is done where there is none
 
-    sums = np.array([sum(node.seconds for node in p.nodes) for p in parts])
+    sums = np.array([p.profiled_s for p in parts])
     terms = np.array([(len(p.nodes), sum(n.inputs for n in p.nodes)) for p in parts], dtype=float)
     wall = np.asarray(wall_s, dtype=float)
     (node, entry), _ = nnls(terms / wall[:, None] * _MICRO, (sums - wall + call_s) / wall)
@@ -135,90 +154,91 @@ def profiler_cost(parts: Sequence[Parts], wall_s: Sequence[float], call_s: float
 
 
 def time_parts(
-    models: Sequence[bytes | Path], device: Device, effort: PartsEffort, pace: Pace | None = None
+    models: Sequence[bytes | Path],
+    device: Device,
+    effort: PartsEffort,
+    references: Sequence[bytes | Path] = (),
+    pace: Pace | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> list[Parts]:
-    """Times the nodes of each model, all models in turn, in fresh sessions until two of these agree.
+    """Times the nodes of each model in a session of its own, all of them open at once.
+
+    The next turn is always that of the model that was left alone least: when time is short, all are known equally well,
+    and a minimum of as many times is as far above the truth for each.  One turn is taken by each in any case.
+
+    Args:
+        references: timed in turn with the models.  Others on the machine take caches and memory bandwidth even where
+            the core is free, some minutes more than others: what the same references take tells the minutes apart.
 
     Raises:
         ValueError: a model that cannot be loaded, or a device that does not run it in ONNX Runtime.
     """
-    pace = pace or Pace()
-    found: list[list[_Nodes]] = [[] for _ in models]
-    with pace.measuring():
-        for i in range(effort.most_sessions):
-            left = [j for j, sessions in enumerate(found) if i < effort.sessions or not _agree(sessions)]
-            if not left:
-                break
-            runs = _run([models[j] for j in left], device, effort, pace)
-            for j, nodes in zip(left, runs, strict=True):
-                found[j].append(nodes)
-    return [_joined(sessions, effort) for sessions in found]
+    pace, begun_s = pace or Pace(clock), clock.wall()
+    everything = [*models, *references]
+    with pace.measuring(), tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
+        opened = [_Profiled(m, device, Path(folder) / f"profile-{i}") for i, m in enumerate(everything)]
+        in_time = True
+        while left := [m for m in opened if not m.calls or (in_time and m.free < effort.free)]:
+            pace.wait(_PATIENCE_S)
+            min(left, key=lambda m: (m.free, m.calls)).take_turn(effort.calls, pace, clock)
+            in_time = clock.wall() - begun_s < effort.seconds * len(everything)
+        found = [m.parts() for m in opened]
+    reference_s = sum(parts.profiled_s for parts in found[len(models) :]) if references else None
+    return [replace(parts, reference_s=reference_s) for parts in found[: len(models)]]
 
 
-_Nodes = dict[str, tuple[str, int, list[int]]]  # name: kind, inputs, microseconds of each call
+class _Profiled:
+    """A model in an open session of ONNX Runtime that profiles it."""
+
+    def __init__(self, model: bytes | Path, device: Device, prefix: Path) -> None:
+        self.calls, self.free = 0, 0.0
+        self._session = open_profiled(model, device, prefix)
+        image = np.random.default_rng(0).standard_normal(self._session.batch_shape(1)).astype(np.float32)
+        self._call = self._session.call(image)
+        for _ in range(_WARM_UP):
+            self._call()
+
+    def take_turn(self, calls: int, pace: Pace, clock: Clock) -> None:
+        """Runs it some times, and looks before and after each whether the core is free."""
+        taken, free, begun_s = 0, 0, clock.wall()
+        while taken < calls or (taken < _MOST_CALLS and clock.wall() - begun_s < _TURN_S):
+            free += not pace.look()
+            self._call()
+            taken += 1
+        self.calls += taken
+        self.free += (free + (not pace.look())) / (taken + 1)
+
+    def parts(self) -> Parts:
+        """What was timed; the session has ended."""
+        nodes = []
+        for name, (kind, inputs, us) in read_profile(self._session.end_profiling()).items():
+            fastest = sorted(us[_WARM_UP:])[:_KEPT]
+            nodes.append(Node(name, kind, inputs, tuple(t * _MICRO + _HALF_TICK_S for t in fastest)))
+        return Parts(tuple(nodes), self.calls, self.free)
 
 
-def _run(models: Sequence[bytes | Path], device: Device, effort: PartsEffort, pace: Pace) -> list[_Nodes]:
-    """The times of the nodes of each model in a session each; those of the first calls are left out."""
-    with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-        sessions = [open_profiled(m, device, Path(folder) / f"profile-{i}") for i, m in enumerate(models)]
-        rng = np.random.default_rng(0)
-        calls = [s.call(rng.standard_normal(s.batch_shape(1)).astype(np.float32)) for s in sessions]
-        for call in calls:
-            for _ in range(_WARM_UP):
-                call()
-        for visit in range(effort.visits):
-            for call in calls if visit % 2 == 0 else reversed(calls):
-                for _ in range(effort.calls):
-                    pace.wait(_PATIENCE_S)
-                    call()
-        return [_after_warm_up(read_profile(session.end_profiling())) for session in sessions]
-
-
-def _after_warm_up(nodes: _Nodes) -> _Nodes:
-    return {name: (kind, inputs, us[_WARM_UP:]) for name, (kind, inputs, us) in nodes.items()}
-
-
-def _agree(sessions: Sequence[_Nodes]) -> bool:
-    """Whether the two fastest sessions of each node, all nodes together, differ by less than 6 %.
-
-    A session in which a node was never left alone is slower than others, and differs.
-    """
-    names = sessions[0].keys()
-    fastest = np.sort([[min(s[name][2]) if name in s else np.inf for name in names] for s in sessions], axis=0)
-    return len(sessions) > 1 and bool(fastest[1].sum() <= (1 + _AGREEMENT) * fastest[0].sum())
-
-
-def read_profile(file: Path) -> _Nodes:
+def read_profile(file: Path) -> dict[str, tuple[str, int, list[int]]]:
     """The nodes of a profile that ONNX Runtime wrote, in the order in which they ran; the file is deleted.
 
-    Its events are a line each; all but the first one of a node are read by the two fields that are needed, since
-    there are tens of thousands.  Nodes of one name are told apart by their order in a call.
+    By name: kind, inputs, and the microseconds of each call.  Events are a line each; all but the first one of a node
+    are read by the two fields that are needed, since there are tens of thousands.  Nodes of one name are told apart by
+    their order in a call.
     """
     nodes: dict[bytes, tuple[str, int, list[int]]] = {}
     seen: Counter[bytes] = Counter()  # in this call
-    for line in file.read_bytes().splitlines():
-        match = _NODE.search(line)
-        if match is None:
-            if b'"model_run"' in line:
-                seen.clear()
+    content = file.read_bytes()
+    for event in _EVENT.finditer(content):
+        us, is_run, name = event.groups()
+        if is_run:
+            seen.clear()
             continue
-        name = match[2] if not seen[match[2]] else b"%s #%d" % (match[2], seen[match[2]] + 1)
-        seen[match[2]] += 1
+        seen[name] += 1
+        if seen[name] > 1:
+            name = b"%s #%d" % (name, seen[name])
         if name not in nodes:
-            event = json.loads(line.rstrip(b","))
-            shapes = event["args"].get("input_type_shape", ())
-            nodes[name] = (event["args"]["op_name"], len(shapes), [])
-        nodes[name][2].append(int(match[1]))
+            start, end = content.rindex(b"\n", 0, event.start()), content.index(b"\n", event.end())
+            args = json.loads(content[start:end].rstrip(b","))["args"]
+            nodes[name] = (args["op_name"], len(args.get("input_type_shape", ())), [])
+        nodes[name][2].append(int(us))
     file.unlink()
     return {name.decode(errors="replace"): found for name, found in nodes.items()}
-
-
-def _joined(sessions: Sequence[_Nodes], effort: PartsEffort) -> Parts:
-    """Of each node the fastest times of all sessions, as many as if there had been no more than needed."""
-    keep = max(_LEAST, round(_SHARE * effort.sessions * effort.visits * effort.calls))
-    nodes = []
-    for name, (kind, inputs, _) in sessions[0].items():
-        us = sorted(t for session in sessions if name in session for t in session[name][2])[:keep]
-        nodes.append(Node(name, kind, inputs, tuple(t * _MICRO + _HALF_TICK_S for t in us)))
-    return Parts(tuple(nodes), len(sessions) * effort.visits * effort.calls)

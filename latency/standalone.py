@@ -28,7 +28,7 @@ from latency.timing import Call
 from latency.whole import Effort, Timed, call_of, time_whole
 
 MANIFEST, RESULT = "manifest.json", "result.jsonl"
-BUNDLE_FORMAT = 1  # of the manifest and of the result
+BUNDLE_FORMAT = 2  # of the manifest and of the result
 
 Item = Mapping[str, Any]
 Manifest = Mapping[str, Any]
@@ -219,9 +219,11 @@ class _Measurer:
     def _timed(self, files: Sequence[Path], way: str, tick: Callable[[], object]) -> list[dict[str, Any]]:
         if way.startswith("parts"):
             effort = PartsEffort(**self._manifest["efforts"]["parts"])
-            return [{"result": parts.plain()} for parts in time_parts(files, self._device, effort, self._pace)]
-        timed = self._whole(files, way, tick)
-        return [{"result": asdict(timing), "contention": timed.contention.plain()} for timing in timed.timings]
+            references = [_checked(self._folder, self._manifest, name) for name in self._manifest["references"]]
+            timed = time_parts(files, self._device, effort, references, self._pace)
+            return [{"result": parts.plain()} for parts in timed]
+        whole = self._whole(files, way, tick)
+        return [{"result": asdict(timing), "contention": whole.contention.plain()} for timing in whole.timings]
 
     def _whole(self, files: Sequence[Path], way: str, tick: Callable[[], object] = lambda: None) -> Timed:
         effort = Effort(**self._manifest["efforts"][way.partition(" ")[0]])

@@ -72,16 +72,19 @@ class Worker:
         answer = self._answer(request, models, device, on_round)
         return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
 
-    def parts(self, models: Sequence[bytes], device: Device, effort: PartsEffort) -> tuple[list[Parts], Contention]:
-        """Each model timed by its nodes, all in turn, and who else used the machine meanwhile.
+    def parts(
+        self, models: Sequence[bytes], device: Device, effort: PartsEffort, references: Sequence[bytes] = ()
+    ) -> tuple[list[Parts], Contention]:
+        """Each model timed by its nodes, all in turn and with the references, and who else used the machine meanwhile.
 
         Raises:
             ValueError, RuntimeError, ChildProcessError: as of `measure`.
         """
         from latency.parts import Parts
 
-        request = {"sizes": list(map(len, models)), "device": device.name, "parts": asdict(effort)}
-        answer = self._answer(request, models, device)
+        everything = [*models, *references]
+        request = {"device": device.name, "parts": asdict(effort), "references": len(references)}
+        answer = self._answer({"sizes": list(map(len, everything)), **request}, everything, device)
         return [Parts.of(plain) for plain in answer["parts"]], Contention.of(answer["contention"])
 
     def profile(
@@ -218,7 +221,8 @@ def _final(
             # Not before: it loads ONNX Runtime, and not every device is that.
             from latency.parts import PartsEffort, time_parts
 
-            parts = time_parts(models, device, PartsEffort(**request["parts"]), pace)
+            n = len(models) - request["references"]
+            parts = time_parts(models[:n], device, PartsEffort(**request["parts"]), models[n:], pace)
             return {"parts": [p.plain() for p in parts], "contention": watch.reading().plain()}
         openers = [_opener(model, device, request["batch"]) for model in models]
         timed = time_whole(openers, Effort(**request["effort"]), pace, on_round)

@@ -118,6 +118,7 @@ class BundleWriter:
         choice: Mapping[str, Any] | None = None,
         images: Mapping[str, str] | None = None,
         run: str | None = None,
+        references: Sequence[str] = (),
     ) -> None:
         """Writes the script, the README and the manifest.
 
@@ -130,6 +131,7 @@ class BundleWriter:
             about: what reading the result needs.
             shared: files that all items need.
             images: split to the file of its images and labels.
+            references: files that are timed with all that is timed by parts.
         """
         self.add(SCRIPT, script().encode())
         command = f"{kind} {run}" if run else kind
@@ -146,6 +148,7 @@ class BundleWriter:
             "kind": kind,
             "import": command,
             "plans": {name: list(items) for name, items in plans.items()},
+            "references": list(references),
             "choice": choice,
             "efforts": dict(efforts),
             "at_once": at_once,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from latency.attribution import LEAST_S, block_seconds
-from latency.parts import ProfilerCost, profiler_cost
+from latency.attribution import LEAST_S, layer_seconds
+from latency.parts import Parts, ProfilerCost, profiler_cost
 from nas.anatomy import Anatomy
 from nas.profile_data import ProfileData, Subject, Way
 from predictors.block_table import BlockTable, BlockTime, Placed, fit_block_table, fit_sited_table
@@ -28,7 +29,7 @@ class Seen:
 
     Args:
         seconds: of one call.
-        parts_s: the time (k,) of each block inside it, where the run-time tells.
+        parts_s: the times of the layers of each block inside it, as `layer_seconds` has them, where the run-time tells.
         again_s: of one call, measured a second time.
         whole_s: of one call timed whole, where `seconds` comes from parts.
     """
@@ -38,7 +39,7 @@ class Seen:
     kind: str
     held_out: bool
     seconds: float
-    parts_s: np.ndarray | None
+    parts_s: Sequence[np.ndarray] | None
     again_s: float | None
     whole_s: float | None
     size_bytes: int
@@ -198,21 +199,22 @@ def fit_profile(data: ProfileData, anatomy: Anatomy) -> Profile:
 
 def _seen(data: ProfileData, anatomy: Anatomy) -> list[Seen]:
     """The measured networks of a profile, with their times."""
-    cost = _profiler_cost(data.subjects)
+    cost, base_s = _profiler_cost(data.subjects), _reference_s(data.subjects)
     found = []
     for subject in (s for s in data.subjects if s.role == "network"):
         arch = anatomy.joined(subject.arch)
         parts, again = subject.parts, [way for way in subject.results if way.endswith("again")]
-        traced = anatomy.tracer.trace(arch)
+        traced, slower = anatomy.tracer.trace(arch), _slower(parts, base_s)
+        layers_s = layer_seconds(parts, traced, anatomy.tracer.blocks, cost) if parts and cost else None
         found.append(
             Seen(
                 arch=arch,
                 placed=anatomy.placed(arch),
                 kind=subject.kind,
                 held_out=subject.held_out,
-                seconds=_seconds(subject, "parts" if parts else "wall", cost),
-                parts_s=block_seconds(parts, traced, anatomy.tracer.blocks, cost) if parts and cost else None,
-                again_s=_seconds(subject, again[0], cost) if again else None,
+                seconds=_seconds(subject, "parts" if parts else "wall", cost, base_s),
+                parts_s=None if layers_s is None else [times / slower for times in layers_s],
+                again_s=_seconds(subject, again[0], cost, base_s) if again else None,
                 whole_s=subject.wall_s() if parts and "wall" in subject.results else None,
                 size_bytes=subject.size_bytes,
             )
@@ -220,9 +222,20 @@ def _seen(data: ProfileData, anatomy: Anatomy) -> list[Seen]:
     return found
 
 
-def _seconds(subject: Subject, way: Way, cost: ProfilerCost | None) -> float:
+def _seconds(subject: Subject, way: Way, cost: ProfilerCost | None, base_s: float | None) -> float:
     parts = subject.parts_of(way)
-    return parts.seconds(cost) if parts and cost else subject.wall_s(way)
+    return parts.seconds(cost) / _slower(parts, base_s) if parts and cost else subject.wall_s(way)
+
+
+def _reference_s(subjects: Sequence[Subject]) -> float | None:
+    """What the references took in most minutes; None where there were none."""
+    found = [parts.reference_s for s in subjects if (parts := s.parts) and parts.reference_s is not None]
+    return statistics.median(found) if found else None
+
+
+def _slower(parts: Parts | None, base_s: float | None) -> float:
+    """By what factor the machine was slower than in most minutes when these were timed."""
+    return parts.reference_s / base_s if parts and parts.reference_s and base_s else 1.0
 
 
 def _call_s(subjects: Sequence[Subject]) -> float:
@@ -241,7 +254,7 @@ def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: Bloc
     networks, seconds = [s.placed for s in seen], np.array([s.seconds for s in seen])
     parts = [s.parts_s for s in seen if s.parts_s is not None]
     if len(parts) == len(seen):
-        return fit_sited_table(networks, parts, seconds, kernels=before.kernels if before else None)
+        return fit_sited_table(networks, parts, seconds, tuned=before.models if before else None)
     if before is not None:  # the blocks are those of before, and only more networks to correct with
         fresh = [s for s in seen if s.held_out]
         return before.corrected([s.placed for s in fresh], np.array([s.seconds for s in fresh]))

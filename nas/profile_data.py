@@ -14,7 +14,7 @@ from nas.config import first_line
 from search_spaces.value import Option
 from supernet.atomic import write_bytes
 
-FORMAT = 1  # of the file
+FORMAT = 2  # of the file
 
 Way = Literal["wall", "parts", "wall again", "parts again"]
 Role = Literal["call", "block", "network"]
@@ -47,6 +47,10 @@ class Subject(_Record):
     size_bytes: int = 0
     results: dict[Way, dict[str, Any]] = Field(default_factory=dict)
     executed: dict[str, float] = Field(default_factory=dict)
+
+    def ways_of(self, again: bool) -> tuple[Way, ...]:
+        """How it is timed the first time, or again."""
+        return tuple(way for way in self.ways if way.endswith("again") == again)
 
     @property
     def parts(self) -> Parts | None:

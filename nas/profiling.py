@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
@@ -41,13 +41,14 @@ from search_spaces.space import Architecture
 
 T = TypeVar("T")
 U = TypeVar("U")
-PARTS = PartsEffort(sessions=2, most_sessions=4, visits=3, calls=10)
+PARTS = PartsEffort(free=2.5, calls=6, seconds=3.0)
 LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
 _NOTHING = (1, 1, 1)  # the shape of an input that costs nothing to hand over
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
 _SAMPLED = 60  # architectures whose blocks are drawn from
-_AHEAD = 10  # models that are built while others are timed
-AT_ONCE = 8  # models that are timed in turn
+_AHEAD = 16  # models that are built while others are timed
+AT_ONCE = 16  # models that are timed in turn, and are in memory meanwhile
+_AT_ONCE_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Plan:
         fit, check: to fit the latency model, and to check it.
         every: each architecture in every precision and mixed; otherwise in one of these, in turn.
         blocks: measured on their own, for run-times that do not tell the parts of a network.
-        repeats: of those that check, measured a second time.
-        seconds: after which the measuring should be over: when it is late, sessions that disagree are let be.
+        repeats: of those that check, measured a second time, when all the others are done.
+        seconds: after which the measuring should be over, on a machine however busy.
     """
 
     fit: int
@@ -71,7 +72,11 @@ class Plan:
 
 
 SEARCHING = Plan(fit=16, check=8, every=False, blocks=72, repeats=0)
-WHOLE = Plan(fit=24, check=50, every=True, blocks=240, repeats=4, seconds=250.0)
+WHOLE = Plan(fit=16, check=50, every=True, blocks=240, repeats=4, seconds=250.0)
+
+
+_Task = tuple[Subject, tuple[Way, ...]]
+"""A model, and how it is timed in one go."""
 
 
 class Profiler:
@@ -93,23 +98,23 @@ class Profiler:
         self._executed = executed
         self._models = NeutralModels(network, anatomy, image_shape)
         self._anatomy, self._device, self._store = anatomy, device, store
+        self._references: list[bytes] = []
         self.contentions: list[Contention | None] = []  # while wall times were taken
 
     def run(self, plan: Plan, space: ProfiledSpace, seed: int, stage: Stage) -> ProfileData:
         """Measures what is planned; what the store holds is not measured again."""
-        subjects = planned(self._anatomy, plan, seed, self._by_parts())
-        stage.expect(len(subjects))
+        by_parts = self._by_parts()
+        subjects = planned(self._anatomy, plan, seed, by_parts)
+        self._references = list(map(self._models.build, references(self._anatomy))) if by_parts else []
+        tasks = [(subject, ways) for again in (False, True) for subject in subjects if (ways := subject.ways_of(again))]
+        stage.expect(len(tasks))
         ahead = _AHEAD if (os.cpu_count() or 1) > self._device.threads else 0  # builders need a core of their own
-        group: list[tuple[Subject, bytes]] = []
-        begun_s, done = time.monotonic(), 0
-        for subject, model in built_ahead(subjects, self._models.build, ahead):
-            group.append((subject, model))
-            if len(group) == AT_ONCE or subject is subjects[-1]:
-                late = time.monotonic() - begun_s > plan.seconds * done / len(subjects)
-                self._measure(group, replace(PARTS, most_sessions=PARTS.sessions) if late and done else PARTS)
-                stage.advance(len(group))
-                done += len(group)
-                group = []
+        end_s, left = time.monotonic() + plan.seconds, len(tasks)
+        for group in grouped(built_ahead(tasks, lambda task: self._models.build(task[0]), ahead)):
+            seconds = max(0.0, end_s - time.monotonic()) / left
+            self._measure(group, replace(PARTS, seconds=min(PARTS.seconds, seconds)))
+            stage.advance(len(group))
+            left -= len(group)
         contention = Contention.together(c for c in self.contentions if c is not None)
         return ProfileData(
             contention=None if contention is None else contention.plain(),
@@ -133,10 +138,10 @@ class Profiler:
         measured = measure_models([self._models.build(middle(self._anatomy))], self._device, QUICK, self._store)[0]
         return measured.median_s > LONG_S
 
-    def _measure(self, group: Sequence[tuple[Subject, bytes]], effort: PartsEffort) -> None:
+    def _measure(self, group: Sequence[tuple[_Task, bytes]], effort: PartsEffort) -> None:
         """Times a few models, each in all its ways."""
-        for way in dict.fromkeys(way for subject, _ in group for way in subject.ways):
-            chosen = [(subject, model) for subject, model in group if way in subject.ways]
+        for way in dict.fromkeys(way for (_, ways), _ in group for way in ways):
+            chosen = [(subject, model) for (subject, ways), model in group if way in ways]
             models = [model for _, model in chosen]
             store = None if way.endswith("again") else self._store
             if way.startswith("parts"):
@@ -147,12 +152,12 @@ class Profiler:
                 found = [_plain(asdict(m.timing)) for m in measured]
             for (subject, model), result in zip(chosen, found, strict=True):
                 subject.results[way], subject.size_bytes = result, len(model)
-        for subject, model in group:
-            if self._executed and subject.role == "network":
+        for (subject, _), model in group:
+            if self._executed and subject.role == "network" and not subject.executed:
                 subject.executed = executed_metrics(model, self._device)
 
     def _parts(self, models: Sequence[bytes], effort: PartsEffort, store: MeasurementStore | None) -> list[Parts]:
-        return measure_parts(models, self._device, effort, store, self.contentions.append)
+        return measure_parts(models, self._device, effort, store, self.contentions.append, self._references)
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
@@ -166,25 +171,46 @@ def middle(anatomy: Anatomy) -> Subject:
     return Subject(key="middle", role="network", arch=dict(anatomy.space.scaled(0.5).values), ways=("wall",))
 
 
+def references(anatomy: Anatomy) -> list[Subject]:
+    """The networks that are timed with all others, to tell how fast the machine is meanwhile: one in each precision."""
+    arch = anatomy.space.scaled(0.5)
+    found = {p: anatomy.joined(arch, p) for p in anatomy.precisions}
+    return [
+        Subject(key=f"reference-{p}", role="network", arch=dict(joint.values), kind=p, ways=("parts",))
+        for p, joint in found.items()
+    ]
+
+
 def planned(anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool) -> list[Subject]:
     """The subjects of a plan, none of them measured."""
     whole: tuple[Way, ...] = ("parts",) if by_parts else ("wall",)
     again: tuple[Way, ...] = ("parts again",) if by_parts else ("wall again",)
     subjects = [Subject(key="call", role="call", ways=("wall",))]
     subjects += _both_ways(anatomy) if by_parts else _sampled_blocks(anatomy, plan.blocks, seed)
+    seen = {tuple(s.arch.items()) for s in subjects if s.role == "network"}
+    by_arch = []
     for purpose, (n, held_out) in enumerate(((plan.fit, False), (plan.check, True))):
-        seen = {tuple(s.arch.items()) for s in subjects if s.role == "network"}
         for i, arch in enumerate(_drawn(anatomy, n, np.random.default_rng([seed, 2 + purpose]))):
             kinds = _kinds(anatomy, arch, i if not plan.every else None)
-            ways = whole + again if held_out and i < plan.repeats else whole
-            for kind, found in kinds.items():
-                if tuple(found.values.items()) not in seen:  # a small space: nothing is held out that was fitted on
-                    key = f"network-{'check' if held_out else 'fit'}-{i:03d}-{kind}"
-                    values = dict(found.values)
-                    subjects.append(
-                        Subject(key=key, role="network", arch=values, kind=kind, held_out=held_out, ways=ways)
+            # Of a small space, nothing is held out that was fitted on.
+            fresh = {kind: found for kind, found in kinds.items() if tuple(found.values.items()) not in seen}
+            by_arch.append(
+                [
+                    Subject(
+                        key=f"network-{'check' if held_out else 'fit'}-{i:03d}-{kind}",
+                        role="network",
+                        arch=dict(found.values),
+                        kind=kind,
+                        held_out=held_out,
+                        ways=whole + again if held_out and i < plan.repeats else whole,
                     )
-    return subjects
+                    for kind, found in fresh.items()
+                ]
+            )
+        seen |= {tuple(s.arch.items()) for row in by_arch for s in row}
+    # Those that check among those that fit: a machine that becomes slower must not look like a wrong model.
+    order = np.random.default_rng([seed, 4]).permutation(len(by_arch))
+    return subjects + [subject for i in order.tolist() for subject in by_arch[i]]
 
 
 def _drawn(anatomy: Anatomy, n: int, rng: np.random.Generator) -> list[Architecture]:
@@ -264,6 +290,18 @@ def built_ahead(subjects: Sequence[T], build: Callable[[T], U], ahead: int) -> I
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def grouped(built: Iterable[tuple[T, bytes]]) -> Iterator[list[tuple[T, bytes]]]:
+    """What is timed in turn: some models, and few where they are large."""
+    group: list[tuple[T, bytes]] = []
+    for item in built:
+        if group and (len(group) == AT_ONCE or sum(len(model) for _, model in (*group, item)) > _AT_ONCE_BYTES):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
 
 
 class NeutralModels:

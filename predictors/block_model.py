@@ -1,25 +1,25 @@
-"""Times of blocks that were not measured: non-negative prices times a smooth ratio.
+"""Times of blocks that were not measured: of each layer, or of the whole block, a price times a smooth ratio.
 
-Pricing first keeps extrapolation positive and sane; the ratio is a Gaussian process in logarithms.
+Where a run-time tells the times of the nodes of a network, those of the layers of its blocks are known: there are many
+more of these than blocks, each is a simpler function of its shape, and much the same ones occur in different blocks.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import lsq_linear
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Kernel, WhiteKernel
 
 from latency.blocks import TracedBlock
+from latency.count import Layer
+from predictors.kernel_ratio import RatioModel, fit_ratio
+from predictors.kernel_work import Work
 
-_LEAST_PRICE = 1e-3  # of what costs about one: a block that has only what was never seen to cost still costs a little
-_SCALES_FROM = 200  # blocks that the process's scales are learnt on; all of them are then its data
+_ANY = "any"  # of the model for layers of kinds that were hardly seen
+_LEAST_SAMPLES = 12  # of a kind, for a model of its own
+_POOLED = 300  # samples of the model for any kind
 
 
 @dataclass(frozen=True)
@@ -37,85 +37,125 @@ class Sited:
 
 @dataclass(frozen=True, eq=False)
 class BlockModel:
-    """The times of blocks in one precision."""
+    """The times of blocks in one precision.
 
-    prices: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
-    ratio: GaussianProcessRegressor
+    Args:
+        kinds: models of layers by their kind, or one of whole blocks.
+        by_layers: whether a block is the sum of its layers.
+    """
 
-    @property
-    def kernel(self) -> Kernel:
-        """The process's kernel with the scales that were learnt."""
-        return self.ratio.kernel_
+    kinds: Mapping[str, RatioModel]
+    by_layers: bool
 
     def seconds(self, blocks: Sequence[Sited]) -> np.ndarray:
         """The time of each block (n,)."""
-        priced = _amounts(blocks) @ self.prices
-        return priced * np.exp(self.ratio.predict((_logs(blocks) - self.center) / self.scale))
+        works = [_works(block, self.by_layers) for block in blocks]
+        owner = np.repeat(np.arange(len(blocks)), list(map(len, works)))
+        flat = [work for row in works for work in row]
+        names = np.array([work.kind if work.kind in self.kinds else _ANY for work in flat])
+        found = np.zeros(len(blocks))
+        for name in dict.fromkeys(names.tolist()):
+            rows = np.flatnonzero(names == name)
+            np.add.at(found, owner[rows], self.kinds[name].seconds([flat[i] for i in rows])[0])
+        return found
 
 
-def fit_block_model(blocks: Sequence[Sited], seconds: np.ndarray, kernel: Kernel | None = None) -> BlockModel:
-    """Fits the times (n,) of blocks (n of them); O(n³).
+def fit_block_model(
+    blocks: Sequence[Sited], seconds: Sequence[Sequence[float]], tuned: BlockModel | None = None
+) -> BlockModel:
+    """Fits the times of blocks (n of them), each of its layers, or a single one of the whole.
 
     Args:
-        kernel: of an earlier fit to much the same blocks, whose scales are kept.
+        tuned: an earlier fit to much the same blocks, whose parameters are kept.
     """
-    amounts, logs = _amounts(blocks), _logs(blocks)
-    prices = lsq_linear(amounts / seconds[:, None], np.ones(len(seconds)), bounds=(_LEAST_PRICE, np.inf)).x
-    center, spread = logs.mean(axis=0), logs.std(axis=0)
-    scale = np.where(spread > 1e-6, spread, 1.0)
-    x, y = (logs - center) / scale, np.log(seconds / (amounts @ prices))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is no failure here
-        if kernel is None:
-            some = np.random.default_rng(0).permutation(len(x))[:_SCALES_FROM]
-            kernel = GaussianProcessRegressor(_prior()).fit(x[np.sort(some)], y[np.sort(some)]).kernel_
-        ratio = GaussianProcessRegressor(kernel, optimizer=None).fit(x, y)
-    return BlockModel(prices, center, scale, ratio)
-
-
-def _prior() -> Kernel:
-    return (
-        ConstantKernel(0.01, (1e-5, 1.0)) * DotProduct(1.0, (1e-2, 1e2))
-        + ConstantKernel(0.05, (1e-5, 1.0)) * RBF(3.0, (0.5, 50.0))
-        + WhiteKernel(0.01, (1e-6, 0.5))
+    rows = [
+        (work, t)
+        for block, times in zip(blocks, seconds, strict=True)
+        if len(works := _works(block, by_layers=True)) == len(times)
+        for work, t in zip(works, times, strict=True)
+    ]
+    by_layers = any(len(times) > 1 for times in seconds)
+    if tuned and tuned.by_layers != by_layers:
+        tuned = None
+    if not by_layers:
+        rows = [(_whole(block), sum(times)) for block, times in zip(blocks, seconds, strict=True)]
+    pooled = np.random.default_rng(0).permutation(len(rows))[:_POOLED] if by_layers else range(len(rows))
+    samples = {_ANY: [rows[i] for i in pooled]}
+    for work, t in rows if by_layers else ():
+        samples.setdefault(work.kind, []).append((work, t))
+    return BlockModel(
+        {
+            kind: fit_ratio(
+                [work for work, _ in found],
+                np.array([t for _, t in found]),
+                theta=tuned.kinds[kind].theta if tuned and kind in tuned.kinds else None,
+            )
+            for kind, found in samples.items()
+            if kind == _ANY or len(found) >= _LEAST_SAMPLES
+        },
+        by_layers,
     )
 
 
-def _amounts(blocks: Sequence[Sited]) -> np.ndarray:
-    """What blocks compute and move (n, 10), in units that cost about a microsecond each."""
-    rows = []
-    for sited in blocks:
-        c = sited.block.counts
-        converted = sited.entry * c.input_elements + sited.exit * c.output_elements
-        rows.append(
-            (
-                1.0,
-                c.layers,
-                c.pointwise_macs / 1e5,
-                c.depthwise_macs / 1e4,
-                (c.dense_macs + c.linear_macs) / 1e5,
-                c.activation_elements / 1e4,
-                c.hswish_elements / 1e4,
-                c.weight_elements / 1e4,
-                (c.input_elements + c.output_elements) / 1e4,
-                converted / 1e4,
-            )
-        )
-    return np.array(rows, dtype=float) * 1e-6
+def _works(sited: Sited, by_layers: bool) -> list[Work]:
+    if not by_layers:
+        return [_whole(sited)]
+    counts, layers = sited.block.counts, sited.block.layers or (Layer("none"),)
+    converted = [0] * len(layers)
+    converted[0] += sited.entry * counts.input_elements
+    converted[-1] += sited.exit * counts.output_elements
+    return [_layer(layer, elements) for layer, elements in zip(layers, converted, strict=True)]
 
 
-def _logs(blocks: Sequence[Sited]) -> np.ndarray:
-    """Logarithms of the amounts, the side lengths and channels at both ends, depthwise taps, and both sides (n, 16)."""
-    ends = [
-        (
-            *(shape[0] for shape in (block.input_shape, block.output_shape)),
-            *(math.prod(shape[1:]) for shape in (block.input_shape, block.output_shape)),
-            block.counts.depthwise_macs / max(1, block.counts.activation_elements),
-        )
-        for block in (sited.block for sited in blocks)
-    ]
-    sides = np.array([(sited.entry, sited.exit) for sited in blocks], dtype=float)
-    logs = np.log(_amounts(blocks)[:, 1:] * 1e6 + 1e-2)
-    return np.column_stack([logs, np.log1p(np.array(ends, dtype=float)), sides])
+def _layer(layer: Layer, converted: int) -> Work:
+    """The work of a layer, after or before which so many elements change their precision."""
+    ins, outs = (channels * size for channels, size in zip(layer.channels, layer.sizes, strict=True))
+    amounts = (
+        1.0,
+        layer.macs / (1e4 if layer.kind == "depthwise" else 1e5),
+        ins / 1e4,
+        outs / 1e4,
+        layer.weight_elements / 1e4,
+        layer.activation_elements / 1e4,
+        layer.other_elements / 1e4,
+        converted / 1e4,
+    )
+    logs = (
+        *(math.log(n) for n in (*layer.channels, *layer.sizes, layer.taps)),
+        math.log1p(layer.macs),
+        layer.activation_elements / outs,
+        math.log1p(layer.other_elements / outs),
+        math.log1p(layer.other_elements),
+        math.log1p(converted / max(ins, outs)),
+    )
+    return Work(layer.kind, _ANY, amounts, logs)
+
+
+def _whole(sited: Sited) -> Work:
+    """The work of a block: what it computes and moves, its ends, and whether the precision changes there."""
+    block, c = sited.block, sited.block.counts
+    amounts = (
+        1.0,
+        c.layers,
+        c.pointwise_macs / 1e5,
+        c.depthwise_macs / 1e4,
+        (c.dense_macs + c.linear_macs) / 1e5,
+        c.activation_elements / 1e4,
+        c.hswish_elements / 1e4,
+        c.weight_elements / 1e4,
+        (c.input_elements + c.output_elements) / 1e4,
+        (sited.entry * c.input_elements + sited.exit * c.output_elements) / 1e4,
+    )
+    ends = (
+        block.input_shape[0],
+        block.output_shape[0],
+        *(math.prod(s[1:]) for s in (block.input_shape, block.output_shape)),
+    )
+    logs = (
+        *(math.log(amount + 1e-2) for amount in amounts[1:]),
+        *(math.log1p(end) for end in ends),
+        math.log1p(c.depthwise_macs / max(1, c.activation_elements)),
+        float(sited.entry),
+        float(sited.exit),
+    )
+    return Work(_ANY, _ANY, amounts, logs)

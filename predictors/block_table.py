@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from sklearn.gaussian_process.kernels import Kernel
 
 from latency.blocks import TracedBlock
 from predictors.block_model import BlockModel, Sited, fit_block_model
@@ -45,13 +44,18 @@ _DEVIATIONS = 1.6449  # of a normal distribution, which hold that share
 
 @dataclass(frozen=True)
 class BlockTime:
-    """A measured block: on its own, or (with `entry` and `exit`, as `Sited` has them) where it stood in a network."""
+    """A measured block: on its own, or (with `entry` and `exit`, as `Sited` has them) where it stood in a network.
+
+    Args:
+        layers_s: the times of its layers, where these are known.
+    """
 
     block: TracedBlock
     precision: str
     seconds: float
     entry: bool = False
     exit: bool = False
+    layers_s: tuple[float, ...] = ()
 
     @property
     def sited(self) -> Sited:
@@ -86,11 +90,6 @@ class BlockTable:
     fitted_terms: np.ndarray = field(default_factory=lambda: np.zeros((0, len(_PRIOR.mean))))
     fitted_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
     _modelled: dict[Key, float] = field(default_factory=dict)  # by `models`, so that each is asked once
-
-    @property
-    def kernels(self) -> Mapping[str, Kernel]:
-        """Of the models, by precision: for a fit to much the same blocks."""
-        return {precision: model.kernel for precision, model in self.models.items()}
 
     def block_seconds(self, network: Sequence[Placed]) -> np.ndarray:
         """The time of each block (n,) of a network: measured where it was, else modelled."""
@@ -150,7 +149,7 @@ class BlockTable:
 
 
 def fit_block_table(
-    measured: Sequence[BlockTime], *, sited: bool = False, kernels: Mapping[str, Kernel] | None = None
+    measured: Sequence[BlockTime], *, sited: bool = False, tuned: Mapping[str, BlockModel] | None = None
 ) -> BlockTable:
     """The table of measured blocks, with a model for the others; not yet corrected.
 
@@ -158,40 +157,46 @@ def fit_block_table(
 
     Args:
         sited: whether the blocks were measured inside networks.
-        kernels: of an earlier fit to much the same blocks, by precision.
+        tuned: models of an earlier fit to much the same blocks, by precision.
 
     Raises:
         ValueError: nothing was measured, or a time that is not positive.
     """
     if not measured:
         raise ValueError("a block table needs measured blocks")
-    times: dict[Key, list[float]] = {}
+    times: dict[Key, list[tuple[float, ...]]] = {}
     first: dict[Key, BlockTime] = {}
     for m in measured:
         if not 0 < m.seconds < math.inf:
             raise ValueError(
                 f"block {m.block.name!r} in {m.precision} must have a positive time in seconds, got {m.seconds}"
             )
-        times.setdefault(m.key, []).append(m.seconds)
+        times.setdefault(m.key, []).append(m.layers_s or (m.seconds,))
         first.setdefault(m.key, m)
-    medians = {key: statistics.median(found) for key, found in times.items()}
+    medians = {key: _median(found) for key, found in times.items()}
     models = {}
     for precision in dict.fromkeys(m.precision for m in measured):
         # Sorted: the likelihood is flat, and its maximum shifts with the order.
         keys = sorted(key for key in medians if key[1] == precision)
-        kernel = kernels.get(precision) if kernels else None
         models[precision] = fit_block_model(
-            [first[k].sited for k in keys], np.array([medians[k] for k in keys]), kernel
+            [first[k].sited for k in keys], [medians[k] for k in keys], tuned.get(precision) if tuned else None
         )
-    return BlockTable(medians, models, sited)
+    return BlockTable({key: sum(found) for key, found in medians.items()}, models, sited)
+
+
+def _median(times: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Of each layer's times; of the whole block's, where the layers are not known each time."""
+    if len(set(map(len, times))) > 1:
+        times = [(sum(found),) for found in times]
+    return tuple(map(statistics.median, zip(*times, strict=True)))
 
 
 def fit_sited_table(
     networks: Sequence[Sequence[Placed]],
-    block_seconds: Sequence[np.ndarray],
+    layer_seconds: Sequence[Sequence[np.ndarray]],
     seconds: np.ndarray,
     *,
-    kernels: Mapping[str, Kernel] | None = None,
+    tuned: Mapping[str, BlockModel] | None = None,
     folds: int = 5,
 ) -> BlockTable:
     """The table of networks whose blocks were timed inside them, corrected, with a deviation for unseen networks.
@@ -200,18 +205,21 @@ def fit_sited_table(
     seen this network, nor the others of its fold.  Consecutive networks of one architecture share a fold.
 
     Args:
-        block_seconds: of each network the times (k,) of its blocks.
+        layer_seconds: of each block of each network the times of its layers, or a single one of the whole.
         seconds: of whole networks (n,).
-        kernels: of an earlier fit to much the same networks, by precision.
+        tuned: models of an earlier fit to much the same networks, by precision.
 
     Raises:
         ValueError: nothing was measured, numbers that do not fit, or a time that is not positive.
     """
     measured = [
-        [replace(time, seconds=float(t)) for time, t in zip(_sited(network, True), times, strict=True)]
-        for network, times in zip(networks, block_seconds, strict=True)
+        [
+            replace(time, seconds=float(np.sum(t)), layers_s=tuple(map(float, t)))
+            for time, t in zip(_sited(network, True), times, strict=True)
+        ]
+        for network, times in zip(networks, layer_seconds, strict=True)
     ]
-    table = fit_block_table([time for row in measured for time in row], sited=True, kernels=kernels)
+    table = fit_block_table([time for row in measured for time in row], sited=True, tuned=tuned)
     fold = _folds(networks, folds)
     if fold.max() == 0:  # nothing to leave out
         return table.corrected(networks, seconds)
@@ -219,7 +227,7 @@ def fit_sited_table(
     for k in range(fold.max() + 1):
         seen = [time for row, f in zip(measured, fold, strict=True) if f != k for time in row]
         # A precision that is in no other fold has its model from all of them.
-        partial = fit_block_table(seen, sited=True, kernels=table.kernels)
+        partial = fit_block_table(seen, sited=True, tuned=table.models)
         partial = replace(partial, models={**table.models, **partial.models})
         terms[fold == k] = partial.summarise([network for network, f in zip(networks, fold, strict=True) if f == k])
     return table.corrected_on(terms, seconds)

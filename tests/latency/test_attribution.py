@@ -1,8 +1,10 @@
-import numpy as np
+import dataclasses
+
 import pytest
 
-from latency.attribution import block_seconds
+from latency.attribution import layer_seconds
 from latency.blocks import BlockTracer
+from latency.count import Layer
 from latency.device import parse_device
 from latency.lowering import to_onnx
 from latency.parts import Node, Parts, PartsEffort, ProfilerCost, time_parts
@@ -16,12 +18,12 @@ TRACED = BlockTracer(NET, (1, 8, 8)).trace(SPACE.largest())
 
 
 def run(*names):
-    return Parts(tuple(Node(name, "Conv", 2, (1e-6,)) for name in names), 3)
+    return Parts(tuple(Node(name, "Conv", 2, (1e-6,)) for name in names), 3, 1.0)
 
 
 def by_name(parts, cost=FREE):
-    found = block_seconds(parts, TRACED, BLOCKS, cost)
-    return {block.name: round(1e6 * t, 3) for block, t in zip(TRACED, found, strict=True)}
+    found = layer_seconds(parts, TRACED, BLOCKS, cost)
+    return {block.name: round(1e6 * t.sum(), 3) for block, t in zip(TRACED, found, strict=True)}
 
 
 def test_nodes_go_to_the_block_whose_path_is_in_their_name():
@@ -47,8 +49,34 @@ def test_what_the_profiler_adds_is_taken_off():
     assert found["stem"] == pytest.approx(2 * (1 - 0.2 - 0.2))
 
 
-def test_every_node_of_a_real_network_finds_its_block():
+def test_nodes_that_multiply_weights_begin_layers():
+    at = [b.name for b in TRACED].index("body.0")
+    traced = list(TRACED)
+    traced[at] = dataclasses.replace(TRACED[at], layers=(Layer("depthwise"), Layer("pointwise")))
+    nodes = [("/body.0.0/Conv", "QLinearConv", 9), ("Mul_3", "Mul", 4), ("/body.0.1/Conv", "Conv", 2), ("x", "Add", 1)]
+
+    def inside(*nodes):
+        found = Parts(tuple(Node(name, kind, 2, (1e-6 * us,)) for name, kind, us in nodes), 3, 1.0)
+        return [round(1e6 * t, 3) for t in layer_seconds(found, traced, BLOCKS, FREE)[at]]
+
+    assert inside(*nodes) == [13, 3]
+    assert inside(*nodes[:2]) == [13]  # fewer products than layers: who knows which
+    assert inside(*nodes, nodes[2]) == [18]
+
+
+def test_what_comes_before_any_weights_is_a_layer_of_its_own():
+    at = [b.name for b in TRACED].index("pool")
+    assert [layer.kind for layer in TRACED[at].layers] == ["none"]
+    pool = Node("/pool/GlobalAveragePool", "GlobalAveragePool", 1, (3e-6,))
+    found = layer_seconds(Parts((*run("/stem.0/Conv").nodes, pool), 3, 1.0), TRACED, BLOCKS, FREE)
+    assert found[at].tolist() == pytest.approx([3e-6])
+
+
+def test_every_node_of_a_real_network_finds_its_layer():
     model = to_onnx(extract(NET, SPACE.largest()), (1, 8, 8)).SerializeToString()
-    (parts,) = time_parts([model], parse_device("cpu"), PartsEffort(1, 1, 1, 3))
-    found = block_seconds(parts, TRACED, BLOCKS, FREE)
-    assert (found > 1e-7).all() and np.isclose(found.sum(), sum(n.seconds for n in parts.nodes))
+    (parts,) = time_parts([model], parse_device("cpu"), PartsEffort(0.1, 3, 1))
+    found = layer_seconds(parts, TRACED, BLOCKS, FREE)
+    assert [len(times) for times in found] == [max(1, len(block.layers)) for block in TRACED]
+    total = sum(times.sum() for times in found)
+    assert all((times >= 1e-7).all() for times in found)
+    assert total == pytest.approx(sum(n.seconds for n in parts.nodes), rel=1e-3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from latency.count import Counts, count
+from latency.count import Counts, Layer, count, count_
 
 ZERO = Counts(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -153,3 +153,33 @@ def test_the_module_is_left_as_it_was():
 def test_counts_add_number_by_number():
     total = Counts(*range(12)) + Counts(*range(100, 112))
     assert total == Counts(*range(100, 124, 2))
+
+
+class Attended(nn.Module):
+    """A depthwise convolution, an activation, channels weighed by their means, and a sum with the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.depthwise = nn.Conv2d(4, 4, 3, stride=1, padding=1, groups=4)
+        self.norm, self.act = nn.BatchNorm2d(4), nn.Hardswish()
+        self.pool, self.weigh = nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        y = self.act(self.norm(self.depthwise(x)))
+        return x + y * torch.relu(self.weigh(self.pool(y)))
+
+
+def test_layers_know_what_comes_after_them():
+    _, layers, _ = count_(Attended(), (4, 6, 6))
+    assert layers == (
+        Layer("depthwise", 9 * 144, 36, (4, 4), (36, 36), 9, activation_elements=144, other_elements=144),
+        Layer("pointwise", 16, 16, (4, 4), (1, 1), 1, other_elements=2 * 144),
+    )
+
+
+def test_what_comes_before_the_first_weights_is_a_layer_too():
+    _, layers, _ = count_(nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 5, 3, stride=2), nn.ReLU()), (3, 10, 10))
+    assert layers == (Layer("none", other_elements=300), Layer("dense", 5 * 4 * 27, 135, (3, 5), (25, 4), 9))
+    assert count_(nn.Identity(), (3, 2, 2))[1] == ()
+    _, layers, _ = count_(nn.Linear(8, 2), (5, 8))
+    assert layers == (Layer("linear", 5 * 16, 16, (8, 2), (5, 5)),)

@@ -1,19 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 
+from latency import parts as parts_module
 from latency.device import Device, parse_device
-from latency.parts import (
-    Node,
-    Parts,
-    PartsEffort,
-    ProfilerCost,
-    _agree,
-    _joined,
-    profiler_cost,
-    read_profile,
-    time_parts,
-)
+from latency.pace import Pace
+from latency.parts import Node, Parts, PartsEffort, ProfilerCost, profiler_cost, read_profile, time_parts
 from tests.latency.small_model import model
 
 CPU = parse_device("cpu")
@@ -21,7 +14,7 @@ CPU = parse_device("cpu")
 
 def parts(*nodes):
     """Nodes of so many inputs and microseconds each."""
-    return Parts(tuple(Node(f"n{i}", "Conv", inputs, (1e-6 * us,)) for i, (inputs, us) in enumerate(nodes)), calls=60)
+    return Parts(tuple(Node(f"n{i}", "Conv", inputs, (1e-6 * us,)) for i, (inputs, us) in enumerate(nodes)), 60, 2.5)
 
 
 def test_the_latency_is_the_sum_of_the_nodes_without_what_the_profiler_adds():
@@ -55,9 +48,11 @@ def test_two_models_at_least_tell_the_cost():
 
 
 def test_parts_survive_json():
-    found = Parts((Node("/a/Conv", "Conv", 3, (1.5e-6, 7.5e-6)), Node("b", "Relu", 1, (0.5e-6,))), 60)
+    found = Parts((Node("/a/Conv", "Conv", 3, (1.5e-6, 7.5e-6)), Node("b", "Relu", 1, (0.5e-6,))), 60, 2.5, 1e-3)
     again = Parts.of(json.loads(json.dumps(found.plain())))
-    assert again.calls == 60 and [(n.name, n.kind, n.inputs) for n in again.nodes] == [
+    assert (again.calls, again.free, again.reference_s) == (60, 2.5, 1e-3)
+    assert Parts.of(json.loads(json.dumps(replace(found, reference_s=None).plain()))).reference_s is None
+    assert [(n.name, n.kind, n.inputs) for n in again.nodes] == [
         ("/a/Conv", "Conv", 3),
         ("b", "Relu", 1),
     ]
@@ -88,45 +83,98 @@ def test_a_profile_is_read_in_the_order_in_which_nodes_ran(tmp_path):
     assert list(found) == ["/x/Conv", "Relu_1", "Relu_1 #2"] and not list(tmp_path.iterdir())
 
 
-def test_the_fastest_calls_of_all_sessions_count():
-    slow = {"a": ("Conv", 2, [50, 60, 55, 70])}
-    fast = {"a": ("Conv", 2, [9, 30, 8, 31])}
-    (node,) = _joined([slow, fast], PartsEffort(2, 4, 1, 4)).nodes
-    assert node.fastest_s == pytest.approx((8.5e-6, 9.5e-6, 30.5e-6))
+class Machine:
+    """A clock, and sessions whose calls take their time on it; the core is free now and then."""
+
+    def __init__(self, monkeypatch, call_s, free=lambda now: True):
+        self.now, self.free, self.turns = 0.0, free, []
+        machine = self
+
+        class Session:
+            def __init__(self, model, device, prefix):
+                self.model, self.calls = model, 0
+
+            def batch_shape(self, batch):
+                return (batch, 1)
+
+            def call(self, image):
+                def run():
+                    self.calls += 1
+                    machine.now += call_s[self.model]
+                    if not machine.turns or machine.turns[-1] != self.model:
+                        machine.turns.append(self.model)
+
+                return run
+
+            def end_profiling(self):
+                return self
+
+        def profile(session):
+            return {"a": ("Conv", 2, [round(1e6 * call_s[session.model])] * session.calls)}
+
+        monkeypatch.setattr(parts_module, "open_profiled", Session)
+        monkeypatch.setattr(parts_module, "read_profile", profile)
+
+    def wall(self):
+        return self.now
+
+    def pace(self):
+        machine = self
+
+        class Looks(Pace):
+            def is_disturbed(self):
+                machine.now += 5e-5
+                self._best_s = 5e-5
+                return not machine.free(machine.now)
+
+        return Looks(machine)
 
 
-def test_sessions_agree_when_two_of_them_left_every_node_alone():
-    quiet = {"a": ("Conv", 2, [100, 101, 180]), "b": ("Conv", 2, [50, 51, 99])}
-    also = {"a": ("Conv", 2, [101, 102, 103]), "b": ("Conv", 2, [90, 51, 52])}
-    busy = {"a": ("Conv", 2, [190, 200, 210]), "b": ("Conv", 2, [51, 52, 99])}
-    assert not _agree([quiet]) and not _agree([busy]) and not _agree([quiet, busy])
-    assert _agree([quiet, also]) and _agree([busy, quiet, also])
+def timed(machine, models, effort, references=()):
+    return time_parts(models, CPU, effort, references, machine.pace(), machine)
 
 
-def test_a_model_is_timed_until_its_sessions_agree(monkeypatch):
-    answers = iter([100, 200, 101, 55, 56])
-    seen = []
+def test_a_model_is_timed_until_it_was_left_alone_for_some_turns(monkeypatch):
+    machine = Machine(monkeypatch, {"a": 0.01, "b": 0.02})
+    a, b = timed(machine, ["a", "b"], PartsEffort(free=3, calls=6, seconds=9))
+    assert a.calls == b.calls == 18 and a.free == b.free == 3
+    assert machine.turns == ["a", "b"] * 4  # once to warm up
 
-    def run(models, *_):
-        seen.append(len(models))
-        return [{"a": ("Conv", 2, [next(answers)] * 3)} for _ in models]
 
-    monkeypatch.setattr("latency.parts._run", run)
-    (found,) = time_parts([b""], CPU, PartsEffort(2, 6, 1, 3))
-    assert seen == [1, 1, 1] and found.calls == 9 and found.nodes[0].seconds == pytest.approx(100.5e-6)
-    (found,) = time_parts([b""], CPU, PartsEffort(1, 1, 1, 3))
-    assert found.calls == 3
+def test_a_short_model_has_more_calls_in_a_turn(monkeypatch):
+    machine = Machine(monkeypatch, {"a": 0.001})
+    (found,) = timed(machine, ["a"], PartsEffort(free=2, calls=6, seconds=9))
+    assert 50 <= found.calls <= 60 and found.free == 2
+
+
+def test_who_was_left_alone_least_is_next(monkeypatch):
+    machine = Machine(monkeypatch, {"a": 0.01, "b": 0.04}, free=lambda now: now % 0.2 < 0.1)
+    a, b = timed(machine, ["a", "b"], PartsEffort(free=2, calls=6, seconds=9))
+    assert 12 < a.calls < b.calls and 2 <= min(a.free, b.free) <= max(a.free, b.free) < 3
+
+
+def test_when_the_time_is_over_each_has_had_a_turn(monkeypatch):
+    machine = Machine(monkeypatch, {"a": 0.5, "b": 0.5}, free=lambda now: False)
+    a, b = timed(machine, ["a", "b"], PartsEffort(free=2, calls=6, seconds=0))
+    assert a.calls == b.calls == 6 and a.free == b.free == 0
+
+
+def test_references_tell_the_minute(monkeypatch):
+    machine = Machine(monkeypatch, {"a": 0.01, "r": 0.02, "s": 0.03})
+    (found,) = timed(machine, ["a"], PartsEffort(free=1, calls=6, seconds=9), ["r", "s"])
+    assert found.reference_s == pytest.approx(0.05, abs=2e-6) and found.profiled_s == pytest.approx(0.01, abs=1e-6)
+    (found,) = timed(machine, ["a"], PartsEffort(free=1, calls=6, seconds=9))
+    assert found.reference_s is None
 
 
 def test_a_real_model_is_timed_by_its_nodes():
-    (found,) = time_parts([model(8)], CPU, PartsEffort(2, 2, 2, 2))
+    (found,) = time_parts([model(8)], CPU, PartsEffort(free=0.1, calls=4, seconds=1), [model(1)])
     kinds = [node.kind for node in found.nodes]
-    assert (
-        found.calls == 8 and any("Conv" in kind for kind in kinds) and len({n.name for n in found.nodes}) == len(kinds)
-    )
+    assert found.calls >= 4 and any("Conv" in kind for kind in kinds)
+    assert len({n.name for n in found.nodes}) == len(kinds) and found.reference_s > 0
     assert all(len(n.fastest_s) == 3 and n.inputs >= 1 and n.seconds > 0 for n in found.nodes)
 
 
 def test_other_run_times_do_not_tell_parts():
     with pytest.raises(ValueError, match="'cpu:torch' does not run in ONNX Runtime"):
-        time_parts([model(8)], Device("cpu:torch", "cpu", 1, "torch"), PartsEffort(1, 1, 1, 1))
+        time_parts([model(8)], Device("cpu:torch", "cpu", 1, "torch"), PartsEffort(1, 1, 1))

@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from latency.blocks import TracedBlock
-from latency.count import Counts
+from latency.count import Counts, Layer
 from predictors.block_table import BlockTable, BlockTime, fit_block_table, fit_sited_table
 
 PRECISIONS = ("fp32", "int8")
@@ -270,11 +272,16 @@ def seconds_inside(network):
     )
 
 
+def whole(seconds):
+    """Blocks of whose layers nothing is known."""
+    return [np.array([t]) for t in seconds]
+
+
 def test_blocks_in_their_places_know_what_boundaries_cost():
     rows, new = networks(60), networks(60, seed=1)
     call_s = 1.2e-5
     truth = np.array([seconds_inside(row).sum() + call_s for row in rows])
-    fitted = fit_sited_table(rows, [seconds_inside(row) for row in rows], truth)
+    fitted = fit_sited_table(rows, [whole(seconds_inside(row)) for row in rows], truth)
     expected = np.array([seconds_inside(row).sum() + call_s for row in new])
     prediction = fitted.predict(new)
     error = np.abs(prediction.mean / expected - 1)
@@ -288,12 +295,53 @@ def test_the_deviation_is_that_of_networks_the_table_has_not_seen():
     inside = [seconds_inside(row) for row in rows]
     noise = np.random.default_rng(0)
     inside = [t * np.exp(0.1 * noise.normal(size=len(t))) for t in inside]  # which a table of its own would reproduce
-    fitted = fit_sited_table(rows, inside, np.array([t.sum() for t in inside]))
+    fitted = fit_sited_table(rows, list(map(whole, inside)), np.array([t.sum() for t in inside]))
     assert (fitted.relative_std > 0.02).all()
 
 
 def test_one_network_is_a_table_too():
     row = networks(1)[0]
     inside = seconds_inside(row)
-    fitted = fit_sited_table([row], [inside], np.array([inside.sum()]))
+    fitted = fit_sited_table([row], [whole(inside)], np.array([inside.sum()]))
     assert fitted.predict([row]).mean[0] == pytest.approx(inside.sum(), rel=0.02)
+
+
+def layered(channels, side, expansion, kernel):
+    """A block with its three layers, and the time of each: alike in all blocks."""
+    block, pixels, hidden = traced("", channels, side, expansion, kernel), side**2, channels * expansion
+    narrow, wide, sizes = channels * hidden, hidden * kernel**2, (pixels, pixels)
+    layers = (
+        Layer("pointwise", narrow * pixels, narrow, (channels, hidden), sizes),
+        Layer("depthwise", wide * pixels, wide, (hidden, hidden), sizes, kernel**2),
+        Layer("pointwise", narrow * pixels, narrow, (hidden, channels), sizes),
+    )
+    speed = {"pointwise": 4e10, "depthwise": 5e9}
+    times = [1e-6 + layer.macs / speed[layer.kind] * (1 + 20 / layer.channels[1]) for layer in layers]
+    return dataclasses.replace(block, layers=layers), np.array(times)
+
+
+LAYERED = [
+    layered(c, side, e, k) for c in (8, 16, 24, 40) for side in (8, 16, 32) for e in (2, 3, 4) for k in (3, 5, 7)
+]
+
+
+def test_layers_tell_more_than_whole_blocks():
+    order = np.random.default_rng(0).permutation(len(LAYERED)).tolist()
+    rows = [[LAYERED[j] for j in order[i : i + 4]] for i in range(0, 16, 4)]
+    networks, inside = [[(b, "fp32") for b, _ in row] for row in rows], [[t for _, t in row] for row in rows]
+    seconds = np.array([sum(map(sum, row)) for row in inside])
+    unseen, truth = zip(*((LAYERED[j][0], LAYERED[j][1].sum()) for j in order[16:]), strict=True)
+
+    def error(inside):
+        found = fit_sited_table(networks, inside, seconds).block_seconds([(block, "fp32") for block in unseen])
+        return np.abs(found / np.array(truth) - 1)
+
+    by_layers, as_wholes = error(inside).mean(), error([whole(map(sum, row)) for row in inside]).mean()
+    assert by_layers < 0.02 and by_layers < 0.5 * as_wholes
+
+
+def test_a_block_whose_layers_are_not_always_known_is_a_whole():
+    (block, times), (other, others) = LAYERED[0], LAYERED[1]
+    networks, total = [[(block, "fp32"), (other, "fp32")], [(block, "fp32")]], times.sum()
+    fitted = fit_sited_table(networks, [[times, others], whole([total])], np.array([total + others.sum(), total]))
+    assert fitted.block_seconds(networks[0]) == pytest.approx([total, others.sum()])
