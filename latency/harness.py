@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from typing import TypeVar
 
 from latency.compare import Comparison, compare
 from latency.contention import Contention
@@ -14,12 +15,16 @@ from latency.parts import Parts, PartsEffort
 from latency.store import MeasurementStore
 from latency.worker import Effort, Worker
 
-_METHOD = 5  # to be raised when the way of timing changes: times taken otherwise are not to be reused
+T = TypeVar("T")
+_METHOD, _PARTS_METHOD = 4, 2  # to be raised when the way of timing changes: times taken otherwise are not to be reused
 _WORKERS: dict[tuple[str, str], Worker] = {}  # one for each kind of device and run-time
 
 QUICK = Effort(rounds=2, most_rounds=6, samples=12)  # to rank by, and to fit models on
 CAREFUL = Effort(rounds=20, most_rounds=60, samples=25)  # for the numbers that are reported
 COMPARING = Effort(rounds=20, most_rounds=20, samples=6)  # many sessions: their luck is what differs most
+PARTS = PartsEffort(free=2.5, calls=6, seconds=3.0)
+AT_ONCE = 16  # models that are timed by parts in turn, and are in memory meanwhile
+_AT_ONCE_BYTES = 2**28
 
 
 def measure_models(
@@ -71,7 +76,7 @@ def measure_parts(
 ) -> list[Parts]:
     """Each model timed by its nodes at batch 1; those that the store does not have in turn with one another.
 
-    What was left alone less often, since time was short, counts as measured too.
+    What was left alone less often than `effort` asks for is timed again, and the better of both is kept.
 
     Args:
         on_contention: told who else used the machine meanwhile; not for what the store has.
@@ -83,21 +88,37 @@ def measure_parts(
     """
     against = " ".join(map(subject_of, references))
     settings = settings_of(
-        {"parts": True, "method": _METHOD, "free": effort.free, "calls": effort.calls, "references": against}
+        {"parts": True, "method": _PARTS_METHOD, "free": effort.free, "calls": effort.calls, "references": against}
     )
     place = fingerprint(device)
     subjects = [subject_of(model) for model in models]
     records = {s: store.get_record(s, place, settings) for s in subjects} if store else {}
     known = {s: found for s, record in records.items() if (found := _parts_of(record))}
-    missing = {s: model for s, model in zip(subjects, models, strict=True) if s not in known}
+    missing = {
+        s: model for s, model in zip(subjects, models, strict=True) if s not in known or known[s].free < effort.free
+    }
     if missing:
         timed, contention = worker(device).parts(list(missing.values()), device, effort, references)
         on_contention(contention)
         for subject, parts in zip(missing, timed, strict=True):
+            if subject in known and known[subject].free >= parts.free:
+                continue
             known[subject] = parts
             if store:
                 store.put_record(subject, place, settings, json.dumps(parts.plain(), separators=(",", ":")))
     return [known[s] for s in subjects]
+
+
+def grouped(models: Iterable[tuple[T, bytes]]) -> Iterator[list[tuple[T, bytes]]]:
+    """What is timed by parts in turn: some models, each with whatever belongs to it, and few where they are large."""
+    group: list[tuple[T, bytes]] = []
+    for item in models:
+        if group and (len(group) == AT_ONCE or sum(len(model) for _, model in (*group, item)) > _AT_ONCE_BYTES):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
 
 
 def _parts_of(record: str | None) -> Parts | None:

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from latency.graph import Kernel, Tensor
-from latency.node_times import NodeTimes
+from latency.parts import Parts, ProfilerCost
 
-_DISTURBED = 1.1  # as of `timing`: times this much above the fastest were shared with somebody
-_STEP_S = 1e-6  # of the profiler's clock
+_LEAST_KERNEL_S = 2e-7
 
 
 @dataclass(frozen=True)
@@ -22,13 +19,12 @@ class KernelProfile:
 
     Args:
         kernels: as ONNX Runtime executes them, in order (n).
-        profiled_s: of each kernel in its place, what the profiler adds included (n); empty where their names do not
-            tell them apart.
-        call_s: of a whole call without the profiler.
+        kernel_s: of each kernel in its place (n); empty where their names do not tell them apart.
+        call_s: of a whole call.
     """
 
     kernels: tuple[Kernel, ...]
-    profiled_s: tuple[float, ...]
+    kernel_s: tuple[float, ...]
     call_s: float
 
     def to_json(self) -> str:
@@ -45,24 +41,22 @@ class KernelProfile:
         try:
             record = json.loads(text)
             kernels = tuple(_kernel(plain) for plain in record["kernels"])
-            return KernelProfile(kernels, tuple(map(float, record["profiled_s"])), float(record["call_s"]))
+            return KernelProfile(kernels, tuple(map(float, record["kernel_s"])), float(record["call_s"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a kernel profile in JSON: {error}") from error
 
 
-def profile_of(kernels: Sequence[Kernel], times: NodeTimes) -> KernelProfile:
-    """What is left of the times of a network's kernels where they were undisturbed."""
+def profile_of(kernels: Sequence[Kernel], parts: Parts, cost: ProfilerCost, slower: float = 1.0) -> KernelProfile:
+    """The times of a network's kernels, without what the profiler adds.
+
+    Args:
+        slower: by what factor the machine was slower than usual when they were timed.
+    """
+    times = {n.name: max(n.seconds - cost.node_s - cost.input_s * n.inputs, _LEAST_KERNEL_S) for n in parts.nodes}
     names = [kernel.name for kernel in kernels]
-    apart = len(set(names)) == len(names) and set(names) == set(times.node_s)
-    profiled = tuple(undisturbed_s(times.node_s[name], _STEP_S) for name in names) if apart else ()
-    return KernelProfile(tuple(kernels), profiled, undisturbed_s([t for visit in times.call_s for t in visit]))
-
-
-def undisturbed_s(seconds: Sequence[float], step_s: float = 0.0) -> float:
-    """The mean of the times within a tenth of the fastest, or a step of the clock; of many, of the third fastest."""
-    ordered = np.sort(seconds)
-    limit = _DISTURBED * ordered[min(2, len(ordered) // 10)] + step_s
-    return float(ordered[ordered <= limit].mean())
+    apart = len(set(names)) == len(names) and set(names) == set(times)
+    kernel_s = tuple(times[name] / slower for name in names) if apart else ()
+    return KernelProfile(tuple(kernels), kernel_s, parts.seconds(cost) / slower)
 
 
 def _kernel(plain: dict[str, Any]) -> Kernel:

@@ -27,7 +27,6 @@ from latency.timing import Call, Timing
 from latency.whole import Effort, Timed, call_of, time_whole
 
 if TYPE_CHECKING:
-    from latency.node_times import NodeTimes
     from latency.parts import Parts, PartsEffort
 
 _ROUND = {"round": "done"}  # an answer before the final one
@@ -86,33 +85,6 @@ class Worker:
         request = {"device": device.name, "parts": asdict(effort), "references": len(references)}
         answer = self._answer({"sizes": list(map(len, everything)), **request}, everything, device)
         return [Parts.of(plain) for plain in answer["parts"]], Contention.of(answer["contention"])
-
-    def profile(
-        self,
-        models: Sequence[bytes],
-        device: Device,
-        visits: int,
-        calls: int,
-        on_model: Callable[[], object] = lambda: None,
-    ) -> list[NodeTimes]:
-        """The times of each model's nodes in context, and of whole calls without the profiler.
-
-        Args:
-            visits: to each model, far apart in time, with fresh sessions.
-            calls: of each kind in a visit.
-            on_model: called after each visit to a model.
-
-        Raises:
-            ValueError, RuntimeError, ChildProcessError: as of `measure`.
-        """
-        from latency.node_times import NodeTimes
-
-        request = {
-            "sizes": list(map(len, models)),
-            "device": device.name,
-            "profile": {"visits": visits, "calls": calls},
-        }
-        return [NodeTimes(**plain) for plain in self._answer(request, models, device, on_model)["profiles"]]
 
     def _answer(
         self,
@@ -212,11 +184,6 @@ def _final(
     """The timings, or why there are none."""
     device, watch = parse_device(request["device"]), Watch(pace)
     try:
-        if "profile" in request:
-            from latency.node_times import profile_interleaved
-
-            times = profile_interleaved(models, device, pace=pace, on_model=on_round, **request["profile"])
-            return {"profiles": [asdict(t) for t in times]}
         if "parts" in request:
             # Not before: it loads ONNX Runtime, and not every device is that.
             from latency.parts import PartsEffort, time_parts

@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 
 from latency.device import Device
-from latency.graph import Kernel, executed_kernels, totals
-from latency.harness import QUICK, measure_models
+from latency.graph import executed_kernels, totals
 from latency.runtimes.opening import open_session
 from latency.store import MeasurementStore
 from nas.errors import CannotBeDone
 from nas.measuring import read_model
 from nas.progress import Reporter
 from predictors.kernel_level import KernelModel, floats
-from predictors.kernel_profiling import profile_kernels
+from predictors.kernel_profiling import KernelProfiler, Network
 from predictors.protocol import Prediction
 from predictors.ranking import Agreement, agreement
 
-_SECONDS = 170.0  # for random networks, which the model is fitted on
 _STEPS = 100  # of the bar
 
 
@@ -95,8 +93,8 @@ def profile_files(
     if device.runtime != "onnxruntime" or device.kind != "cpu":
         raise ValueError(f"--onnx needs ONNX Runtime's profiler on a CPU, got the device {device.name!r}: give cpu")
     begun_s = time.perf_counter()
-    models = [read_model(file) for file in files]
-    kernels = [_checked(file, model, device) for file, model in zip(files, models, strict=True)]
+    networks = [_checked(file, read_model(file), device) for file in files]
+    profiler = KernelProfiler(device, store, seed)
     with reporter.stage("random networks", _STEPS) as stage:
         done = [0.0]
 
@@ -104,25 +102,31 @@ def profile_files(
             stage.advance(_STEPS * (share - done[0]))
             done[0] = share
 
-        fitted = profile_kernels(device, seconds=_SECONDS, seed=seed, on_progress=show)
-    with reporter.stage("files", len(models)) as stage:
-        measured = []
-        for file, model in zip(files, models, strict=True):
+        fitted = profiler.fit(on_progress=show)
+    measured = []
+    with reporter.stage("files", len(files)) as stage:
+        for file, network in zip(files, networks, strict=True):
             try:
-                measured.append(measure_models([model], device, QUICK, store)[0].median_s)
+                measured += profiler.profile([network])
             except RuntimeError as error:
                 raise CannotBeDone(f"{file} cannot be measured on {device.name}: {error}") from error
             stage.advance()
-    macs = np.array([totals(k).macs for k in kernels])
+    kernels = [network.kernels for network in networks]
     return FilesProfile(
-        fitted, device, tuple(files), fitted.predict(kernels), np.array(measured), macs, time.perf_counter() - begun_s
+        model=fitted,
+        device=device,
+        files=tuple(files),
+        predicted=fitted.predict(kernels),
+        measured_s=np.array([found.call_s for found in measured]),
+        macs=np.array([totals(k).macs for k in kernels]),
+        wall_s=time.perf_counter() - begun_s,
     )
 
 
-def _checked(file: Path, model: bytes, device: Device) -> tuple[Kernel, ...]:
-    """The kernels of a file; what is wrong with it shows here, before minutes of work."""
+def _checked(file: Path, model: bytes, device: Device) -> Network:
+    """A file and its kernels; what is wrong with it shows here, before minutes of work."""
     try:
         open_session(model, device).batch_shape(1)
-        return tuple(floats(executed_kernels(model, device)))
+        return Network(model, tuple(floats(executed_kernels(model, device))))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error

@@ -11,14 +11,14 @@ from typing import Any
 import onnx
 
 from latency.contention import Contention
-from latency.harness import QUICK
+from latency.harness import AT_ONCE, PARTS, QUICK
 from nas.bundle import BundleWriter, Result, read_result
 from nas.device_profile import Profile, fit_profile
 from nas.measuring import say_busy
 from nas.names import check_device
 from nas.profile_data import ProfileData, ProfiledSpace, Subject
 from nas.profiles import anatomy_of, built_space, profiled_space
-from nas.profiling import AT_ONCE, LONG_S, PARTS, WHOLE, NeutralModels, Plan, middle, planned, references
+from nas.profiling import LONG_S, WHOLE, NeutralModels, Plan, middle, planned, references
 from nas.progress import Reporter, SilentReporter
 from nas.shared_weights import share_weights_, write_weights
 from nas.spec import SpaceLike

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from torch import nn
 from latency.blocks import BlockTracer, block_modules
 from latency.contention import Contention
 from latency.device import Device, environment, fingerprint
-from latency.harness import QUICK, measure_models, measure_parts
+from latency.harness import AT_ONCE, PARTS, QUICK, grouped, measure_models, measure_parts
 from latency.lowering import to_onnx
 from latency.parts import Parts, PartsEffort
 from latency.store import MeasurementStore
@@ -41,14 +41,12 @@ from search_spaces.space import Architecture
 
 T = TypeVar("T")
 U = TypeVar("U")
-PARTS = PartsEffort(free=2.5, calls=6, seconds=3.0)
 LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
 _NOTHING = (1, 1, 1)  # the shape of an input that costs nothing to hand over
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
+_LEAST_VISIT_S = 0.5  # a second visit to a model must be worth the opening
 _SAMPLED = 60  # architectures whose blocks are drawn from
-_AHEAD = 16  # models that are built while others are timed
-AT_ONCE = 16  # models that are timed in turn, and are in memory meanwhile
-_AT_ONCE_BYTES = 2**28
+_AHEAD = AT_ONCE  # models that are built while others are timed
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,24 @@ class Plan:
 
 
 SEARCHING = Plan(fit=16, check=8, every=False, blocks=72, repeats=0)
-WHOLE = Plan(fit=16, check=50, every=True, blocks=240, repeats=4, seconds=250.0)
+WHOLE = Plan(fit=14, check=50, every=True, blocks=240, repeats=4, seconds=240.0)
 
 
 _Task = tuple[Subject, tuple[Way, ...]]
 """A model, and how it is timed in one go."""
+
+
+def _free(task: _Task) -> float:
+    """For how many turns a model was left alone that is timed by parts."""
+    subject, (way,) = task
+    return float(subject.results[way]["free"])
+
+
+def _poor(task: _Task) -> _Task | None:
+    """What of a task was timed by parts and not left alone for long enough."""
+    subject, ways = task
+    ways = tuple(way for way in ways if way.startswith("parts"))
+    return (subject, ways) if ways and _free((subject, ways)) < PARTS.free else None
 
 
 class Profiler:
@@ -110,11 +121,16 @@ class Profiler:
         stage.expect(len(tasks))
         ahead = _AHEAD if (os.cpu_count() or 1) > self._device.threads else 0  # builders need a core of their own
         end_s, left = time.monotonic() + plan.seconds, len(tasks)
-        for group in grouped(built_ahead(tasks, lambda task: self._models.build(task[0]), ahead)):
-            seconds = max(0.0, end_s - time.monotonic()) / left
-            self._measure(group, replace(PARTS, seconds=min(PARTS.seconds, seconds)))
+        for group in grouped(built_ahead(tasks, self._build, ahead)):
+            self._measure(group, max(0.0, end_s - time.monotonic()) / left)
             stage.advance(len(group))
             left -= len(group)
+        if math.isfinite(end_s):  # what time is left is for models that were hardly left alone
+            poor = sorted((found for task in tasks if (found := _poor(task))), key=_free)
+            for group in grouped(built_ahead(poor, self._build, ahead)):
+                if (left_s := end_s - time.monotonic()) < _LEAST_VISIT_S * len(group):
+                    break
+                self._measure(group, left_s / len(group))
         contention = Contention.together(c for c in self.contentions if c is not None)
         return ProfileData(
             contention=None if contention is None else contention.plain(),
@@ -128,6 +144,13 @@ class Profiler:
             subjects=subjects,
         )
 
+    def _build(self, task: _Task) -> bytes:
+        """The file of a task; its blocks are traced in passing, which the fit will need."""
+        subject, _ = task
+        if subject.role == "network":
+            self._anatomy.tracer.trace(self._anatomy.joined(subject.arch))
+        return self._models.build(subject)
+
     def _by_parts(self) -> bool:
         """Whether networks are timed by their parts: where the run-time tells these, and networks are long.
 
@@ -138,8 +161,9 @@ class Profiler:
         measured = measure_models([self._models.build(middle(self._anatomy))], self._device, QUICK, self._store)[0]
         return measured.median_s > LONG_S
 
-    def _measure(self, group: Sequence[tuple[_Task, bytes]], effort: PartsEffort) -> None:
-        """Times a few models, each in all its ways."""
+    def _measure(self, group: Sequence[tuple[_Task, bytes]], seconds: float) -> None:
+        """Times a few models, each in all its ways, by parts for so many seconds a model at most."""
+        effort = replace(PARTS, seconds=min(PARTS.seconds, seconds))
         for way in dict.fromkeys(way for (_, ways), _ in group for way in ways):
             chosen = [(subject, model) for (subject, ways), model in group if way in ways]
             models = [model for _, model in chosen]
@@ -151,7 +175,9 @@ class Profiler:
                 self.contentions += [m.contention for m in measured]
                 found = [_plain(asdict(m.timing)) for m in measured]
             for (subject, model), result in zip(chosen, found, strict=True):
-                subject.results[way], subject.size_bytes = result, len(model)
+                subject.size_bytes = len(model)
+                if way not in subject.results or subject.results[way].get("free", 0.0) < result.get("free", 0.0):
+                    subject.results[way] = result
         for (subject, _), model in group:
             if self._executed and subject.role == "network" and not subject.executed:
                 subject.executed = executed_metrics(model, self._device)
@@ -290,18 +316,6 @@ def built_ahead(subjects: Sequence[T], build: Callable[[T], U], ahead: int) -> I
         finally:
             for _, future in waiting:
                 future.cancel()
-
-
-def grouped(built: Iterable[tuple[T, bytes]]) -> Iterator[list[tuple[T, bytes]]]:
-    """What is timed in turn: some models, and few where they are large."""
-    group: list[tuple[T, bytes]] = []
-    for item in built:
-        if group and (len(group) == AT_ONCE or sum(len(model) for _, model in (*group, item)) > _AT_ONCE_BYTES):
-            yield group
-            group = []
-        group.append(item)
-    if group:
-        yield group
 
 
 class NeutralModels:

@@ -39,6 +39,7 @@ _PRIOR = LinearPrior(
     free=np.array([False, False, True, False, True, False, False]),
 )
 _NOMINAL = 0.9  # of the interval that the stated deviation is chosen for
+_LEAST_DEVIATION = 1e-6  # usual residuals of times without noise
 _DEVIATIONS = 1.6449  # of a normal distribution, which hold that share
 
 
@@ -262,17 +263,21 @@ def _kinds(terms: np.ndarray) -> np.ndarray:
 def _deviations(left_out: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """The relative deviation of each kind of network (3,), from residuals (n,) of networks that were left out.
 
-    The conformal quantile (Vovk et al., "Algorithmic Learning in a Random World", 2005), of all networks where a kind
-    has too few for its own.
+    The conformal quantile (Vovk et al., "Algorithmic Learning in a Random World", 2005) of all residuals, each in units
+    of what is usual of its kind: of a kind alone there are often too few to know a quantile of.
     """
+    usual = np.median(np.abs(left_out))
+    scales = np.array([_usual(left_out[kinds == kind], usual) for kind in range(3)])
+    ordered = np.sort(np.abs(left_out) / scales[kinds])
+    rank = math.ceil(_NOMINAL * (len(ordered) + 1)) - 1
+    return scales * float(ordered[min(rank, len(ordered) - 1)]) / _DEVIATIONS
 
-    def deviation(residuals: np.ndarray) -> float:
-        rank = math.ceil(_NOMINAL * (len(residuals) + 1)) - 1
-        return float(np.sort(np.abs(residuals))[min(rank, len(residuals) - 1)]) / _DEVIATIONS
 
-    few = 9  # of which the largest is the quantile
-    own = (left_out[kinds == kind] for kind in range(3))
-    return np.array([deviation(mine if len(mine) >= few else left_out) for mine in own])
+def _usual(residuals: np.ndarray, of_all: float) -> float:
+    """The usual size of residuals (n,), a few of which say little: they are held near that of all kinds."""
+    own = np.median(np.abs(residuals)) if len(residuals) else of_all
+    few = 6  # that say as much as all the others
+    return max((len(residuals) * float(own) + few * of_all) / (len(residuals) + few), _LEAST_DEVIATION)
 
 
 def _terms(network: Sequence[BlockTime], times: Mapping[Key, float]) -> list[float]:

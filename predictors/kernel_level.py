@@ -19,7 +19,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from latency.graph import Kernel
 from latency.kernel_profile import KernelProfile
@@ -39,7 +38,6 @@ _POOLED = 600  # samples of a family's model
 _LEAST_KERNEL_S = 2e-7
 _UNKNOWN = 0.3  # added to the deviation of a kernel of a kind that was hardly seen
 _FOLDS = 5
-_UNSTEADY = 0.1
 _LEAST_SUM_S = 2e-3  # time of a kind that is believed of it before anything is measured
 _COVERED, _DEVIATIONS = 0.9, 1.645  # a share, and how many deviations of a normal distribution cover it
 _INTEGER = re.compile(r"^Q(Linear|Gemm|Attention)|Integer|QuantizeLinear|NBits")
@@ -51,7 +49,6 @@ class KernelModel:
 
     Args:
         fingerprint: of the device and its environment, as `latency.device.fingerprint` gives it.
-        profiler: what a kernel's time under the profiler is multiplied by, and the seconds then taken off.
         kinds: models of kernels by kind, and of families by their name.
         correction: the six coefficients (t0, α of each of `FAMILIES`, β).
         calibration: what the deviation that the kernels' models state is multiplied by.
@@ -60,7 +57,6 @@ class KernelModel:
     """
 
     fingerprint: str
-    profiler: tuple[float, float]
     kinds: Mapping[str, RatioModel]
     correction: np.ndarray
     calibration: float
@@ -74,10 +70,6 @@ class KernelModel:
             ValueError: an integer kernel; the model has seen none.
         """
         return _kernel_times([work_of(k) for k in floats(kernels)], self.kinds)[0]
-
-    def unprofiled_s(self, profile: KernelProfile) -> np.ndarray:
-        """The measured time of each kernel of a network (n,), without what the profiler adds."""
-        return _unprofiled(profile, self.profiler)
 
     def predict(self, networks: Sequence[Sequence[Kernel]]) -> Prediction:
         """Latency in seconds of n networks, each its executed kernels (`latency.graph.executed_kernels`).
@@ -95,7 +87,6 @@ class KernelModel:
         """Text that `from_json` turns back into an equal model."""
         record = {
             "fingerprint": self.fingerprint,
-            "profiler": self.profiler,
             "kinds": {kind: model.plain() for kind, model in self.kinds.items()},
             "correction": self.correction.tolist(),
             "calibration": self.calibration,
@@ -115,7 +106,6 @@ class KernelModel:
             record = json.loads(text)
             return KernelModel(
                 fingerprint=str(record["fingerprint"]),
-                profiler=(float(record["profiler"][0]), float(record["profiler"][1])),
                 kinds={kind: RatioModel.of(plain) for kind, plain in record["kinds"].items()},
                 correction=np.array(record["correction"], dtype=float),
                 calibration=float(record["calibration"]),
@@ -132,12 +122,11 @@ def fit_kernel_model(profiles: Sequence[KernelProfile], fingerprint: str, seed: 
     Raises:
         ValueError: fewer than ten networks left, or integer kernels.
     """
-    profiles = [p for p in profiles if p.profiled_s]
+    profiles = [p for p in profiles if p.kernel_s]
     if len(profiles) < 2 * _FOLDS:
         raise ValueError(f"a kernel model needs at least {2 * _FOLDS} measured networks, got {len(profiles)}")
     works = [[work_of(k) for k in floats(p.kernels)] for p in profiles]
-    profiler = _profiler(profiles)
-    seconds, call_s = [_unprofiled(p, profiler) for p in profiles], np.array([p.call_s for p in profiles])
+    seconds, call_s = [np.array(p.kernel_s) for p in profiles], np.array([p.call_s for p in profiles])
     kinds = _fit_kinds(works, seconds, seed)
     held = _left_out(works, seconds, seed, kinds)
     factors = _factors(works, seconds, held)
@@ -146,16 +135,12 @@ def fit_kernel_model(profiles: Sequence[KernelProfile], fingerprint: str, seed: 
     ]
     terms = np.array([_terms(network, t) for network, t in zip(works, times, strict=True)])
     doubt = np.array([_doubt(n, t, h[1]) for n, t, h in zip(works, times, held, strict=True)])
-    # Where whole calls took longer than their kernels, or these than the calls, one of them was disturbed all the time.
-    steady = np.abs(np.array([t.sum() for t in seconds]) / call_s - 1) < _UNSTEADY
-    if 2 * steady.sum() < len(steady):  # then there is nothing better to go by
-        steady[:] = True
-    fit = fit_held(terms[steady], call_s[steady], _PRIOR)
+    fit = fit_held(terms, call_s, _PRIOR)
     floor = float(np.median(np.abs(fit.left_out)))
-    score = np.abs(fit.left_out) / np.hypot(floor, doubt[steady])
+    score = np.abs(fit.left_out) / np.hypot(floor, doubt)
     calibration = float(np.quantile(score, min(1.0, _COVERED * (1 + 1 / len(score))), method="higher")) / _DEVIATIONS
     kinds = {name: replace(m, prices=m.prices * factors.get(name, 1.0)) for name, m in kinds.items()}
-    return KernelModel(fingerprint, profiler, kinds, fit.coefficients, calibration, floor, fit.left_out)
+    return KernelModel(fingerprint, kinds, fit.coefficients, calibration, floor, fit.left_out)
 
 
 _Held = tuple[np.ndarray, np.ndarray]  # time and doubt of each kernel of a network
@@ -196,21 +181,6 @@ def floats(kernels: Iterable[Kernel]) -> list[Kernel]:
         if _INTEGER.search(kernel.op_type):
             raise ValueError(f"kernel {kernel.name!r} is a {kernel.op_type}: the kernel model knows fp32 networks only")
     return kernels
-
-
-def _profiler(profiles: Sequence[KernelProfile]) -> tuple[float, float]:
-    """What makes the sums of the kernels' times fit the whole calls best, in most networks: a factor and seconds."""
-    sums = np.array([sum(p.profiled_s) for p in profiles])
-    counts = np.array([len(p.kernels) for p in profiles])
-    calls = np.array([p.call_s for p in profiles])
-    found = least_squares(
-        lambda c: (c[0] * sums - 1e-6 * c[1] * counts) / calls - 1, (1.0, 3.0), loss="soft_l1", f_scale=0.03
-    )
-    return float(found.x[0]), 1e-6 * float(found.x[1])
-
-
-def _unprofiled(profile: KernelProfile, profiler: tuple[float, float]) -> np.ndarray:
-    return np.maximum(profiler[0] * np.array(profile.profiled_s) - profiler[1], _LEAST_KERNEL_S)
 
 
 def _fit_kinds(

@@ -2,63 +2,123 @@
 
 from __future__ import annotations
 
+import functools
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
+from torch import nn
 
+from latency.count import count
 from latency.device import Device, fingerprint
-from latency.graph import executed_kernels
-from latency.harness import worker
-from latency.kernel_profile import profile_of
+from latency.graph import Kernel, executed_kernels
+from latency.harness import PARTS, QUICK, grouped, measure_models, measure_parts
+from latency.kernel_profile import KernelProfile, profile_of
 from latency.lowering import to_onnx
-from latency.node_times import NodeTimes
-from latency.random_networks import sample_networks
+from latency.parts import Parts, ProfilerCost, profiler_cost
+from latency.random_networks import random_network, sample_networks
+from latency.store import MeasurementStore
 from predictors.kernel_level import KernelModel, fit_kernel_model
 
-_NETWORKS, _LEAST_NETWORKS = 120, 20
 _WRITING = 0.4  # of the time, at most, goes by writing networks
-_FITTING = 0.9  # the rest is for the fit
-_CALLS = 8  # in a visit: rather more visits, far apart, than more calls in one
+_FITTING = 0.1  # and as much is for the fit
+_LEAST_NETWORKS = 20
+_CALIBRATING, _SHORT = 12, 32  # networks that are timed both ways, and the side of their images: short calls
+_REFERENCES, _DRAWN = 2, 12  # chosen among so many
+_ELSEWHERE = 10**9  # a seed far from those of the networks of the fit
+_NOTHING = (1, 1, 1)  # the shape of an input that costs nothing to hand over
 
 
-def profile_kernels(
-    device: Device,
-    *,
-    seconds: float = 170.0,
-    seed: int = 0,
-    on_progress: Callable[[float], object] = lambda share: None,
-) -> KernelModel:
-    """Measures random networks kernel by kernel for about `seconds`, and fits a model on them.
+@dataclass(frozen=True)
+class Network:
+    """A model in ONNX, and what ONNX Runtime executes of it."""
+
+    model: bytes
+    kernels: tuple[Kernel, ...]
+
+
+class KernelProfiler:
+    """Times networks kernel by kernel, all against the same references.
 
     Args:
-        seed: of the networks.
-        on_progress: called with the share of the time that is over, up to 1.
-
-    Raises:
-        ValueError: a device that is no CPU.
-        ChildProcessError: the process that measures died.
+        store: serves what was measured before, and keeps what is.
+        seed: of the random networks.
     """
-    begun_s = time.monotonic()
 
-    def over() -> float:
-        share = min(1.0, (time.monotonic() - begun_s) / seconds)
-        on_progress(share)
-        return share
+    def __init__(self, device: Device, store: MeasurementStore | None = None, seed: int = 0) -> None:
+        self._device, self._store, self._seed = device, store, seed
+        self._usual_s: float | None = None  # that the references take
 
-    files, kernels = [], []
-    for _, network in sample_networks(_NETWORKS, start=seed * 100_000):
-        files.append(to_onnx(network.module, network.input_shape).SerializeToString())
-        kernels.append(executed_kernels(files[-1], device))
-        if over() > _WRITING and len(files) >= _LEAST_NETWORKS:
-            break
-    times = [NodeTimes([], {}) for _ in files]
-    rng = np.random.default_rng(seed)
-    while over() < _FITTING or not all(found.call_s for found in times):
-        for i in rng.permutation(len(files)):
-            if over() >= _FITTING and times[i].call_s:
-                continue
-            times[i] = times[i].joined(worker(device).profile([files[i]], device, visits=1, calls=_CALLS)[0])
-    model = fit_kernel_model([profile_of(k, t) for k, t in zip(kernels, times, strict=True)], fingerprint(device), seed)
-    on_progress(1.0)
-    return model
+    def fit(
+        self, networks: int = 120, seconds: float = 170.0, on_progress: Callable[[float], object] = lambda share: None
+    ) -> KernelModel:
+        """Measures random networks for about `seconds`, and fits a model on them.
+
+        Args:
+            networks: at most; twenty at least, however long that takes.
+            on_progress: called with the share of the time that is over, up to 1.
+
+        Raises:
+            ValueError: a device that is no CPU, or does not run ONNX Runtime.
+            ChildProcessError: the process that measures died.
+        """
+        begun_s = time.monotonic()
+
+        def over() -> float:
+            share = min(1.0, (time.monotonic() - begun_s) / seconds)
+            on_progress(share)
+            return share
+
+        files: list[Network] = []
+        for _, network in sample_networks(networks, start=self._seed * 100_000):
+            model = to_onnx(network.module, network.input_shape).SerializeToString()
+            files.append(Network(model, executed_kernels(model, self._device)))
+            if over() > _WRITING and len(files) >= _LEAST_NETWORKS:
+                break
+        end_s = begun_s + (1 - _FITTING) * seconds
+        model = fit_kernel_model(self.profile(files, end_s, over), fingerprint(self._device), self._seed)
+        on_progress(1.0)
+        return model
+
+    def profile(
+        self, networks: Sequence[Network], end_s: float = float("inf"), on_group: Callable[[], object] = lambda: None
+    ) -> list[KernelProfile]:
+        """The times of the kernels of each network, and of a call of it, as in a usual minute of the machine.
+
+        Args:
+            end_s: on the clock `time.monotonic`, when it should be over; each network is measured even so.
+            on_group: called after some networks.
+        """
+        parts = list[Parts]()
+        for group in grouped((network, network.model) for network in networks):
+            seconds = max(0.0, end_s - time.monotonic()) / (len(networks) - len(parts))
+            effort = replace(PARTS, seconds=min(PARTS.seconds, seconds))
+            models = [model for _, model in group]
+            parts += measure_parts(models, self._device, effort, self._store, references=self._references)
+            on_group()
+        minutes = [p.reference_s for p in parts if p.reference_s]
+        if self._usual_s is None and minutes:
+            self._usual_s = statistics.median(minutes)
+        return [
+            profile_of(network.kernels, p, self._cost, (p.reference_s or 1.0) / (self._usual_s or 1.0))
+            for network, p in zip(networks, parts, strict=True)
+        ]
+
+    @functools.cached_property
+    def _references(self) -> list[bytes]:
+        """Networks of middle size, the same for every seed."""
+        drawn = [network for _, network in sample_networks(_DRAWN, start=_ELSEWHERE)]
+        drawn.sort(key=lambda network: count(network.module, network.input_shape).macs)
+        middle = drawn[(_DRAWN - _REFERENCES) // 2 :][:_REFERENCES]
+        return [to_onnx(network.module, network.input_shape).SerializeToString() for network in middle]
+
+    @functools.cached_property
+    def _cost(self) -> ProfilerCost:
+        """What the profiler adds, from networks on images so small that a call of them finds a free moment."""
+        short = [random_network(_ELSEWHERE + i).module for i in range(_CALIBRATING)]
+        models = [to_onnx(module, (3, _SHORT, _SHORT)).SerializeToString() for module in short]
+        call = to_onnx(nn.Identity(), _NOTHING).SerializeToString()
+        whole = measure_models([*models, call], self._device, QUICK, self._store)
+        *wall_s, call_s = (m.timing.undisturbed().median_s for m in whole)
+        return profiler_cost(measure_parts(models, self._device, PARTS, self._store), wall_s, call_s)

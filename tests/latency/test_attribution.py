@@ -74,7 +74,7 @@ def test_what_comes_before_any_weights_is_a_layer_of_its_own():
 
 def test_every_node_of_a_real_network_finds_its_layer():
     model = to_onnx(extract(NET, SPACE.largest()), (1, 8, 8)).SerializeToString()
-    (parts,) = time_parts([model], parse_device("cpu"), PartsEffort(0.1, 3, 1))
+    (parts,) = time_parts([model], parse_device("cpu"), PartsEffort(0, 3, 1))
     found = layer_seconds(parts, TRACED, BLOCKS, FREE)
     assert [len(times) for times in found] == [max(1, len(block.layers)) for block in TRACED]
     total = sum(times.sum() for times in found)

@@ -5,8 +5,19 @@ import pytest
 from small_model import model
 
 from latency.device import fingerprint, parse_device
-from latency.harness import CAREFUL, QUICK, Effort, compare_models, measure_models
+from latency.contention import Contention
+from latency.harness import (
+    AT_ONCE,
+    CAREFUL,
+    QUICK,
+    Effort,
+    compare_models,
+    grouped,
+    measure_models,
+    measure_parts,
+)
 from latency.measurement import subject_of
+from latency.parts import Node, Parts, PartsEffort
 from latency.store import MeasurementStore
 from latency.timing import Timing
 from latency.worker import Worker
@@ -126,3 +137,52 @@ def test_a_model_that_does_not_load_is_refused_and_nothing_stored(store):
 
 def test_no_models_no_measurements(store):
     assert measure_models([], CPU, EFFORT, store) == []
+
+
+# -- by parts ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """The models and references of each request, which are left alone for as many turns as the test says next."""
+    requests, free = [], []
+
+    def answer(self, models, device, effort, references=()):
+        requests.append((list(models), list(references)))
+        turns = free.pop(0)
+        nodes = (Node("a", "Conv", 2, (1e-6 * len(requests) + 0.5e-6,)),)
+        return [Parts(nodes, 6, turns, 1e-3) for _ in models], Contention.together([])
+
+    monkeypatch.setattr(Worker, "parts", answer)
+    return requests, free
+
+
+def test_what_was_left_alone_for_long_enough_is_not_timed_again(store, timed):
+    requests, free = timed
+    free += [2.5, 2.5]
+    effort = PartsEffort(free=2, calls=6, seconds=1)
+    (first,) = measure_parts([model(2)], CPU, effort, store, references=[model(9)])
+    found = measure_parts([model(2), model(3)], CPU, effort, store, references=[model(9)])
+    assert found[0].plain() == first.plain() and requests == [([model(2)], [model(9)]), ([model(3)], [model(9)])]
+
+
+def test_other_references_are_another_measurement(store, timed):
+    requests, free = timed
+    free += [2.5, 2.5]
+    for references in ([], [model(9)]):
+        measure_parts([model(2)], CPU, PartsEffort(free=2, calls=6, seconds=1), store, references=references)
+    assert len(requests) == 2
+
+
+def test_of_what_was_hardly_left_alone_the_better_is_kept(store, timed):
+    requests, free = timed
+    free += [0.5, 0.2, 1.5, 2.0]
+    seen = [measure_parts([model(2)], CPU, PartsEffort(free=2, calls=6, seconds=1), store)[0].free for _ in range(5)]
+    assert seen == [0.5, 0.5, 1.5, 2.0, 2.0] and len(requests) == 4
+
+
+def test_groups_are_of_some_models_and_of_few_large_ones():
+    many = [(i, b"x") for i in range(2 * AT_ONCE + 1)]
+    assert [len(group) for group in grouped(many)] == [AT_ONCE, AT_ONCE, 1] and not list(grouped([]))
+    large = [(i, bytes(100 * 2**20)) for i in range(3)]
+    assert [[i for i, _ in group] for group in grouped(large)] == [[0, 1], [2]]

@@ -88,7 +88,7 @@ def test_another_run_time_gets_a_process_of_its_own(worker):
     first = worker._process.pid
     timing = worker.measure([model(1)], parse_device("cpu:torch"), EFFORT).timings[0]
     second = worker._process.pid
-    assert timing.groups == (3, 3) and second != first and not runs(first)
+    assert timing.groups[:2] == (3, 3) and second != first and not runs(first)
     maps = Path(f"/proc/{second}/maps").read_text()
     assert "libtorch" in maps and "onnxruntime_pybind" not in maps
 

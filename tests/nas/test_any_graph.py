@@ -6,11 +6,12 @@ import onnx
 import pytest
 
 from latency.device import Device, parse_device
+from latency.parts import ProfilerCost
 from latency.store import MeasurementStore
-from nas import any_graph
 from nas.any_graph import default_file, profile_files
 from nas.progress import SilentReporter
 from nas.tables import files_profile_view
+from predictors.kernel_profiling import KernelProfiler
 from predictors.protocol import Prediction
 from quant_search.onnx_qdq import neutral_ranges, quantize
 from tests.latency.small_model import model
@@ -35,7 +36,9 @@ def test_files_are_measured_beside_what_a_model_says_of_them(tmp_path, store, mo
     fitted = SimpleNamespace(
         fingerprint="f", predict=lambda networks: Prediction(np.full(len(networks), 2e-5), np.full(len(networks), 1e-5))
     )
-    monkeypatch.setattr(any_graph, "profile_kernels", lambda device, **_: fitted)
+    monkeypatch.setattr(KernelProfiler, "fit", lambda self, **_: fitted)
+    monkeypatch.setattr(KernelProfiler, "_references", [])
+    monkeypatch.setattr(KernelProfiler, "_cost", ProfilerCost(0.0, 0.0, 0.0))
     found = profile_files(files, parse_device("cpu"), store, SilentReporter())
     summary = json.loads(json.dumps(found.summary(), allow_nan=False))
     assert summary["heldout"]["n"] == 2 and 0 <= summary["heldout"]["coverage_90"] <= 1
@@ -45,7 +48,7 @@ def test_files_are_measured_beside_what_a_model_says_of_them(tmp_path, store, mo
 
 
 def test_what_is_wrong_shows_before_the_work(tmp_path, store, monkeypatch):
-    monkeypatch.setattr(any_graph, "profile_kernels", lambda *_, **__: pytest.fail("worked"))
+    monkeypatch.setattr(KernelProfiler, "fit", lambda *_, **__: pytest.fail("worked"))
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     with pytest.raises(ValueError, match="cannot open"):
         profile_files([tmp_path / "junk.onnx"], parse_device("cpu"), store, SilentReporter())

@@ -43,7 +43,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(profile_bundle, "QUICK", Effort(rounds=1, most_rounds=1, samples=2))
         patch.setattr(profile_bundle, "LONG_S", 0.0)  # so that networks count as long, and are timed by parts
-        patch.setattr(profile_bundle, "PARTS", PartsEffort(sessions=1, most_sessions=1, visits=1, calls=4))
+        patch.setattr(profile_bundle, "PARTS", PartsEffort(free=0, calls=4, seconds=1))
         write_profile_bundle(folder, Small, image_size=8, num_classes=4, plan=PLAN)
     command = [sys.executable, "-I", "-c", ALONE, str(folder / "measure.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

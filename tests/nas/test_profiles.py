@@ -16,7 +16,7 @@ from nas.tables import profile_view
 from tests.nas.small_space import Small
 
 SPACE = "tests.nas.small_space:Small"
-EFFORT = PartsEffort(1, 1, 2, 3)
+EFFORT = PartsEffort(free=0, calls=3, seconds=1)
 PLAN = Plan(fit=2, check=2, every=True, blocks=4, repeats=1)
 
 
