@@ -32,7 +32,7 @@ _KEPT = 3  # of the times of each node, the fastest
 _MICRO = 1e-6
 _HALF_TICK_S = 0.5e-6  # the profiler cuts times to whole microseconds
 _WARM_UP = 3  # calls
-_PATIENCE_S = 0.01  # for which a turn waits for a free core: longer only where there is none at all
+_PATIENCE_S = 0.005  # for which a turn waits for a free core: longer only where there is none at all
 _TURN_S, _MOST_CALLS = 0.03, 60  # of a short model: its nodes are near the clock's step
 
 
