@@ -37,6 +37,7 @@ _ACTIVATIONS = (
 _WEIGHTED = (_ConvNd, nn.Linear)
 _ADDS = (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__)
 _PRODUCTS = (torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__imul__, Tensor.__rmul__)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _FUSED = (nn.ReLU, nn.Identity, nn.Dropout, nn.Flatten, nn.modules.batchnorm._NormBase)
 
 
@@ -79,15 +80,17 @@ class Layer:
 
     Args:
         kind: pointwise, depthwise, dense or linear, as of `Counts`; none where no weights are multiplied.
+        path: of its module in the network that was counted; empty for what comes before the first one.
         channels: of its input and its output.
         sizes: elements of each channel of its input and its output.
         taps: elements of the window of a convolution.
         activation_elements: outputs of activations but ReLU, which is a part of the layer before it.
-        other_elements: inputs of what is neither a convolution, a linear layer, a norm nor an activation; outputs of
-            sums and products of two tensors.
+        other_elements: of what is neither a convolution, a linear layer, a norm nor an activation, its input or its
+            output, whichever is larger; outputs of sums and products of two tensors.
     """
 
     kind: str
+    path: str = ""
     macs: int = 0
     weight_elements: int = 0
     channels: tuple[int, int] = (1, 1)
@@ -151,15 +154,15 @@ def count_(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Counts, tup
     eval mode.
     """
     tally = _Tally()
-    leaves = [m for m in module.modules() if isinstance(m, _WEIGHTED) or next(m.children(), None) is None]
-    hooks = [leaf.register_forward_hook(_recorder(tally)) for leaf in leaves]
+    named = {m: path for path, m in module.named_modules() if isinstance(m, _WEIGHTED) or _is_leaf(m)}
+    hooks = [leaf.register_forward_hook(_recorder(tally, path)) for leaf, path in named.items()]
     try:
         with torch.inference_mode(), _Additions(tally):
             output = module.eval()(torch.zeros(1, *input_shape))
     finally:
         for hook in hooks:
             hook.remove()
-    numbers, weights = tally.numbers, {leaf.weight for leaf in leaves if isinstance(leaf, _WEIGHTED)}
+    numbers, weights = tally.numbers, {leaf.weight for leaf in named if isinstance(leaf, _WEIGHTED)}
     counts = Counts(
         macs=sum(numbers[f"{kind}_macs"] for kind in ("pointwise", "depthwise", "dense", "linear")),
         parameters=sum(p.numel() for p in module.parameters()),
@@ -177,12 +180,16 @@ def count_(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Counts, tup
     return counts, tally.found(), tuple(output.shape[1:])
 
 
-def _recorder(tally: _Tally) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+def _is_leaf(module: nn.Module) -> bool:
+    return next(module.children(), None) is None and not isinstance(module, _CONTAINERS)
+
+
+def _recorder(tally: _Tally, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def record(leaf: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         numbers = tally.numbers
         if isinstance(leaf, _WEIGHTED):
             layer = _layer(leaf, inputs[0], output)
-            tally.layers.append(layer)
+            tally.layers.append({"path": path, **layer})
             numbers[f"{layer['kind']}_macs"] += layer["macs"]
             numbers["layers"] += 1
             numbers["activation_elements"] += output.numel()

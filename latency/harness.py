@@ -76,7 +76,7 @@ def measure_parts(
 ) -> list[Parts]:
     """Each model timed by its nodes at batch 1; those that the store does not have in turn with one another.
 
-    What was left alone less often than `effort` asks for is timed again, and the better of both is kept.
+    What was hardly left alone is timed again, and the better of both is kept.
 
     Args:
         on_contention: told who else used the machine meanwhile; not for what the store has.
@@ -94,9 +94,8 @@ def measure_parts(
     subjects = [subject_of(model) for model in models]
     records = {s: store.get_record(s, place, settings) for s in subjects} if store else {}
     known = {s: found for s, record in records.items() if (found := _parts_of(record))}
-    missing = {
-        s: model for s, model in zip(subjects, models, strict=True) if s not in known or known[s].free < effort.free
-    }
+    poor = {s for s, found in known.items() if found.hardly_known and found.free < effort.free}
+    missing = {s: m for s, m in zip(subjects, models, strict=True) if s not in known or s in poor}
     if missing:
         timed, contention = worker(device).parts(list(missing.values()), device, effort, references)
         on_contention(contention)

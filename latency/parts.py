@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ from latency.runtimes.onnx_runtime import open_profiled
 _EVENT = re.compile(
     rb'"dur" :(\d+),"ts" :\d+,"ph" : "X","name" :"(?:(model_run)|([^"\\]*(?:\\.[^"\\]*)*)_kernel_time)"'
 )
-_KEPT = 3  # of the times of each node, the fastest
+_KEPT = 3  # of the times of each node, the fastest: the first counts, the others tell how sure it is
 _MICRO = 1e-6
 _HALF_TICK_S = 0.5e-6  # the profiler cuts times to whole microseconds
 _WARM_UP = 3  # calls
 _PATIENCE_S = 0.005  # for which a turn waits for a free core: longer only where there is none at all
 _TURN_S, _MOST_CALLS = 0.03, 60  # of a short model: its nodes are near the clock's step
+_MOST_TURNS = 25  # the profiler keeps two kilobytes of each node of each call until it ends
+_HARDLY = 1.0  # turn
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class PartsEffort:
     Args:
         free: turns after which a model is known, each counted by the share of looks that found the core free.
         calls: of a turn at least; short models have as many as fill its time.
-        seconds: for each model on average, opening included, after which no other turn is taken.
+        seconds: for each model on average, opening and references included, after which no other turn is taken.
     """
 
     free: float
@@ -80,6 +83,10 @@ class ProfilerCost:
     input_s: float
     call_s: float
 
+    def without(self, node: Node) -> float:
+        """The seconds of a node but for what the profiler adds, which may be all of them."""
+        return node.seconds - self.node_s - self.input_s * node.inputs
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -100,6 +107,15 @@ class Parts:
     def profiled_s(self) -> float:
         """The sum of the nodes' times, with what the profiler adds."""
         return sum(node.seconds for node in self.nodes)
+
+    @property
+    def hardly_known(self) -> bool:
+        """Whether it was left alone for less than a turn: then it is timed again when it is asked for."""
+        return self.free < _HARDLY
+
+    def slower(self, usual_s: float | None) -> float:
+        """By what factor the machine was slower than where the references take `usual_s`."""
+        return self.reference_s / usual_s if self.reference_s and usual_s else 1.0
 
     def seconds(self, cost: ProfilerCost) -> float:
         """The latency of one undisturbed call."""
@@ -130,6 +146,12 @@ class Parts:
             float(plain["free"]),
             None if plain["reference_s"] is None else float(plain["reference_s"]),
         )
+
+
+def usual_reference_s(parts: Iterable[Parts]) -> float | None:
+    """What references take in most minutes; None where none was timed."""
+    found = [p.reference_s for p in parts if p.reference_s]
+    return statistics.median(found) if found else None
 
 
 def profiler_cost(parts: Sequence[Parts], wall_s: Sequence[float], call_s: float) -> ProfilerCost:
@@ -178,10 +200,10 @@ def time_parts(
     with pace.measuring(), tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         opened = [_Profiled(m, device, Path(folder) / f"profile-{i}") for i, m in enumerate(everything)]
         in_time = True
-        while left := [m for m in opened if not m.calls or (in_time and m.free < effort.free)]:
+        while left := [m for m in opened if not m.turns or (in_time and not m.is_known(effort))]:
             pace.wait(_PATIENCE_S)
-            min(left, key=lambda m: (m.free, m.calls)).take_turn(effort.calls, pace, clock)
-            in_time = clock.wall() - begun_s < effort.seconds * len(everything)
+            min(left, key=lambda m: (m.free, m.turns)).take_turn(effort.calls, pace, clock)
+            in_time = clock.wall() - begun_s < effort.seconds * len(models)
         found = [m.parts() for m in opened]
     reference_s = sum(parts.profiled_s for parts in found[len(models) :]) if references else None
     return [replace(parts, reference_s=reference_s) for parts in found[: len(models)]]
@@ -191,7 +213,7 @@ class _Profiled:
     """A model in an open session of ONNX Runtime that profiles it."""
 
     def __init__(self, model: bytes | Path, device: Device, prefix: Path) -> None:
-        self.calls, self.free = 0, 0.0
+        self.turns, self._calls, self.free = 0, 0, 0.0
         self._session = open_profiled(model, device, prefix)
         image = np.random.default_rng(0).standard_normal(self._session.batch_shape(1)).astype(np.float32)
         self._call = self._session.call(image)
@@ -205,16 +227,26 @@ class _Profiled:
             free += not pace.look()
             self._call()
             taken += 1
-        self.calls += taken
+        self.turns, self._calls = self.turns + 1, self._calls + taken
         self.free += (free + (not pace.look())) / (taken + 1)
 
+    def is_known(self, effort: PartsEffort) -> bool:
+        """Whether it was left alone for long enough, or had as many turns as there may be."""
+        return self.free >= effort.free or self.turns >= _MOST_TURNS
+
     def parts(self) -> Parts:
-        """What was timed; the session has ended."""
+        """What was timed; the session has ended.
+
+        Raises:
+            ValueError: a profile in which no nodes are found.
+        """
         nodes = []
         for name, (kind, inputs, us) in read_profile(self._session.end_profiling()).items():
             fastest = sorted(us[_WARM_UP:])[:_KEPT]
             nodes.append(Node(name, kind, inputs, tuple(t * _MICRO + _HALF_TICK_S for t in fastest)))
-        return Parts(tuple(nodes), self.calls, self.free)
+        if not nodes or not all(node.fastest_s for node in nodes):
+            raise ValueError("what ONNX Runtime's profiler wrote is not understood: another version of it may help")
+        return Parts(tuple(nodes), self._calls, self.free)
 
 
 def read_profile(file: Path) -> dict[str, tuple[str, int, list[int]]]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from latency.contention import Watch
 from latency.device import Device, environment, fingerprint, parse_device
 from latency.pace import Pace
 from latency.parts import PartsEffort, time_parts
@@ -220,8 +221,10 @@ class _Measurer:
         if way.startswith("parts"):
             effort = PartsEffort(**self._manifest["efforts"]["parts"])
             references = [_checked(self._folder, self._manifest, name) for name in self._manifest["references"]]
+            watch = Watch(self._pace)
             timed = time_parts(files, self._device, effort, references, self._pace)
-            return [{"result": parts.plain()} for parts in timed]
+            contention = watch.reading().plain()
+            return [{"result": parts.plain(), "contention": contention} for parts in timed]
         whole = self._whole(files, way, tick)
         return [{"result": asdict(timing), "contention": whole.contention.plain()} for timing in whole.timings]
 

@@ -13,10 +13,12 @@ import numpy as np
 
 from latency.device import Device
 from latency.graph import executed_kernels, totals
+from latency.harness import QUICK, measure_models
+from latency.kernel_profile import KernelProfile
 from latency.runtimes.opening import open_session
 from latency.store import MeasurementStore
 from nas.errors import CannotBeDone
-from nas.measuring import read_model
+from nas.measuring import read_model, say_busy
 from nas.progress import Reporter
 from predictors.kernel_level import KernelModel, floats
 from predictors.kernel_profiling import KernelProfiler, Network
@@ -28,13 +30,19 @@ _STEPS = 100  # of the bar
 
 @dataclass(frozen=True, eq=False)
 class FilesProfile:
-    """A model fitted on random networks, and what it says of files (n) that it has not seen."""
+    """A model fitted on random networks, and what it says of files (n) that it has not seen.
+
+    Args:
+        measured_s: of a call, by its parts, as the random networks were measured.
+        whole_s: of a call timed whole, which says whether the parts are right; a long one is seldom left alone.
+    """
 
     model: KernelModel
     device: Device
     files: tuple[Path, ...]
     predicted: Prediction
     measured_s: np.ndarray
+    whole_s: np.ndarray
     macs: np.ndarray
     wall_s: float
 
@@ -48,7 +56,7 @@ class FilesProfile:
         half = self.predicted.half_width(0.9)
         inside = np.abs(self.predicted.mean - self.measured_s) <= half
         found = self.agreement.plain()
-        rows = zip(self.files, self.predicted.mean, half, self.measured_s, self.macs, strict=True)
+        rows = zip(self.files, self.predicted.mean, half, self.measured_s, self.whole_s, self.macs, strict=True)
         return {
             "device": self.device.name,
             "fingerprint": self.model.fingerprint,
@@ -67,9 +75,10 @@ class FilesProfile:
                     "predicted_s": float(p),
                     "half_width_s": float(h),
                     "measured_s": float(m),
+                    "whole_s": float(w),
                     "macs": int(n),
                 }
-                for f, p, h, m, n in rows
+                for f, p, h, m, w, n in rows
             ],
         }
 
@@ -103,14 +112,16 @@ def profile_files(
             done[0] = share
 
         fitted = profiler.fit(on_progress=show)
-    measured = []
+    measured, whole_s = list[KernelProfile](), list[float]()
     with reporter.stage("files", len(files)) as stage:
         for file, network in zip(files, networks, strict=True):
             try:
                 measured += profiler.profile([network])
+                whole_s.append(measure_models([network.model], device, QUICK, store)[0].median_s)
             except RuntimeError as error:
                 raise CannotBeDone(f"{file} cannot be measured on {device.name}: {error}") from error
             stage.advance()
+    say_busy(reporter, "files", profiler.contentions)
     kernels = [network.kernels for network in networks]
     return FilesProfile(
         model=fitted,
@@ -118,6 +129,7 @@ def profile_files(
         files=tuple(files),
         predicted=fitted.predict(kernels),
         measured_s=np.array([found.call_s for found in measured]),
+        whole_s=np.array(whole_s),
         macs=np.array([totals(k).macs for k in kernels]),
         wall_s=time.perf_counter() - begun_s,
     )

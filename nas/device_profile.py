@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from latency.attribution import LEAST_S, layer_seconds
-from latency.parts import Parts, ProfilerCost, profiler_cost
+from latency.parts import ProfilerCost, profiler_cost, usual_reference_s
 from nas.anatomy import Anatomy
 from nas.profile_data import ProfileData, Subject, Way
 from predictors.block_table import BlockTable, BlockTime, Placed, fit_block_table, fit_sited_table
@@ -20,6 +19,8 @@ from predictors.protocol import Prediction
 from predictors.ranking import Agreement, agreement
 from search_spaces.space import INDEX, Architecture
 
+_FEW = 0.05  # of the networks
+_AGAIN = "profile again when less goes on beside it, which times these anew"
 _NOTHING_HELD_OUT = "the space is too small to hold networks out: these scores are of networks that were fitted on"
 
 
@@ -158,8 +159,16 @@ class Profile:
             "timed": "by parts" if self.seen[0].parts_s is not None else "whole",
             "whole_over_parts": {s.kind: s.whole_s / s.seconds for s in self.seen if s.whole_s is not None},
             "wall_s": data.wall_s,
-            "warnings": [*data.warnings, *([] if any(s.held_out for s in self.seen) else [_NOTHING_HELD_OUT])],
+            "warnings": self._warnings(),
         }
+
+    def _warnings(self) -> list[str]:
+        timed = [parts for s in self.data.subjects if s.role == "network" and (parts := s.parts)]
+        hardly = sum(parts.hardly_known for parts in timed)
+        found = [] if any(s.held_out for s in self.seen) else [_NOTHING_HELD_OUT]
+        if hardly > _FEW * len(timed):
+            found.append(f"{hardly} of {len(timed)} networks were hardly left alone while they were timed: {_AGAIN}")
+        return found
 
 
 def fit_profile(data: ProfileData, anatomy: Anatomy) -> Profile:
@@ -199,12 +208,12 @@ def fit_profile(data: ProfileData, anatomy: Anatomy) -> Profile:
 
 def _seen(data: ProfileData, anatomy: Anatomy) -> list[Seen]:
     """The measured networks of a profile, with their times."""
-    cost, base_s = _profiler_cost(data.subjects), _reference_s(data.subjects)
+    cost, usual_s = _profiler_cost(data.subjects), usual_reference_s(p for s in data.subjects if (p := s.parts))
     found = []
     for subject in (s for s in data.subjects if s.role == "network"):
         arch = anatomy.joined(subject.arch)
         parts, again = subject.parts, [way for way in subject.results if way.endswith("again")]
-        traced, slower = anatomy.tracer.trace(arch), _slower(parts, base_s)
+        traced, slower = anatomy.tracer.trace(arch), parts.slower(usual_s) if parts else 1.0
         layers_s = layer_seconds(parts, traced, anatomy.tracer.blocks, cost) if parts and cost else None
         found.append(
             Seen(
@@ -212,9 +221,9 @@ def _seen(data: ProfileData, anatomy: Anatomy) -> list[Seen]:
                 placed=anatomy.placed(arch),
                 kind=subject.kind,
                 held_out=subject.held_out,
-                seconds=_seconds(subject, "parts" if parts else "wall", cost, base_s),
+                seconds=_seconds(subject, "parts" if parts else "wall", cost, usual_s),
                 parts_s=None if layers_s is None else [times / slower for times in layers_s],
-                again_s=_seconds(subject, again[0], cost, base_s) if again else None,
+                again_s=_seconds(subject, again[0], cost, usual_s) if again else None,
                 whole_s=subject.wall_s() if parts and "wall" in subject.results else None,
                 size_bytes=subject.size_bytes,
             )
@@ -222,20 +231,9 @@ def _seen(data: ProfileData, anatomy: Anatomy) -> list[Seen]:
     return found
 
 
-def _seconds(subject: Subject, way: Way, cost: ProfilerCost | None, base_s: float | None) -> float:
+def _seconds(subject: Subject, way: Way, cost: ProfilerCost | None, usual_s: float | None) -> float:
     parts = subject.parts_of(way)
-    return parts.seconds(cost) / _slower(parts, base_s) if parts and cost else subject.wall_s(way)
-
-
-def _reference_s(subjects: Sequence[Subject]) -> float | None:
-    """What the references took in most minutes; None where there were none."""
-    found = [parts.reference_s for s in subjects if (parts := s.parts) and parts.reference_s is not None]
-    return statistics.median(found) if found else None
-
-
-def _slower(parts: Parts | None, base_s: float | None) -> float:
-    """By what factor the machine was slower than in most minutes when these were timed."""
-    return parts.reference_s / base_s if parts and parts.reference_s and base_s else 1.0
+    return parts.seconds(cost) / parts.slower(usual_s) if parts and cost else subject.wall_s(way)
 
 
 def _call_s(subjects: Sequence[Subject]) -> float:
@@ -243,8 +241,10 @@ def _call_s(subjects: Sequence[Subject]) -> float:
 
 
 def _profiler_cost(subjects: Sequence[Subject]) -> ProfilerCost | None:
-    """From the blocks that were timed both ways; None where nothing was timed by parts."""
-    both = [(s.parts, s.wall_s()) for s in subjects if s.role == "block" and "parts" in s.results]
+    """From what was timed both ways, blocks if there are some; None where nothing was timed by parts."""
+    timed = [s for s in subjects if {"parts", "wall"} <= set(s.results)]
+    blocks = [s for s in timed if s.role == "block"]
+    both = [(s.parts, s.wall_s()) for s in (blocks if len(blocks) > 1 else timed)]
     if not both:
         return None
     return profiler_cost([p for p, _ in both if p], [wall for _, wall in both], _call_s(subjects))

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from latency.contention import Contention
-from latency.harness import AT_ONCE, PARTS, QUICK
+from latency.harness import PARTS, QUICK
 from nas.bundle import BundleWriter, Result, read_result
 from nas.device_profile import Profile, fit_profile
 from nas.measuring import say_busy
@@ -24,6 +24,7 @@ from nas.shared_weights import share_weights_, write_weights
 from nas.spec import SpaceLike
 from quant_search.policy import check_precisions
 
+_AT_ONCE = 8  # models: a small device has little memory
 _WEIGHTS = "models/weights.bin"
 _PLANS = ("parts", "wall")  # how networks are timed: that depends on how long they take on the device
 
@@ -77,7 +78,7 @@ def write_profile_bundle(
         plans={way: _items(subjects) for way, subjects in plans.items()},
         choice={"file": _file(first), "beyond_s": LONG_S, "long": "parts", "short": "wall"},
         efforts={"wall": asdict(QUICK), "parts": asdict(PARTS)},
-        at_once=AT_ONCE,
+        at_once=_AT_ONCE,
         references=list(map(_file, against)),
         about=_about(profiled, seed, plans),
         shared=[writer.note(_WEIGHTS)],
@@ -150,9 +151,10 @@ def _data(result: Result) -> ProfileData:
         space=ProfiledSpace.model_validate(about["space"]),
         seed=about["seed"],
         wall_s=result.wall_s,
+        contention=together.plain() if (together := Contention.together(_contentions(result))) else None,
         subjects=subjects,
     )
 
 
-def _contentions(result: Result) -> list[Contention | None]:
+def _contentions(result: Result) -> list[Contention]:
     return [Contention.of(record["contention"]) for record in result.records if record.get("contention")]

@@ -96,7 +96,6 @@ class ProfileData(_Record):
     seed: int
     contention: dict[str, float | None] | None = None
     wall_s: float = 0.0
-    warnings: tuple[str, ...] = ()
     subjects: list[Subject]
 
     def write(self, file: Path) -> None:

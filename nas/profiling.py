@@ -77,17 +77,17 @@ _Task = tuple[Subject, tuple[Way, ...]]
 """A model, and how it is timed in one go."""
 
 
-def _free(task: _Task) -> float:
-    """For how many turns a model was left alone that is timed by parts."""
-    subject, (way,) = task
-    return float(subject.results[way]["free"])
-
-
-def _poor(task: _Task) -> _Task | None:
-    """What of a task was timed by parts and not left alone for long enough."""
+def _hardly_known(task: _Task) -> _Task | None:
+    """What of a task was timed by parts and hardly left alone."""
     subject, ways = task
-    ways = tuple(way for way in ways if way.startswith("parts"))
-    return (subject, ways) if ways and _free((subject, ways)) < PARTS.free else None
+    ways = tuple(way for way in ways if (parts := subject.parts_of(way)) and parts.hardly_known)
+    return (subject, ways) if ways else None
+
+
+def _free(task: _Task) -> float:
+    """For how many turns a model was left alone that was timed by parts."""
+    subject, ways = task
+    return min(float(subject.results[way]["free"]) for way in ways)
 
 
 class Profiler:
@@ -110,10 +110,10 @@ class Profiler:
         self._models = NeutralModels(network, anatomy, image_shape)
         self._anatomy, self._device, self._store = anatomy, device, store
         self._references: list[bytes] = []
-        self.contentions: list[Contention | None] = []  # while wall times were taken
+        self.contentions: list[Contention | None] = []  # while times were taken
 
     def run(self, plan: Plan, space: ProfiledSpace, seed: int, stage: Stage) -> ProfileData:
-        """Measures what is planned; what the store holds is not measured again."""
+        """Measures what is planned; what the store holds is measured again only if it was hardly left alone."""
         by_parts = self._by_parts()
         subjects = planned(self._anatomy, plan, seed, by_parts)
         self._references = list(map(self._models.build, references(self._anatomy))) if by_parts else []
@@ -126,7 +126,7 @@ class Profiler:
             stage.advance(len(group))
             left -= len(group)
         if math.isfinite(end_s):  # what time is left is for models that were hardly left alone
-            poor = sorted((found for task in tasks if (found := _poor(task))), key=_free)
+            poor = sorted((found for task in tasks if (found := _hardly_known(task))), key=_free)
             for group in grouped(built_ahead(poor, self._build, ahead)):
                 if (left_s := end_s - time.monotonic()) < _LEAST_VISIT_S * len(group):
                     break
@@ -156,10 +156,10 @@ class Profiler:
 
         The profiler adds more to a short one than it takes, and short ones can be timed whole on any machine.
         """
-        if self._device.runtime != "onnxruntime" or self._device.kind != "cpu":
+        if self._device.runtime != "onnxruntime" or self._device.kind != "cpu" or len(_both_ways(self._anatomy)) < 2:
             return False
         measured = measure_models([self._models.build(middle(self._anatomy))], self._device, QUICK, self._store)[0]
-        return measured.median_s > LONG_S
+        return measured.timing.undisturbed().median_s > LONG_S
 
     def _measure(self, group: Sequence[tuple[_Task, bytes]], seconds: float) -> None:
         """Times a few models, each in all its ways, by parts for so many seconds a model at most."""

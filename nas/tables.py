@@ -145,7 +145,7 @@ def profile_view(summary: Mapping[str, Any]) -> RenderableType:
 def files_profile_view(summary: Mapping[str, Any]) -> RenderableType:
     """What a latency model of any network says of files, beside their measurements."""
     title = f"{summary['device']}: a model fitted on random networks"
-    table = _table(title, "file", "MACs", "predicted", "90 % interval", "measured", "off by")
+    table = _table(title, "file", "MACs", "predicted", "90 % interval", "measured by parts", "off by", "timed whole")
     for row in summary["files"]:
         predicted, half = row["predicted_s"], row["half_width_s"]
         table.add_row(
@@ -155,6 +155,7 @@ def files_profile_view(summary: Mapping[str, Any]) -> RenderableType:
             f"{duration(max(predicted - half, 0.0))} – {duration(predicted + half)}",
             duration(row["measured_s"]),
             f"{100 * (predicted / row['measured_s'] - 1):+.1f} %",
+            duration(row["whole_s"]),
         )
     score = summary["heldout"]
     shares = f"{percent(score['within_5pct'])} within 5 %, {percent(score['within_10pct'])} within 10 %"

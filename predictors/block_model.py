@@ -18,6 +18,7 @@ from predictors.kernel_ratio import RatioModel, fit_ratio
 from predictors.kernel_work import Work
 
 _ANY = "any"  # of the model for layers of kinds that were hardly seen
+_WHOLE = "block"
 _LEAST_SAMPLES = 12  # of a kind, for a model of its own
 _POOLED = 300  # samples of the model for any kind
 
@@ -34,28 +35,33 @@ class Sited:
     entry: bool = False
     exit: bool = False
 
+    @property
+    def layout(self) -> tuple[str, ...]:
+        """The kinds of its layers."""
+        return tuple(layer.kind for layer in self.block.layers)
+
 
 @dataclass(frozen=True, eq=False)
 class BlockModel:
     """The times of blocks in one precision.
 
     Args:
-        kinds: models of layers by their kind, or one of whole blocks.
-        by_layers: whether a block is the sum of its layers.
+        kinds: models of layers by their kind, and one of whole blocks.
+        by_layers: the kinds of the layers of blocks that are the sum of their layers; others are known as wholes.
     """
 
     kinds: Mapping[str, RatioModel]
-    by_layers: bool
+    by_layers: frozenset[tuple[str, ...]]
 
     def seconds(self, blocks: Sequence[Sited]) -> np.ndarray:
         """The time of each block (n,)."""
-        works = [_works(block, self.by_layers) for block in blocks]
+        works = [_layers(block) if block.layout in self.by_layers else [_whole(block)] for block in blocks]
         owner = np.repeat(np.arange(len(blocks)), list(map(len, works)))
         flat = [work for row in works for work in row]
-        names = np.array([work.kind if work.kind in self.kinds else _ANY for work in flat])
+        names = [work.kind if work.kind in self.kinds else work.family for work in flat]
         found = np.zeros(len(blocks))
-        for name in dict.fromkeys(names.tolist()):
-            rows = np.flatnonzero(names == name)
+        for name in dict.fromkeys(names):
+            rows = [i for i, other in enumerate(names) if other == name]
             np.add.at(found, owner[rows], self.kinds[name].seconds([flat[i] for i in rows])[0])
         return found
 
@@ -65,23 +71,33 @@ def fit_block_model(
 ) -> BlockModel:
     """Fits the times of blocks (n of them), each of its layers, or a single one of the whole.
 
+    Blocks are the sums of their layers where the layers of all measured blocks alike are known: in others something is
+    computed that no layer stands for, such as the products of attention.
+
     Args:
         tuned: an earlier fit to much the same blocks, whose parameters are kept.
     """
+    some = any(len(times) > 1 for times in seconds)
+    told: dict[tuple[str, ...], bool] = {}
+    for block, times in zip(blocks, seconds, strict=True):
+        told[block.layout] = told.get(block.layout, some) and len(times) == len(_layers(block))
     rows = [
-        (work, t)
+        sample
         for block, times in zip(blocks, seconds, strict=True)
-        if len(works := _works(block, by_layers=True)) == len(times)
-        for work, t in zip(works, times, strict=True)
+        if told[block.layout]
+        for sample in zip(_layers(block), times, strict=True)
     ]
-    by_layers = any(len(times) > 1 for times in seconds)
-    if tuned and tuned.by_layers != by_layers:
-        tuned = None
-    if not by_layers:
-        rows = [(_whole(block), sum(times)) for block, times in zip(blocks, seconds, strict=True)]
-    pooled = np.random.default_rng(0).permutation(len(rows))[:_POOLED] if by_layers else range(len(rows))
-    samples = {_ANY: [rows[i] for i in pooled]}
-    for work, t in rows if by_layers else ():
+    all_known = all(told.values())
+    samples = {
+        _WHOLE: [
+            (_whole(block), sum(times))
+            for block, times in zip(blocks, seconds, strict=True)
+            if all_known or not told[block.layout]
+        ]
+    }
+    if rows:
+        samples[_ANY] = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:_POOLED]]
+    for work, t in rows:
         samples.setdefault(work.kind, []).append((work, t))
     return BlockModel(
         {
@@ -91,15 +107,13 @@ def fit_block_model(
                 theta=tuned.kinds[kind].theta if tuned and kind in tuned.kinds else None,
             )
             for kind, found in samples.items()
-            if kind == _ANY or len(found) >= _LEAST_SAMPLES
+            if kind in (_WHOLE, _ANY) or len(found) >= _LEAST_SAMPLES
         },
-        by_layers,
+        frozenset(layout for layout, known in told.items() if known),
     )
 
 
-def _works(sited: Sited, by_layers: bool) -> list[Work]:
-    if not by_layers:
-        return [_whole(sited)]
+def _layers(sited: Sited) -> list[Work]:
     counts, layers = sited.block.counts, sited.block.layers or (Layer("none"),)
     converted = [0] * len(layers)
     converted[0] += sited.entry * counts.input_elements
@@ -158,4 +172,4 @@ def _whole(sited: Sited) -> Work:
         float(sited.entry),
         float(sited.exit),
     )
-    return Work(_ANY, _ANY, amounts, logs)
+    return Work(_WHOLE, _WHOLE, amounts, logs)

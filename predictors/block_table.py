@@ -38,6 +38,7 @@ _PRIOR = LinearPrior(
     width=np.array([5e-6, 0.15, 2e-6, 0.15, 2e-6, 3e-6, 3e-9]),
     free=np.array([False, False, True, False, True, False, False]),
 )
+_LEAST_S = 1e-7  # of a network: it never takes less than nothing
 _NOMINAL = 0.9  # of the interval that the stated deviation is chosen for
 _LEAST_DEVIATION = 1e-6  # usual residuals of times without noise
 _DEVIATIONS = 1.6449  # of a normal distribution, which hold that share
@@ -118,7 +119,7 @@ class BlockTable:
 
     def predict_terms(self, terms: np.ndarray) -> Prediction:
         """Latency in seconds from the terms of n networks (n, 7)."""
-        mean = terms @ self.correction
+        mean = np.maximum(terms @ self.correction, _LEAST_S)
         return Prediction(mean, self.relative_std[_kinds(terms)] * mean)
 
     def predict(self, networks: Sequence[Sequence[Placed]]) -> Prediction:

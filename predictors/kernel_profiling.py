@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import functools
-import statistics
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
 
+from latency.contention import Contention
 from latency.count import count
 from latency.device import Device, fingerprint
 from latency.graph import Kernel, executed_kernels
 from latency.harness import PARTS, QUICK, grouped, measure_models, measure_parts
 from latency.kernel_profile import KernelProfile, profile_of
 from latency.lowering import to_onnx
-from latency.parts import Parts, ProfilerCost, profiler_cost
+from latency.parts import Parts, ProfilerCost, profiler_cost, usual_reference_s
 from latency.random_networks import random_network, sample_networks
 from latency.store import MeasurementStore
 from predictors.kernel_level import KernelModel, fit_kernel_model
@@ -24,7 +25,8 @@ from predictors.kernel_level import KernelModel, fit_kernel_model
 _WRITING = 0.4  # of the time, at most, goes by writing networks
 _FITTING = 0.1  # and as much is for the fit
 _LEAST_NETWORKS = 20
-_CALIBRATING, _SHORT = 12, 32  # networks that are timed both ways, and the side of their images: short calls
+_CALIBRATING = 12  # networks that are timed both ways
+_SHORT, _SHORT_MACS = 32, 3e6  # side of their images, and what they compute at most
 _REFERENCES, _DRAWN = 2, 12  # chosen among so many
 _ELSEWHERE = 10**9  # a seed far from those of the networks of the fit
 _NOTHING = (1, 1, 1)  # the shape of an input that costs nothing to hand over
@@ -44,9 +46,15 @@ class KernelProfiler:
     Args:
         store: serves what was measured before, and keeps what is.
         seed: of the random networks.
+
+    Raises:
+        ValueError: a device that is no CPU, or does not run ONNX Runtime.
     """
 
     def __init__(self, device: Device, store: MeasurementStore | None = None, seed: int = 0) -> None:
+        if device.kind != "cpu" or device.runtime != "onnxruntime":
+            raise ValueError(f"kernels are timed by ONNX Runtime's profiler on a CPU, got {device.name!r}: give cpu")
+        self.contentions: list[Contention] = []  # while times were taken
         self._device, self._store, self._seed = device, store, seed
         self._usual_s: float | None = None  # that the references take
 
@@ -70,6 +78,7 @@ class KernelProfiler:
             on_progress(share)
             return share
 
+        _ = self._references, self._cost  # which take their part of the time
         files: list[Network] = []
         for _, network in sample_networks(networks, start=self._seed * 100_000):
             model = to_onnx(network.module, network.input_shape).SerializeToString()
@@ -82,26 +91,30 @@ class KernelProfiler:
         return model
 
     def profile(
-        self, networks: Sequence[Network], end_s: float = float("inf"), on_group: Callable[[], object] = lambda: None
+        self,
+        networks: Sequence[Network],
+        end_s: float = float("inf"),
+        on_group: Callable[[], object] = lambda: None,
+        anew: bool = False,
     ) -> list[KernelProfile]:
         """The times of the kernels of each network, and of a call of it, as in a usual minute of the machine.
 
         Args:
             end_s: on the clock `time.monotonic`, when it should be over; each network is measured even so.
             on_group: called after some networks.
+            anew: whatever the store has.
         """
-        parts = list[Parts]()
+        parts, store = list[Parts](), None if anew else self._store
         for group in grouped((network, network.model) for network in networks):
             seconds = max(0.0, end_s - time.monotonic()) / (len(networks) - len(parts))
             effort = replace(PARTS, seconds=min(PARTS.seconds, seconds))
             models = [model for _, model in group]
-            parts += measure_parts(models, self._device, effort, self._store, references=self._references)
+            parts += measure_parts(models, self._device, effort, store, self.contentions.append, self._references)
             on_group()
-        minutes = [p.reference_s for p in parts if p.reference_s]
-        if self._usual_s is None and minutes:
-            self._usual_s = statistics.median(minutes)
+        if self._usual_s is None:
+            self._usual_s = usual_reference_s(parts)
         return [
-            profile_of(network.kernels, p, self._cost, (p.reference_s or 1.0) / (self._usual_s or 1.0))
+            profile_of(network.kernels, p, self._cost, p.slower(self._usual_s))
             for network, p in zip(networks, parts, strict=True)
         ]
 
@@ -115,9 +128,10 @@ class KernelProfiler:
 
     @functools.cached_property
     def _cost(self) -> ProfilerCost:
-        """What the profiler adds, from networks on images so small that a call of them finds a free moment."""
-        short = [random_network(_ELSEWHERE + i).module for i in range(_CALIBRATING)]
-        models = [to_onnx(module, (3, _SHORT, _SHORT)).SerializeToString() for module in short]
+        """What the profiler adds, from networks so small that a call of them finds a free moment."""
+        shape, drawn = (3, _SHORT, _SHORT), (random_network(_ELSEWHERE + i).module for i in itertools.count())
+        short = itertools.islice((m for m in drawn if count(m, shape).macs < _SHORT_MACS), _CALIBRATING)
+        models = [to_onnx(module, shape).SerializeToString() for module in short]
         call = to_onnx(nn.Identity(), _NOTHING).SerializeToString()
         whole = measure_models([*models, call], self._device, QUICK, self._store)
         *wall_s, call_s = (m.timing.undisturbed().median_s for m in whole)

@@ -1,7 +1,10 @@
 import dataclasses
 
 import pytest
+import torch
+from torch import nn
 
+import nas
 from latency.attribution import layer_seconds
 from latency.blocks import BlockTracer
 from latency.count import Layer
@@ -52,7 +55,7 @@ def test_what_the_profiler_adds_is_taken_off():
 def test_nodes_that_multiply_weights_begin_layers():
     at = [b.name for b in TRACED].index("body.0")
     traced = list(TRACED)
-    traced[at] = dataclasses.replace(TRACED[at], layers=(Layer("depthwise"), Layer("pointwise")))
+    traced[at] = dataclasses.replace(TRACED[at], layers=(Layer("depthwise", "0.0"), Layer("pointwise", "0.1")))
     nodes = [("/body.0.0/Conv", "QLinearConv", 9), ("Mul_3", "Mul", 4), ("/body.0.1/Conv", "Conv", 2), ("x", "Add", 1)]
 
     def inside(*nodes):
@@ -62,6 +65,33 @@ def test_nodes_that_multiply_weights_begin_layers():
     assert inside(*nodes) == [13, 3]
     assert inside(*nodes[:2]) == [13]  # fewer products than layers: who knows which
     assert inside(*nodes, nodes[2]) == [18]
+    assert inside(nodes[2], nodes[0]) == [11]  # not in the order of the forward
+
+
+class Projected(nn.Module):
+    """A residual block whose shortcut is a convolution, which is run before the second one of the branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.shortcut = (
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 1),
+        )
+
+    def forward(self, x):
+        return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
+
+
+def test_layers_that_run_in_another_order_are_not_mixed_up():
+    wide = nas.Choice("wide", (4, 8))
+    network = nn.Sequential(Projected(), nn.Sequential(nas.Conv2d(8, wide, 1), nas.Conv2d(wide, 4, 3)))
+    arch = find_space(network).largest()
+    blocks, traced = find_blocks(network), BlockTracer(network, (8, 8, 8)).trace(arch)
+    assert [layer.path for layer in traced[0].layers] == ["0.first", "0.second", "0.shortcut"]
+    model = to_onnx(extract(network, arch), (8, 8, 8)).SerializeToString()
+    (parts,) = time_parts([model], parse_device("cpu"), PartsEffort(0, 3, 1))
+    assert [len(times) for times in layer_seconds(parts, traced, blocks, FREE)] == [1, 2]
 
 
 def test_what_comes_before_any_weights_is_a_layer_of_its_own():

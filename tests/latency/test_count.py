@@ -172,14 +172,14 @@ class Attended(nn.Module):
 def test_layers_know_what_comes_after_them():
     _, layers, _ = count_(Attended(), (4, 6, 6))
     assert layers == (
-        Layer("depthwise", 9 * 144, 36, (4, 4), (36, 36), 9, activation_elements=144, other_elements=144),
-        Layer("pointwise", 16, 16, (4, 4), (1, 1), 1, other_elements=2 * 144),
+        Layer("depthwise", "depthwise", 9 * 144, 36, (4, 4), (36, 36), 9, activation_elements=144, other_elements=144),
+        Layer("pointwise", "weigh", 16, 16, (4, 4), (1, 1), 1, other_elements=2 * 144),
     )
 
 
 def test_what_comes_before_the_first_weights_is_a_layer_too():
     _, layers, _ = count_(nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 5, 3, stride=2), nn.ReLU()), (3, 10, 10))
-    assert layers == (Layer("none", other_elements=300), Layer("dense", 5 * 4 * 27, 135, (3, 5), (25, 4), 9))
-    assert count_(nn.Identity(), (3, 2, 2))[1] == ()
+    assert layers == (Layer("none", other_elements=300), Layer("dense", "1", 5 * 4 * 27, 135, (3, 5), (25, 4), 9))
+    assert count_(nn.Identity(), (3, 2, 2))[1] == count_(nn.Sequential(), (3, 2, 2))[1] == ()
     _, layers, _ = count_(nn.Linear(8, 2), (5, 8))
-    assert layers == (Layer("linear", 5 * 16, 16, (8, 2), (5, 5)),)
+    assert layers == (Layer("linear", "", 5 * 16, 16, (8, 2), (5, 5)),)

@@ -6,7 +6,16 @@ import pytest
 from latency import parts as parts_module
 from latency.device import Device, parse_device
 from latency.pace import Pace
-from latency.parts import Node, Parts, PartsEffort, ProfilerCost, profiler_cost, read_profile, time_parts
+from latency.parts import (
+    Node,
+    Parts,
+    PartsEffort,
+    ProfilerCost,
+    profiler_cost,
+    read_profile,
+    time_parts,
+    usual_reference_s,
+)
 from tests.latency.small_model import model
 
 CPU = parse_device("cpu")
@@ -149,7 +158,7 @@ def test_a_short_model_has_more_calls_in_a_turn(monkeypatch):
 
 def test_who_was_left_alone_least_is_next(monkeypatch):
     machine = Machine(monkeypatch, {"a": 0.01, "b": 0.01})
-    machine.free = lambda now: now > 4 or (machine.turns and machine.turns[-1] == "a")  # beside b somebody else works
+    machine.free = lambda now: now > 2.5 or (machine.turns and machine.turns[-1] == "a")  # beside b somebody else works
     a, b = timed(machine, ["a", "b"], PartsEffort(free=4, calls=6, seconds=9))
     assert a.calls <= 30 and b.calls > 60 and 4 <= min(a.free, b.free) <= max(a.free, b.free) < 5
 
@@ -174,6 +183,25 @@ def test_a_real_model_is_timed_by_its_nodes():
     assert found.calls >= 4 and any("Conv" in kind for kind in kinds)
     assert len({n.name for n in found.nodes}) == len(kinds) and found.reference_s > 0
     assert all(len(n.fastest_s) == 3 and n.inputs >= 1 and n.seconds > 0 for n in found.nodes)
+
+
+def test_a_model_that_is_never_left_alone_has_so_many_turns(monkeypatch):
+    machine = Machine(monkeypatch, {"a": 0.01}, free=lambda now: False)
+    (found,) = timed(machine, ["a"], PartsEffort(free=2, calls=6, seconds=1e9))
+    assert found.calls == 25 * 6 and found.hardly_known
+
+
+def test_a_profile_without_nodes_is_an_error(monkeypatch):
+    machine = Machine(monkeypatch, {"a": 0.01})
+    monkeypatch.setattr(parts_module, "read_profile", lambda session: {})
+    with pytest.raises(ValueError, match="profiler wrote is not understood"):
+        timed(machine, ["a"], PartsEffort(free=1, calls=6, seconds=9))
+
+
+def test_minutes_are_told_apart_by_their_references():
+    minutes = [replace(parts((2, 20)), reference_s=t) for t in (1.0, 1.2, 0.9)]
+    assert usual_reference_s(minutes) == 1.0 and minutes[1].slower(1.0) == 1.2
+    assert usual_reference_s([parts((2, 20))]) is None and parts((2, 20)).slower(1.0) == minutes[0].slower(None) == 1.0
 
 
 def test_other_run_times_do_not_tell_parts():

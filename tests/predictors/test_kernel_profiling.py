@@ -42,7 +42,7 @@ def test_a_model_is_fitted_on_networks_and_measures_others_alike(profiler, monke
     content = to_onnx(small(3).module, (3, 12, 12)).SerializeToString()
     network = Network(content, executed_kernels(content, CPU))
     (measured,) = profiler.profile([network])
-    assert 0 < model.predict([network.kernels]).mean[0] and 0 < measured.call_s < 1e-2
+    assert model.predict([network.kernels]).mean[0] > 0 and 0 < measured.call_s < 1e-2
     # The same networks once more: all of them are known.
     monkeypatch.setattr("latency.harness.worker", lambda device: pytest.fail("measured again"))
     assert np.array_equal(profiler.fit(networks=12, seconds=1e3).left_out, model.left_out)
