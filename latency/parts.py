@@ -221,14 +221,14 @@ class _Profiled:
             self._call()
 
     def take_turn(self, calls: int, pace: Pace, clock: Clock) -> None:
-        """Runs it some times, and looks before and after each whether the core is free."""
+        """Runs it some times, and looks after each whether the core is free: before, one has waited for it to be."""
         taken, free, begun_s = 0, 0, clock.wall()
         while taken < calls or (taken < _MOST_CALLS and clock.wall() - begun_s < _TURN_S):
-            free += not pace.look()
             self._call()
+            free += not pace.look()
             taken += 1
         self.turns, self._calls = self.turns + 1, self._calls + taken
-        self.free += (free + (not pace.look())) / (taken + 1)
+        self.free += free / taken
 
     def is_known(self, effort: PartsEffort) -> bool:
         """Whether it was left alone for long enough, or had as many turns as there may be."""

@@ -70,7 +70,7 @@ class Plan:
 
 
 SEARCHING = Plan(fit=16, check=8, every=False, blocks=72, repeats=0)
-WHOLE = Plan(fit=14, check=50, every=True, blocks=240, repeats=4, seconds=240.0)
+WHOLE = Plan(fit=14, check=50, every=True, blocks=240, repeats=4, seconds=235.0)
 
 
 _Task = tuple[Subject, tuple[Way, ...]]
