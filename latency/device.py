@@ -27,17 +27,23 @@ ISA_FLAGS = frozenset((
 ))
 # fmt: on
 
+MOST_IMAGES = 2**16  # in one call
 _ALSO_CALLED = {"cuda": "gpu", "nvidia": "gpu"}
 
 
 @dataclass(frozen=True)
 class Device:
-    """What is measured on; `name` is its canonical text, so that `parse_device(device.name) == device`."""
+    """What is measured on; `name` is its canonical text, so that `parse_device(device.name) == device`.
+
+    Args:
+        batch: images in one call.
+    """
 
     name: str
     kind: str
     threads: int
     runtime: str
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,10 @@ class Environment:
 
 
 def parse_device(text: str) -> Device:
-    """The device that `text` names: an entry of the catalog, on CPUs with `threads=N` after it.
+    """The device that `text` names: an entry of the catalog, with `batch=N` and on CPUs `threads=N` after it.
 
-    `cpu`, `cpu:threads=2`, `cpu:torch`, `cpu:torch,threads=2`, `gpu`.  A `gpu` for which ONNX Runtime has no CUDA
-    provider is `gpu:torch`; nothing else is put in the place of what was asked for.
+    `cpu`, `cpu:threads=2`, `cpu:torch`, `cpu:torch,threads=2`, `gpu:batch=32`.  A `gpu` for which ONNX Runtime has no
+    CUDA provider is `gpu:torch`; nothing else is put in the place of what was asked for.
 
     Raises:
         ValueError: an unknown device or option, a number of threads that this machine does not have, or a GPU or
@@ -82,18 +88,35 @@ def parse_device(text: str) -> Device:
     kind, _, rest = text.partition(":")
     if kind not in DEVICES:
         raise ValueError(f"unknown device {kind!r}{_nearest(kind, DEVICES)}: there are {', '.join(DEVICES)}")
-    name, threads = kind, 0
+    name, numbers = kind, dict[str, int]()
     for option in rest.split(",") if ":" in text else ():
+        key, _, value = option.partition("=")
         if f"{kind}:{option}" in DEVICES and name == kind:
             name = f"{kind}:{option}"
-        elif threads or f"{kind}:{option}" in DEVICES:
-            raise ValueError(f"device {text!r}: {option!r} is one option too many: give one run-time and one threads=N")
+        elif key in numbers or f"{kind}:{option}" in DEVICES:
+            once = ", ".join(f"{known}=N" for known in _numbers(kind))
+            raise ValueError(f"device {text!r}: {option!r} is one option too many: give one run-time, and {once} once")
         else:
-            threads = _threads(text, kind, option)
-    name = _present(name)
+            numbers[key] = _number(text, kind, key, value)
+    return _device(_present(name), numbers.get("threads", 1), numbers.get("batch", 1))
+
+
+def at_batch(device: Device, batch: int) -> Device:
+    """The device with so many images in one call.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    return _device(next(n for n, e in DEVICES.items() if e is entry_of(device)), device.threads, batch)
+
+
+def _device(name: str, threads: int, batch: int) -> Device:
     entry = DEVICES[name]
-    canonical = name if threads <= 1 else f"{name}{',' if ':' in name else ':'}threads={threads}"
-    return Device(canonical, entry.kind, max(1, threads), entry.runtime)
+    numbers = [f"{key}={number}" for key, number in (("threads", threads), ("batch", batch)) if number > 1]
+    canonical = ",".join([name, *numbers]) if ":" in name else ":".join([name, *filter(None, [",".join(numbers)])])
+    return Device(canonical, entry.kind, threads, entry.runtime, batch)
 
 
 def _present(name: str) -> str:
@@ -115,16 +138,20 @@ def entry_of(device: Device) -> DeviceEntry:
     return next(e for e in DEVICES.values() if (e.kind, e.runtime) == (device.kind, device.runtime))
 
 
-def _threads(text: str, kind: str, option: str) -> int:
-    key, _, value = option.partition("=")
+def _numbers(kind: str) -> tuple[str, ...]:
+    """The options of a kind of device that are numbers."""
+    return ("threads", "batch") if kind == "cpu" else ("batch",)
+
+
+def _number(text: str, kind: str, key: str, value: str) -> int:
     runtimes = [name.partition(":")[2] for name in DEVICES if name.startswith(f"{kind}:")]
-    known = [*runtimes, *(["threads"] if kind == "cpu" else [])]
-    if key != "threads" or kind != "cpu":
-        there = ", ".join([*runtimes, *(["threads=N"] if kind == "cpu" else [])])
+    if key not in _numbers(kind):
+        known = [*runtimes, *_numbers(kind)]
+        there = ", ".join([*runtimes, *(f"{number}=N" for number in _numbers(kind))])
         raise ValueError(f"device {text!r}: unknown option {key!r}{_nearest(key, known)}: there is {there}")
-    cores = os.cpu_count() or 1
-    if not (value.isascii() and value.isdecimal() and 1 <= int(value) <= cores):
-        raise ValueError(f"device {text!r}: threads must be a whole number from 1 to {cores} (cores), got {value!r}")
+    most, what = (os.cpu_count() or 1, "cores") if key == "threads" else (MOST_IMAGES, "images")
+    if not (value.isascii() and value.isdecimal() and 1 <= int(value) <= most):
+        raise ValueError(f"device {text!r}: {key} must be a whole number from 1 to {most} ({what}), got {value!r}")
     return int(value)
 
 
@@ -178,5 +205,5 @@ def fingerprint(device: Device, env: Environment | None = None) -> str:
     plain = (env or environment(device)).plain()
     if device.runtime != "onnxruntime":
         del plain["onnxruntime"]
-    parts = [plain, device.kind, device.threads, device.runtime]
+    parts = [plain, device.kind, device.threads, device.runtime, *([device.batch] if device.batch > 1 else [])]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -1,23 +1,41 @@
-"""Energy of calls, read from the counters that the CPU keeps of its packages (RAPL).
+"""Energy of calls, read from the counters that CPUs keep of their packages (RAPL) and NVIDIA's GPUs of their boards.
 
-What is counted is all that the packages take, also while others compute or nobody does: leave the machine alone, and
-compare like with like.  Linux offers the counters of Intel's and AMD's CPUs under one name; most virtual machines hide
-them.  Source: Linux, Documentation/power/powercap; counters move about once a millisecond (Hähnel et al., "Measuring
-energy consumption for short code paths using RAPL", 2012), so that many calls are read as one.
+What is counted is all that packages or board take, also while others compute or nobody does: leave the machine alone,
+and compare like with like.  Linux offers the counters of Intel's and AMD's CPUs under one name; most virtual machines
+hide them.  They move about once a millisecond, those of GPUs ten times a second, so that many calls are read as one.
+Source: Linux, Documentation/power/powercap; Hähnel et al., "Measuring energy consumption for short code paths using
+RAPL" (2012); NVIDIA, NVML API reference; Yang et al., "Part-time power measurements" (arXiv:2312.02741).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from latency.clock import SYSTEM_CLOCK, Clock
+from latency.device import Device
 from latency.timing import Call
 
 POWERCAP = Path("/sys/class/powercap")
-SHORTEST_S = 1.0  # a thousand steps of the counter
 
+_SHORTEST_S = {"cpu": 0.5, "gpu": 2.0}  # hundreds of steps of the counter of a CPU, some twenty of a GPU's
+_REPEATS = 3  # of which the one with least counts: what others take comes on top
 _MOST_CALLS = 10**8
+
+
+class EnergyCounter(Protocol):
+    """Counts up with the energy that something takes."""
+
+    def read_uj(self) -> int:
+        """The counter now, in microjoules."""
+        ...
+
+    def between_uj(self, before: int, after: int) -> int:
+        """Microjoules from one reading to a later one."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,7 +43,7 @@ class Energy:
     """What calls took.
 
     Args:
-        joules: of the packages, all calls together.
+        joules: of packages or board, all calls together.
         seconds: wall time of all calls together.
     """
 
@@ -35,13 +53,26 @@ class Energy:
 
     @property
     def joules_per_call(self) -> float:
-        """Of the packages, also what they would have taken idle."""
+        """Of packages or board, also what they would have taken idle."""
         return self.joules / self.calls
 
     @property
     def watts(self) -> float:
-        """The mean power of the packages."""
+        """The mean power of packages or board."""
         return self.joules / self.seconds
+
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> Energy:
+        """The energy that `plain` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: something else.
+        """
+        return Energy(float(plain["joules"]), float(plain["seconds"]), int(plain["calls"]))
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -69,17 +100,72 @@ class Counter:
         return after - before if after >= before else after - before + self.range_uj + 1
 
 
-def find_counters(folder: Path = POWERCAP) -> tuple[Counter, ...]:
+@dataclass(frozen=True)
+class BoardCounter:
+    """The energy counter of an NVIDIA GPU, in steps of a millijoule."""
+
+    read_mj: Callable[[], int]
+
+    def read_uj(self) -> int:
+        """The counter now, in microjoules."""
+        return 1000 * self.read_mj()
+
+    def between_uj(self, before: int, after: int) -> int:
+        """Microjoules from one reading to a later one: it does not start again while the driver is loaded."""
+        return after - before
+
+
+def counters_of(kind: str) -> Sequence[EnergyCounter]:
+    """The counters of what devices of this kind compute on: CPU packages, or the board of the GPU.
+
+    Raises:
+        ValueError: they are not there or may not be read, and what to do.
+    """
+    try:
+        return (find_board(),) if kind == "gpu" else find_counters()
+    except OSError as error:
+        raise ValueError(f"the energy of a call on {kind} cannot be measured: {error}") from error
+
+
+def find_board() -> BoardCounter:
+    """The counter of the GPU that CUDA calls number 0 here, tried once.
+
+    Raises:
+        FileNotFoundError: there is none, or what reads it is not installed; with what to do.
+    """
+    try:
+        import pynvml
+    except ImportError as error:
+        raise FileNotFoundError("the package nvidia-ml-py is not installed: pip install nvidia-ml-py") from error
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    try:
+        pynvml.nvmlInit()
+        if visible.isdecimal():
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+        else:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError as error:
+        raise FileNotFoundError(
+            f"no energy counter of GPU {visible!r} ({error}): NVIDIA's driver and a GPU from Volta on keep one, "
+            "parts of a GPU (MIG) do not"
+        ) from error
+    return BoardCounter(lambda: int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)))
+
+
+def find_counters(folder: Path | None = None) -> tuple[Counter, ...]:
     """The counters of all packages, tried once.
 
     Args:
-        folder: of the kernel's powercap zones; zones inside a package and of the whole platform are not taken.
+        folder: of the kernel's powercap zones, by default `POWERCAP`; those inside a package and of the whole platform
+            are not taken.
 
     Raises:
         FileNotFoundError: there are none.
         PermissionError: they may not be read, with what to do.
         ValueError: a file that holds no number.
     """
+    folder = folder or POWERCAP
     zones = sorted(folder.glob("intel-rapl:*")) if folder.is_dir() else []
     packages = [z for z in zones if _text(z / "name").startswith("package")]
     if not packages:
@@ -93,8 +179,19 @@ def find_counters(folder: Path = POWERCAP) -> tuple[Counter, ...]:
     return counters
 
 
+def least_energy(call: Call, device: Device, clock: Clock = SYSTEM_CLOCK) -> Energy:
+    """The energy of calls on `device`: of some measurements, the one that had least a call.
+
+    Raises:
+        ValueError: as of `counters_of`.
+    """
+    counters, at_least_s = counters_of(device.kind), _SHORTEST_S[device.kind]
+    found = [measure_energy(call, counters, at_least_s, clock) for _ in range(_REPEATS)]
+    return min(found, key=lambda energy: energy.joules_per_call)
+
+
 def measure_energy(
-    call: Call, counters: tuple[Counter, ...], at_least_s: float = SHORTEST_S, clock: Clock = SYSTEM_CLOCK
+    call: Call, counters: Sequence[EnergyCounter], at_least_s: float, clock: Clock = SYSTEM_CLOCK
 ) -> Energy:
     """The energy of calls one after the other, as many as fill `at_least_s`, after one that is not counted.
 
@@ -102,7 +199,7 @@ def measure_energy(
         at_least_s: shorter than a counter takes to start again twice: minutes are safe.
 
     Raises:
-        ValueError: no counters, a time that is not positive, or a file that holds no number.
+        ValueError: no counters, a time that is not positive, a file that holds no number, or counters that stand still.
         PermissionError: a counter may not be read.
     """
     if not counters or not at_least_s > 0:
@@ -113,6 +210,8 @@ def measure_energy(
         call()
         calls, now = calls + 1, clock.wall()
     used = sum(c.between_uj(b, c.read_uj()) for c, b in zip(counters, before, strict=True))
+    if not used > 0:
+        raise ValueError(f"the energy counters stood still for {now - start:.1f} s: this machine does not keep them")
     return Energy(used * 1e-6, now - start, calls)
 
 

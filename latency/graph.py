@@ -168,14 +168,14 @@ def totals(kernels: Iterable[Kernel]) -> Totals:
     )
 
 
-def executed_kernels(model: bytes | Path, device: Device, batch: int = 1) -> tuple[Kernel, ...]:
-    """The kernels that ONNX Runtime executes for a model on `device`, in order.
+def executed_kernels(model: bytes | Path, device: Device) -> tuple[Kernel, ...]:
+    """The kernels that ONNX Runtime executes for a model on `device`, in order, at its batch.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: as for `kernels_of`, a device that is no CPU, or a model that ONNX Runtime does not open.
     """
-    return kernels_of(executed_graph(model, device, batch), batch)
+    return kernels_of(executed_graph(model, device), device.batch)
 
 
 def kernels_of(model: onnx.ModelProto, batch: int = 1) -> tuple[Kernel, ...]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from latency.compare import Comparison, compare
 from latency.contention import Contention
 from latency.device import Device, fingerprint
+from latency.energy import Energy
 from latency.measurement import Measurement, settings_of, subject_of
 from latency.parts import Parts, PartsEffort
 from latency.store import MeasurementStore
 from latency.worker import Effort, Worker
 
 T = TypeVar("T")
-_METHOD, _PARTS_METHOD = 4, 2  # to be raised when the way of timing changes: times taken otherwise are not to be reused
+# To be raised when the way of measuring changes: what was measured otherwise is not to be reused.
+_METHOD, _PARTS_METHOD, _ENERGY_METHOD = 4, 2, 1
 _WORKERS: dict[tuple[str, str], Worker] = {}  # one for each kind of device and run-time
 
 QUICK = Effort(rounds=2, most_rounds=6, samples=12)  # to rank by, and to fit models on
@@ -33,7 +35,6 @@ def measure_models(
     effort: Effort,
     store: MeasurementStore | None = None,
     on_round: Callable[[], object] = lambda: None,
-    batch: int = 1,
 ) -> list[Measurement]:
     """The latency of each model; those that the store does not have are timed interleaved, and stored.
 
@@ -41,14 +42,13 @@ def measure_models(
 
     Args:
         on_round: as of `Worker.measure`; not for what the store has.
-        batch: images in one call.
 
     Raises:
-        ValueError: a model that cannot be loaded, or not be fed with such a batch.
+        ValueError: a model that cannot be loaded, or not be fed with the device's batch.
         RuntimeError: a model that cannot be run.
         ChildProcessError: the process that measures died.
     """
-    settings = settings_of({"batch": _checked(batch), "method": _METHOD, **asdict(effort)})
+    settings = settings_of({"batch": device.batch, "method": _METHOD, **asdict(effort)})
     place = fingerprint(device)
     subjects = [subject_of(model) for model in models]
     known = {s: found for s in subjects if store and (found := store.get(s, place, settings))}
@@ -56,7 +56,7 @@ def measure_models(
         s: model for s, model in zip(subjects, models, strict=True) if s not in known or known[s].timing.doubtful
     }
     if missing:
-        timed = worker(device).measure(list(missing.values()), device, effort, on_round, batch)
+        timed = worker(device).measure(list(missing.values()), device, effort, on_round)
         for subject, timing in zip(missing, timed.timings, strict=True):
             measured = Measurement(subject, device.name, place, timing, settings, timed.contention)
             before = known.get(subject, measured)
@@ -74,7 +74,7 @@ def measure_parts(
     on_contention: Callable[[Contention], object] = lambda _: None,
     references: Sequence[bytes] = (),
 ) -> list[Parts]:
-    """Each model timed by its nodes at batch 1; those that the store does not have in turn with one another.
+    """Each model timed by its nodes; those that the store does not have in turn with one another.
 
     What was hardly left alone is timed again, and the better of both is kept.
 
@@ -93,7 +93,7 @@ def measure_parts(
     place = fingerprint(device)
     subjects = [subject_of(model) for model in models]
     records = {s: store.get_record(s, place, settings) for s in subjects} if store else {}
-    known = {s: found for s, record in records.items() if (found := _parts_of(record))}
+    known = {s: found for s, record in records.items() if (found := _read(record, Parts.of))}
     poor = {s for s, found in known.items() if found.hardly_known and found.free < effort.free}
     missing = {s: m for s, m in zip(subjects, models, strict=True) if s not in known or s in poor}
     if missing:
@@ -105,6 +105,35 @@ def measure_parts(
             known[subject] = parts
             if store:
                 store.put_record(subject, place, settings, json.dumps(parts.plain(), separators=(",", ":")))
+    return [known[s] for s in subjects]
+
+
+def measure_energies(
+    models: Sequence[bytes],
+    device: Device,
+    store: MeasurementStore | None = None,
+    on_model: Callable[[], object] = lambda: None,
+) -> list[Energy]:
+    """The energy of calls of each model, as `least_energy` has it; those that the store does not have one by one.
+
+    Args:
+        on_model: called as each model is done; not for what the store has.
+
+    Raises:
+        ValueError: a model that cannot be loaded, or there are no counters that can be read.
+        RuntimeError, ChildProcessError: as of `measure_models`.
+    """
+    settings, place = settings_of({"energy": True, "method": _ENERGY_METHOD}), fingerprint(device)
+    subjects = [subject_of(model) for model in models]
+    records = {s: store.get_record(s, place, settings) for s in subjects} if store else {}
+    known = {s: found for s, record in records.items() if (found := _read(record, Energy.of))}
+    missing = {s: model for s, model in zip(subjects, models, strict=True) if s not in known}
+    if missing:
+        taken = worker(device).energy(list(missing.values()), device, on_model)
+        for subject, energy in zip(missing, taken, strict=True):
+            known[subject] = energy
+            if store:
+                store.put_record(subject, place, settings, json.dumps(energy.plain()))
     return [known[s] for s in subjects]
 
 
@@ -120,10 +149,10 @@ def grouped(models: Iterable[tuple[T, bytes]]) -> Iterator[list[tuple[T, bytes]]
         yield group
 
 
-def _parts_of(record: str | None) -> Parts | None:
-    """The parts of a record; one that this version cannot read counts as absent."""
+def _read(record: str | None, of: Callable[[Mapping[str, Any]], T]) -> T | None:
+    """What a record holds; one that this version cannot read counts as absent."""
     try:
-        return Parts.of(json.loads(record)) if record else None
+        return of(json.loads(record)) if record else None
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -134,7 +163,6 @@ def compare_models(
     device: Device,
     effort: Effort,
     on_round: Callable[[], object] = lambda: None,
-    batch: int = 1,
     seed: int = 0,
 ) -> Comparison:
     """How the latency of `b` compares with that of `a`: `a`, `a` again and `b` timed interleaved, always anew.
@@ -142,7 +170,7 @@ def compare_models(
     Raises:
         ValueError, RuntimeError, ChildProcessError: as of `measure_models`.
     """
-    timed = worker(device).measure([a, a, b], device, effort, on_round, _checked(batch))
+    timed = worker(device).measure([a, a, b], device, effort, on_round)
     timed_a, control, timed_b = timed.timings
     return compare(timed_a, control, timed_b, timed.contention, seed=seed)
 
@@ -150,9 +178,3 @@ def compare_models(
 def worker(device: Device) -> Worker:
     """The process that measures on this kind of device, in its run-time."""
     return _WORKERS.setdefault((device.kind, device.runtime), Worker())
-
-
-def _checked(batch: int) -> int:
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
-    return batch

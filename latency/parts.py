@@ -90,7 +90,7 @@ class ProfilerCost:
 
 @dataclass(frozen=True)
 class Parts:
-    """A model timed by its nodes, in the order in which they ran, at batch 1.
+    """A model timed by its nodes, in the order in which they ran.
 
     Args:
         calls: that were timed.
@@ -215,7 +215,7 @@ class _Profiled:
     def __init__(self, model: bytes | Path, device: Device, prefix: Path) -> None:
         self.turns, self._calls, self.free = 0, 0, 0.0
         self._session = open_profiled(model, device, prefix)
-        image = np.random.default_rng(0).standard_normal(self._session.batch_shape(1)).astype(np.float32)
+        image = np.random.default_rng(0).standard_normal(self._session.batch_shape(device.batch)).astype(np.float32)
         self._call = self._session.call(image)
         for _ in range(_WARM_UP):
             self._call()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from latency.device import Device, fingerprint
+from latency.device import Device, at_batch, entry_of, fingerprint
 from latency.harness import measure_models
 from latency.lowering import INPUT, OUTPUT
 from latency.roofline import Peaks
@@ -46,7 +46,7 @@ class _Chain:
 
 
 def peaks_of(device: Device, folder: Path | None = None, on_round: Callable[[], object] = lambda: None) -> Peaks:
-    """The peaks of `device`; measured, which takes a minute or two, unless `folder` has them.
+    """The peaks of `device`, whatever its batch; measured, which takes a minute or two, unless `folder` has them.
 
     Args:
         folder: by default that of the user's store of measurements.
@@ -57,6 +57,7 @@ def peaks_of(device: Device, folder: Path | None = None, on_round: Callable[[], 
         OSError: it cannot be written.
         ChildProcessError: the process that measures died.
     """
+    device = at_batch(device, 1)
     place = fingerprint(device)
     file = (folder or default_path().parent) / f"peaks-{place}-{_METHOD}.json"
     try:
@@ -85,7 +86,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _measure(device: Device, place: str, on_round: Callable[[], object]) -> Peaks:
-    chains = _chains()
+    chains = _chains("int8" in entry_of(device).precisions)
     models = [chain.model(links) for chain in chains for links in chain.ends]
     best = [min(m.timing.samples_s) for m in measure_models(models, device, _EFFORT, None, on_round)]
     return _peaks(place, chains, best)
@@ -108,9 +109,9 @@ def _peaks(place: str, chains: Sequence[_Chain], best_s: Sequence[float]) -> Pea
     return Peaks(
         fingerprint=place,
         float_macs_per_s=rates["float"],
-        int8_macs_per_s=max(rates["int8"], rates["float"]),
+        int8_macs_per_s=max(rates.get("int8", 0.0), rates["float"]),
         depthwise_float_macs_per_s=rates["depthwise float"],
-        depthwise_int8_macs_per_s=max(rates["depthwise int8"], rates["depthwise float"]),
+        depthwise_int8_macs_per_s=max(rates.get("depthwise int8", 0.0), rates["depthwise float"]),
         bandwidths=tuple(bandwidths),
         node_s=node,
         call_s=call,
@@ -120,16 +121,16 @@ def _peaks(place: str, chains: Sequence[_Chain], best_s: Sequence[float]) -> Pea
 # -- the models --------------------------------------------------------------------------------------
 
 
-def _chains() -> list[_Chain]:
+def _chains(int8: bool = True) -> list[_Chain]:
     chains = [_Chain("node", 0, 1, partial(_elementwise, op, 8)) for op in ("Neg", "Sigmoid", "Mul")]
     for c, h, k in _DENSE:
         macs = c * c * k * k * h * h
         chains.append(_Chain("float", macs, 1, partial(_convolutions, c, h, k, 1)))
-        chains.append(_Chain("int8", macs, 1, partial(_int8_convolutions, c, h, k, 1)))
+        chains += [_Chain("int8", macs, 1, partial(_int8_convolutions, c, h, k, 1))] if int8 else []
     for c, h, k in _DEPTHWISE:
         macs = c * k * k * h * h
         chains.append(_Chain("depthwise float", macs, 1, partial(_convolutions, c, h, k, c)))
-        chains.append(_Chain("depthwise int8", macs, 1, partial(_int8_convolutions, c, h, k, c)))
+        chains += [_Chain("depthwise int8", macs, 1, partial(_int8_convolutions, c, h, k, c))] if int8 else []
     chains += [_Chain("float", side**3, 1, partial(_products, side, side)) for side in _PRODUCTS]
     for size in _SETS:
         ends = (1, 3) if size > _SMALL else (2, 8)

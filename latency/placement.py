@@ -36,9 +36,7 @@ class Placed(NamedTuple):
     computes: bool
 
 
-def placement(
-    model: bytes, device: Device, batch: int = 1, providers: Sequence[str] | None = None
-) -> tuple[Placed, ...]:
+def placement(model: bytes, device: Device, providers: Sequence[str] | None = None) -> tuple[Placed, ...]:
     """The nodes of `model` after optimisation, in the order in which they ran, each with its provider.
 
     Args:
@@ -49,7 +47,7 @@ def placement(
     """
     with tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
         session = open_profiled(model, device, Path(folder) / "profile", providers)
-        session.run(np.zeros(session.batch_shape(batch), np.float32))
+        session.run(np.zeros(session.batch_shape(device.batch), np.float32))
         events = json.loads(session.end_profiling().read_text(encoding="utf-8"))
     return tuple(_placed(event) for event in events if event.get("cat") == "Node" and "provider" in event["args"])
 
@@ -66,14 +64,14 @@ def elsewhere(placed: Sequence[Placed], provider: str) -> tuple[Placed, ...]:
     return tuple(p for p in placed if p.computes and p.provider != provider)
 
 
-def check(model: bytes, device: Device, batch: int = 1, providers: Sequence[str] | None = None) -> None:
+def check(model: bytes, device: Device, providers: Sequence[str] | None = None) -> None:
     """Refuses a model of which a part would be timed on something else than `device`.
 
     Raises:
         ValueError: with the nodes that ran elsewhere; or as for `placement`.
     """
     meant = (providers or providers_of(device))[0]
-    placed = placement(model, device, batch, providers)
+    placed = placement(model, device, providers)
     if strays := elsewhere(placed, meant):
         shown = ", ".join(f"{p.node} ({p.op_type}, {p.provider})" for p in strays[:_SHOWN])
         more = f" and {len(strays) - _SHOWN} more" if len(strays) > _SHOWN else ""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from latency.contention import Watch
-from latency.device import Device, environment, fingerprint, parse_device
+from latency.device import Device, at_batch, environment, fingerprint, parse_device
 from latency.pace import Pace
 from latency.parts import PartsEffort, time_parts
 from latency.runtimes.onnx_runtime import OnnxSession, open_session
@@ -29,7 +29,7 @@ from latency.timing import Call
 from latency.whole import Effort, Timed, call_of, time_whole
 
 MANIFEST, RESULT = "manifest.json", "result.jsonl"
-BUNDLE_FORMAT = 2  # of the manifest and of the result
+BUNDLE_FORMAT = 3  # of the manifest and of the result
 
 Item = Mapping[str, Any]
 Manifest = Mapping[str, Any]
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> 
     folder = folder or Path(sys.argv[0]).resolve().parent
     try:
         manifest = read_manifest(folder)
-        device = _device(asked.threads)
+        device = _device(asked.threads, asked.batch or manifest["batch"])
         out = asked.out or folder / RESULT
         measurer = _Measurer(folder, manifest, device)
         plan, done = _begun(out, manifest, device, measurer)
@@ -73,13 +73,14 @@ def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="measure.py", description="Measures the models of this folder.")
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime (default 1)")
+    parser.add_argument("--batch", type=int, help="images in one call (default: what the bundle asks for)")
     parser.add_argument("--out", type=Path, help=f"the result (default {RESULT} beside this script)")
     parser.add_argument("--minutes", type=float, help="stop after about so many; repeat the command to go on")
     return parser.parse_args(arguments)
 
 
-def _device(threads: int) -> Device:
-    return parse_device("cpu" if threads == 1 else f"cpu:threads={threads}")
+def _device(threads: int, batch: int) -> Device:
+    return at_batch(parse_device("cpu" if threads == 1 else f"cpu:threads={threads}"), batch)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -121,6 +122,7 @@ def _begun(out: Path, manifest: Manifest, device: Device, measurer: _Measurer) -
         "format": BUNDLE_FORMAT,
         "device": device.name,
         "threads": device.threads,
+        "batch": device.batch,
         "runtime": device.runtime,
         "fingerprint": fingerprint(device),
         "environment": json.loads(json.dumps(environment(device).plain())),
@@ -233,7 +235,7 @@ class _Measurer:
         return time_whole([self._opener(file) for file in files], effort, self._pace, tick)
 
     def _opener(self, file: Path) -> Callable[[], Call]:
-        return lambda: call_of(self._open(file), 1)
+        return lambda: call_of(self._open(file), self._device.batch)
 
     def _open(self, file: Path) -> OnnxSession:
         return open_session(file, self._device)

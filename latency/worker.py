@@ -13,7 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +27,7 @@ from latency.timing import Call, Timing
 from latency.whole import Effort, Timed, call_of, time_whole
 
 if TYPE_CHECKING:
+    from latency.energy import Energy
     from latency.parts import Parts, PartsEffort
 
 _ROUND = {"round": "done"}  # an answer before the final one
@@ -54,9 +55,8 @@ class Worker:
         device: Device,
         effort: Effort,
         on_round: Callable[[], object] = lambda: None,
-        batch: int = 1,
     ) -> Timed:
-        """The latency of each model for a batch of images, all timed interleaved.
+        """The latency of each model for the device's batch of images, all timed interleaved.
 
         Args:
             on_round: called as each round is done: `effort.rounds` times, and more often for disturbed ones.
@@ -66,8 +66,7 @@ class Worker:
             RuntimeError: a model that cannot be run.
             ChildProcessError: the process died.
         """
-        sizes = list(map(len, models))
-        request = {"sizes": sizes, "device": device.name, "effort": asdict(effort), "batch": batch}
+        request = {"sizes": list(map(len, models)), "device": device.name, "effort": asdict(effort)}
         answer = self._answer(request, models, device, on_round)
         return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
 
@@ -85,6 +84,19 @@ class Worker:
         request = {"device": device.name, "parts": asdict(effort), "references": len(references)}
         answer = self._answer({"sizes": list(map(len, everything)), **request}, everything, device)
         return [Parts.of(plain) for plain in answer["parts"]], Contention.of(answer["contention"])
+
+    def energy(
+        self, models: Sequence[bytes], device: Device, on_model: Callable[[], object] = lambda: None
+    ) -> list[Energy]:
+        """What calls of each model take, one model after the other; `on_model` is called as each is done.
+
+        Raises:
+            ValueError, RuntimeError, ChildProcessError: as of `measure`; or there are no counters that can be read.
+        """
+        from latency.energy import Energy
+
+        request = {"sizes": list(map(len, models)), "device": device.name, "energy": True}
+        return [Energy.of(plain) for plain in self._answer(request, models, device, on_model)["energies"]]
 
     def _answer(
         self,
@@ -191,7 +203,9 @@ def _final(
             n = len(models) - request["references"]
             parts = time_parts(models[:n], device, PartsEffort(**request["parts"]), models[n:], pace)
             return {"parts": [p.plain() for p in parts], "contention": watch.reading().plain()}
-        openers = [_opener(model, device, request["batch"]) for model in models]
+        if "energy" in request:
+            return {"energies": list(_energies(models, device, on_round))}
+        openers = [_opener(model, device) for model in models]
         timed = time_whole(openers, Effort(**request["effort"]), pace, on_round)
     except ValueError as error:
         return {"refused": str(error)}
@@ -200,6 +214,14 @@ def _final(
     return {"timings": [asdict(timing) for timing in timed.timings], "contention": timed.contention.plain()}
 
 
-def _opener(model: bytes, device: Device, batch: int) -> Callable[[], Call]:
-    check_placement(model, device, batch)
-    return lambda: call_of(open_session(model, device), batch)
+def _energies(models: Sequence[bytes], device: Device, on_model: Callable[[], object]) -> Iterator[dict[str, Any]]:
+    from latency.energy import least_energy
+
+    for model in models:
+        yield least_energy(_opener(model, device)(), device).plain()
+        on_model()
+
+
+def _opener(model: bytes, device: Device) -> Callable[[], Call]:
+    check_placement(model, device)
+    return lambda: call_of(open_session(model, device), device.batch)

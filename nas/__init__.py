@@ -29,6 +29,7 @@ _PUBLIC = {
     "export": "nas.exporting",
     "find_space": "search_spaces.network",
     "measure": "nas.measuring",
+    "measure_energy": "nas.measuring",
     "load_profile": "nas.profiles",
     "profile": "nas.api",
     "retarget": "nas.api",

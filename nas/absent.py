@@ -100,8 +100,8 @@ def run_absent(
     check_names(settings)
     if unknown := sorted(settings.problem.metrics & set(EXECUTED)):
         raise ValueError(
-            f"{' and '.join(unknown)} cannot be bounded with a profile: the run-time of the device decides them, "
-            "and it is not here"
+            f"{' and '.join(unknown)} cannot be an objective or bounded with a profile: the device and its run-time "
+            "decide, and they are not here"
         )
     file = Path(str(settings.profile))
     data = read_profile(file)
@@ -173,8 +173,7 @@ class PredictedPoint(Point):
     def plain(self, file: str) -> dict[str, Any]:
         """As it stands in `front.json`."""
         entry = super().plain(file)
-        for metric in ("int8_share", *EXECUTED):
-            del entry[metric]  # the device's run-time decides
+        del entry["int8_share"]  # the device's run-time decides
         return {
             **entry,
             "latency_s": {"median": self.latency_s, "ci95": list(self.ci95_s)},
@@ -221,8 +220,8 @@ class PredictedEvaluator:
             undisturbed=float("nan"),
             quiet_rounds=0,
             int8_share=float("nan"),
-            memory_bytes=0.0,  # not known, and not shown
-            traffic_bytes=0.0,
+            executed={},
+            batch=self._profile.data.batch,
             found_by=found_by,
         )
 
@@ -291,6 +290,7 @@ class _Absent:
         return {
             "name": data.device,
             "threads": data.threads,
+            "batch": data.batch,
             "fingerprint": data.fingerprint,
             "environment": data.environment,
         }

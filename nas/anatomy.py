@@ -28,6 +28,7 @@ class Anatomy:
     def __init__(self, space: SearchSpace, tracer: BlockTracer, precisions: Sequence[str]) -> None:
         self.space, self.tracer, self.precisions = space, tracer, tuple(precisions)
         self._counts: dict[bytes, np.ndarray] = {}
+        self._macs: dict[bytes, np.ndarray] = {}
         self._activations: dict[bytes, np.ndarray] = {}
 
     def joined(
@@ -72,8 +73,12 @@ class Anatomy:
         return self.space.canonical(np.column_stack([population, policies]))
 
     def counts(self, population: np.ndarray) -> np.ndarray:
-        """MACs, parameters, bytes of fp32 and of int8 parameters, and layers (n, 5)."""
+        """MACs, parameters, bytes of fp32 and of int8 parameters, layers (n, 5)."""
         return self._each(population, self._counts, _count).reshape(-1, 5)
+
+    def kinds_of_macs(self, population: np.ndarray) -> np.ndarray:
+        """MACs in fp32 and in int8 (n, 2)."""
+        return self._each(population, self._macs, _count_macs).reshape(-1, 2)
 
     def activations(self, population: np.ndarray) -> np.ndarray:
         """Bytes of fp32 activations, of int8 ones, of h-swish in int8 blocks, and of the block with most (n, 4).
@@ -108,6 +113,10 @@ def _count(placed: Sequence[Placed]) -> np.ndarray:
         fp32 += 4 * block.counts.parameters if precision == "fp32" else 0
         int8 += block.counts.parameters if precision == "int8" else 0
     return np.array([macs, fp32 / 4 + int8, fp32, int8, layers], dtype=float)
+
+
+def _count_macs(placed: Sequence[Placed]) -> np.ndarray:
+    return np.array([sum(b.counts.macs for b, precision in placed if precision == p) for p in ("fp32", "int8")])
 
 
 def _count_activations(placed: Sequence[Placed]) -> np.ndarray:

@@ -138,7 +138,7 @@ def profile_files(
 def _checked(file: Path, model: bytes, device: Device) -> Network:
     """A file and its kernels; what is wrong with it shows here, before minutes of work."""
     try:
-        open_session(model, device).batch_shape(1)
+        open_session(model, device).batch_shape(device.batch)
         return Network(model, tuple(floats(executed_kernels(model, device))))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error

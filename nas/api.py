@@ -78,6 +78,7 @@ def search(
     preset: str | None = None,
     image_size: int | None = None,
     precisions: Sequence[str] = ("fp32", "int8"),
+    objectives: Sequence[str] = ("latency",),
     searcher: str = "guided",
     seed: int = 0,
     budget_s: float = 240.0,
@@ -87,11 +88,13 @@ def search(
     evaluations: int = 28,
     baselines: bool = True,
     max_latency_s: float | None = None,
+    max_energy_joules: float | None = None,
     max_size_bytes: float | None = None,
     max_macs: float | None = None,
     max_parameters: float | None = None,
     max_memory_bytes: float | None = None,
     max_traffic_bytes: float | None = None,
+    max_roofline_s: float | None = None,
     min_accuracy: float | None = None,
     profile: Path | str | None = None,
     remeasure: bool = False,
@@ -105,10 +108,14 @@ def search(
         space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
         data: a name, a path, a `Dataset`, or a pair of torch datasets (train, test).
         out: the run folder; by default one below `runs/` named after the settings.
+        objectives: costs to make small, beside accuracy: latency, energy, size, macs, parameters, memory, traffic and
+            roofline.
         budget_s: of the whole run, roughly; training gets its share of it unless `epochs` is given.
         evaluations: real ones of the search; each baseline gets as many.
+        max_energy_joules: of a call; CPU packages or GPU board, where their counters can be read.
         max_memory_bytes: of activations at once, as `latency.memory.peak_bytes` has it.
         max_traffic_bytes: of activations read and written, all operators together.
+        max_roofline_s: of the least time that the operators can take, as `latency.roofline.floor_s` has it.
         profile: a file that `nas profile` wrote, for a device that is not attached: latencies are then predictions,
             accuracies those of the files.
         remeasure: measures anew what earlier runs measured; what this run has evaluated stays.
@@ -125,6 +132,7 @@ def search(
             image_size=image_size,
             device=device,
             precisions=tuple(precisions),
+            objectives=tuple(objectives),
             searcher=searcher,
             seed=seed,
             budget_s=budget_s,
@@ -134,11 +142,13 @@ def search(
             evaluations=evaluations,
             baselines=baselines,
             max_latency_s=max_latency_s,
+            max_energy_joules=max_energy_joules,
             max_size_bytes=max_size_bytes,
             max_macs=max_macs,
             max_parameters=max_parameters,
             max_memory_bytes=max_memory_bytes,
             max_traffic_bytes=max_traffic_bytes,
+            max_roofline_s=max_roofline_s,
             min_accuracy=min_accuracy,
         )
     except ValueError as error:

@@ -22,7 +22,7 @@ from supernet.atomic import write_bytes, write_json
 SCRIPT, README = "measure.py", "README.txt"
 Kind = Literal["profile", "verify"]
 
-_PREAMBLE = '''"""Measures the models of this folder: python measure.py [--threads N] [--out FILE] [--minutes M]
+_PREAMBLE = '''"""Measures the models of this folder: python measure.py [--threads N] [--batch N] [--minutes M] [...]
 
 Needs Python 3.10 or later with numpy and onnxruntime, and nothing else.  Part of hwnas (Apache-2.0): made by joining
 those of its modules that measure, so that times are taken here in the same way.
@@ -48,6 +48,7 @@ _README = """\
        python -m pip install numpy onnxruntime
        python measure.py
    --threads N   lets ONNX Runtime use N threads (1 by default).
+   --batch N     gives N images to each call ({batch} by default).
    --minutes M   stops after about M minutes.
    --out FILE    names the result ({result} by default).
    Nothing else should run meanwhile.  When it is stopped or killed, the same command goes on where it was{but}.
@@ -119,6 +120,7 @@ class BundleWriter:
         images: Mapping[str, str] | None = None,
         run: str | None = None,
         references: Sequence[str] = (),
+        batch: int = 1,
     ) -> None:
         """Writes the script, the README and the manifest.
 
@@ -132,6 +134,7 @@ class BundleWriter:
             shared: files that all items need.
             images: split to the file of its images and labels.
             references: files that are timed with all that is timed by parts.
+            batch: images in one call, unless the script is told otherwise.
         """
         self.add(SCRIPT, script().encode())
         command = f"{kind} {run}" if run else kind
@@ -141,7 +144,7 @@ class BundleWriter:
             if at_once < max(map(len, plans.values()))
             else ", but the latencies, which are taken in turn, are taken from the start"
         )
-        readme = _README.format(what=what, size_mb=size_mb, result=RESULT, command=command, but=but)
+        readme = _README.format(what=what, size_mb=size_mb, batch=batch, result=RESULT, command=command, but=but)
         write_bytes(self.folder / README, readme.encode())
         manifest = {
             "format": BUNDLE_FORMAT,
@@ -152,6 +155,7 @@ class BundleWriter:
             "choice": choice,
             "efforts": dict(efforts),
             "at_once": at_once,
+            "batch": batch,
             "files": self._digests,
             "shared": list(shared),
             "images": dict(images or {}),
@@ -190,7 +194,7 @@ def read_result(file: Path, kind: Kind) -> Result:
             f"{file} lacks {len(missing)} of {len(items)} models ({missing[0]} is the first): "
             f"run {SCRIPT} on the device again, which goes on where it was, and bring the result again"
         )
-    device = Device(head["device"], "cpu", int(head["threads"]), "onnxruntime")
+    device = Device(head["device"], "cpu", int(head["threads"]), "onnxruntime", int(head["batch"]))
     if fingerprint(device, _environment(file, head["environment"])) != head["fingerprint"]:
         raise ValueError(f"{file}: its fingerprint is not the one of its environment: bring it from the device again")
     ordered = [records[item["key"]] for item in items]
@@ -208,7 +212,7 @@ def _lines(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             parsed.append(json.loads(line))
         except ValueError as error:
             raise ValueError(f"{file} is damaged in line {i}: bring it from the device again") from error
-    needed = {"format", "plan", "device", "threads", "fingerprint", "environment", "manifest"}
+    needed = {"format", "plan", "device", "threads", "batch", "fingerprint", "environment", "manifest"}
     if not parsed or not all(isinstance(line, dict) for line in parsed) or not needed <= parsed[0].keys():
         raise ValueError(f"{file} is no result of {SCRIPT}, or its beginning is lost: bring it from the device again")
     return parsed[0], parsed[1:]

@@ -21,6 +21,7 @@ import typer
 from rich.console import Group
 
 from nas.errors import CannotBeDone
+from nas.metrics import COSTS
 from nas.output import Output, check_file
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def search(
     preset: Annotated[str | None, typer.Option(help="Of the space; by default the one for the image size.")] = None,
     image_size: ImageSize = None,
     precision: Precisions = "fp32,int8",
+    objective: Annotated[
+        str, typer.Option(help=f"Costs to make small, beside accuracy, by commas: {', '.join(COSTS)}.")
+    ] = "latency",
     searcher: Annotated[str, typer.Option(help="guided, nsga2 or random.")] = "guided",
     budget: Annotated[str, typer.Option(help="For the whole run, roughly: 90s, 4m, 1h.")] = "4m",
     epochs: Annotated[int | None, typer.Option(help="Of training, instead of a share of the budget.")] = None,
@@ -69,11 +73,13 @@ def search(
     evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 28,
     baselines: Annotated[bool, typer.Option(help="Compare with random search and uniform scaling.")] = True,
     max_latency: Annotated[str | None, typer.Option(help="Bound on the latency: 2ms, 500us.")] = None,
+    max_energy: Annotated[str | None, typer.Option(help="Bound on the energy of a call: 5mJ.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,
     max_macs: Annotated[str | None, typer.Option(help="Bound on the MACs: 30M.")] = None,
     max_parameters: Annotated[str | None, typer.Option(help="Bound on the parameters: 1M.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="Bound on the memory of activations: 2MB.")] = None,
     max_traffic: Annotated[str | None, typer.Option(help="Bound on activations read and written: 20MB.")] = None,
+    max_roofline: Annotated[str | None, typer.Option(help="Bound on the roofline floor: 1ms.")] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Bound on the validation accuracy, 0 to 1.")] = None,
     profile: Annotated[
         Path | None, typer.Option(help="Of a device that is not attached, by `nas profile`: latencies are predicted.")
@@ -87,7 +93,7 @@ def search(
     """Search a space for the best networks on a device; repeat the command to resume."""
     from nas.config import Settings, data_setting, first_line, parse_duration, parse_quantity
     from nas.folder import default_folder
-    from nas.names import check_names
+    from nas.names import check_names, parse_objectives
 
     try:
         settings = Settings(
@@ -97,6 +103,7 @@ def search(
             image_size=image_size,
             device=device,
             precisions=tuple(p.strip() for p in precision.split(",")),
+            objectives=parse_objectives(objective),
             searcher=searcher,
             seed=seed,
             budget_s=parse_duration(budget),
@@ -106,11 +113,13 @@ def search(
             evaluations=evaluations,
             baselines=baselines,
             max_latency_s=parse_quantity(max_latency, "s") if max_latency is not None else None,
+            max_energy_joules=parse_quantity(max_energy, "J") if max_energy is not None else None,
             max_size_bytes=parse_quantity(max_size, "B") if max_size is not None else None,
             max_macs=parse_quantity(max_macs, "") if max_macs is not None else None,
             max_parameters=parse_quantity(max_parameters, "") if max_parameters is not None else None,
             max_memory_bytes=parse_quantity(max_memory, "B") if max_memory is not None else None,
             max_traffic_bytes=parse_quantity(max_traffic, "B") if max_traffic is not None else None,
+            max_roofline_s=parse_quantity(max_roofline, "s") if max_roofline is not None else None,
             min_accuracy=min_accuracy,
         )
     except ValueError as error:
@@ -351,8 +360,9 @@ def measure(
         typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="ONNX files with one float32 input."),
     ],
     device: DeviceName = "cpu",
-    batch: Annotated[int, typer.Option(min=1, help="Images in one call.")] = 1,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images in one call; by default the device's.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Say whether the second of two files is faster.")] = False,
+    energy: Annotated[bool, typer.Option("--energy", help="Also the energy of a call, where it is counted.")] = False,
     remeasure: Remeasure = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the result, with every sample, as JSON.")] = None,
@@ -360,28 +370,35 @@ def measure(
     quiet: Quiet = False,
 ) -> None:
     """Measure the latency of ONNX files carefully, or compare two of them."""
-    from latency.device import parse_device
+    from latency.energy import counters_of
     from latency.store import MeasurementStore
-    from nas.measuring import compare_files, measure_files
+    from nas.measuring import compare_files, measure_energy_files, measure_files, placed
     from nas.tables import comparison_view, measurements_table
     from supernet.atomic import write_json
 
     check_file(out)
-    output, place = Output(as_json, quiet), parse_device(device)
+    output, place = Output(as_json, quiet), placed(device, batch)
+    if energy:
+        counters_of(place.kind)
     if compare:
+        if energy:
+            raise ValueError("--compare is about latency: leave out --energy")
         if len(files) != 2:
             raise ValueError(f"--compare takes two files, got {len(files)}")
         with output.reporter() as reporter:
-            found = compare_files(files[0], files[1], place, reporter, batch, seed)
+            found = compare_files(files[0], files[1], place, reporter, seed)
         names = [str(file) for file in files]
-        content: dict[str, Any] = {"files": names, "device": place.name, "batch": batch, **found.plain()}
+        content: dict[str, Any] = {"files": names, "device": place.name, "batch": place.batch, **found.plain()}
         samples: dict[str, Any] = {"timings": {name: asdict(getattr(found, name)) for name in ("a", "control", "b")}}
         view = comparison_view(names, found)
     else:
         with output.reporter() as reporter, MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
-            measured = measure_files(files, place, store, reporter, batch)
+            measured = measure_files(files, place, store, reporter)
+            joules = measure_energy_files(files, place, store, reporter) if energy else []
         rows = [{"file": str(file), **m.plain(seed)} for file, m in zip(files, measured, strict=True)]
-        content = {"device": place.name, "batch": batch, "files": rows}
+        for row, found_joules in zip(rows, joules, strict=False):
+            row |= {"energy_joules": found_joules.joules_per_call, "watts": found_joules.watts}
+        content = {"device": place.name, "batch": place.batch, "files": rows}
         samples = {"measurements": [json.loads(m.to_json()) for m in measured]}
         view = measurements_table(rows)
     if out is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nas.metrics import COSTS, Cost
 from nas.objectives import Bound, Problem, maximize, minimize
 from supernet.catalog import DATASETS
 from supernet.find_source import find_source
@@ -18,7 +19,8 @@ IN_PYTHON = "python:"  # before the name of data that were given as objects
 _NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)((?:[eE][+-]?[0-9]+)?)"
 _SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "\N{MICRO SIGN}": 1e-6, "\N{GREEK SMALL LETTER MU}": 1e-6, "n": 1e-9}
 _LARGE = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_QUANTITIES = {"s": (_SMALL, "2ms"), "B": (_LARGE, "1MB"), "": (_LARGE, "30M")}  # unit to its prefixes, an example
+# Unit to its prefixes, an example.
+_QUANTITIES = {"s": (_SMALL, "2ms"), "J": (_SMALL, "5mJ"), "B": (_LARGE, "1MB"), "": (_LARGE, "30M")}
 _TIME_UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
@@ -38,6 +40,7 @@ class Settings(BaseModel):
     image_size: int | None = Field(default=None, ge=4, le=4096)
     device: str = "cpu"
     precisions: tuple[str, ...] = ("fp32", "int8")
+    objectives: tuple[str, ...] = ("latency",)  # costs to make small, beside accuracy
     searcher: str = "guided"
     seed: int = Field(default=0, ge=0)
     budget_s: float = Field(default=240.0, gt=0)
@@ -47,11 +50,13 @@ class Settings(BaseModel):
     evaluations: int = Field(default=28, ge=4)
     baselines: bool = True
     max_latency_s: float | None = Field(default=None, gt=0)
+    max_energy_joules: float | None = Field(default=None, gt=0)
     max_size_bytes: float | None = Field(default=None, gt=0)
     max_macs: float | None = Field(default=None, gt=0)
     max_parameters: float | None = Field(default=None, gt=0)
     max_memory_bytes: float | None = Field(default=None, gt=0)
     max_traffic_bytes: float | None = Field(default=None, gt=0)
+    max_roofline_s: float | None = Field(default=None, gt=0)
     min_accuracy: float | None = Field(default=None, gt=0, le=1)
     profile: str | None = None  # the file of the device's profile, for a device that is not attached
     profile_fingerprint: str | None = None
@@ -60,18 +65,16 @@ class Settings(BaseModel):
 
     @property
     def problem(self) -> Problem:
-        """Validation accuracy against latency, within the bounds."""
-        limits = (
-            ("latency_s", self.max_latency_s, False),
-            ("size_bytes", self.max_size_bytes, False),
-            ("macs", self.max_macs, False),
-            ("parameters", self.max_parameters, False),
-            ("memory_bytes", self.max_memory_bytes, False),
-            ("traffic_bytes", self.max_traffic_bytes, False),
-            ("val_accuracy", self.min_accuracy, True),
-        )
-        bounds = tuple(Bound(metric, limit, least) for metric, limit, least in limits if limit is not None)
-        return Problem((maximize("val_accuracy"), minimize("latency_s")), bounds)
+        """Validation accuracy against the costs that are objectives, within the bounds."""
+        metrics = [cost.metric for cost in COSTS.values()]
+        bounds = [Bound(metric, limit) for metric in metrics if (limit := getattr(self, f"max_{metric}"))]
+        bounds += [Bound("val_accuracy", self.min_accuracy, at_least=True)] if self.min_accuracy else []
+        return Problem((maximize("val_accuracy"), *(minimize(cost.metric) for cost in self.costs)), tuple(bounds))
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """What is made small."""
+        return tuple(COSTS[name] for name in self.objectives)
 
     @property
     def digest(self) -> str:

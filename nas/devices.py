@@ -6,6 +6,7 @@ from typing import Any
 
 from latency.catalog import DEVICES
 from latency.device import environment
+from latency.energy import counters_of
 from latency.installed import gpu, lacking, onnxruntime_version, versions
 from nas.config import Settings
 
@@ -16,7 +17,7 @@ def describe_devices() -> dict[str, Any]:
     """The machine (CPU, instruction sets, cores, GPU) and its devices.
 
     A device has `available`, `missing` (what, and how to get it; None where nothing is) and `versions` of what is
-    installed for it.
+    installed for it.  `no_energy` says by kind of device why energy cannot be measured; None where it can.
     """
     here, found = environment(), gpu()
     machine = {
@@ -27,7 +28,9 @@ def describe_devices() -> dict[str, Any]:
         "machine": here.machine,
         "gpu": {"name": found.name, "driver": found.driver} if found else None,
     }
-    return {"machine": machine, "devices": [_device(name) for name in DEVICES]}
+    devices = [_device(name) for name in DEVICES]
+    kinds = dict.fromkeys(device["name"].partition(":")[0] for device in devices if device["available"])
+    return {"machine": machine, "devices": devices, "no_energy": {kind: _no_energy(kind) for kind in kinds}}
 
 
 def _device(name: str) -> dict[str, Any]:
@@ -47,3 +50,11 @@ def _device(name: str) -> dict[str, Any]:
         "precisions": list(entry.precisions),
         "versions": installed,
     }
+
+
+def _no_energy(kind: str) -> str | None:
+    try:
+        counters_of(kind)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from nas.format import amount, duration, interval, percent
+from nas.metrics import COSTS, Cost, costs_of
 
 Record = Mapping[str, Any]
 Figure = dict[str, Any]
@@ -16,7 +17,7 @@ Figure = dict[str, Any]
 GROUPS = {"search": "search", "random": "random sampling", "uniform": "uniform scaling"}
 _COLOURS = {"search": "#2563ab", "random": "#7d858f", "uniform": "#d17a1e"}
 _SYMBOLS = {"search": "circle", "random": "x-thin-open", "uniform": "square-open"}
-_METRICS = {"val_accuracy": "validation accuracy", "latency_s": "latency"}
+_BARS = ("#2563ab", "#d17a1e", "#7a4fa3", "#3a8f5c", "#7d858f")
 _GRID, _INK, _ROOM = "#e7e9ec", "#3b4149", 0.06
 _MOST_BARS = 14
 _RIGHT = {"overlaying": "y", "side": "right", "showgrid": False, "tickmode": "auto", "rangemode": "tozero"}
@@ -25,6 +26,9 @@ _RIGHT = {"overlaying": "y", "side": "right", "showgrid": False, "tickmode": "au
 def figures(record: Record) -> dict[str, Figure]:
     """The figures that `record` has numbers for, by name; each is a dict of `data` and `layout`."""
     built = {name: build(record) for name, build in _FIGURES.items()}
+    for i, (name, cost) in enumerate(costs_of(record).items()):
+        of = f"_{name}" if i else ""
+        built |= {f"front{of}": _front(record, cost), f"evaluated{of}": _evaluated(record, cost, i + 1)}
     return {name: figure for name, figure in built.items() if figure is not None}
 
 
@@ -68,22 +72,22 @@ def latency_words(point: Record) -> str:
     return duration(median) if low == high else f"{duration(median)} ({interval(low, high)})"
 
 
-def _front(record: Record) -> Figure | None:
-    points = [(i, p) for i, p in enumerate(items(record, "front")) if is_number(field(p, "latency_s", "median"))]
+def _front(record: Record, cost: Cost) -> Figure | None:
+    points = [(i, p) for i, p in enumerate(items(record, "front")) if is_number(cost.of_point(p))]
     if not points:
         return None
     traces = [
-        _front_trace(points, "accuracy", "test accuracy", _COLOURS["search"]),
-        {**_front_trace(points, "val_accuracy", "validation accuracy", "#7a4fa3"), "visible": "legendonly"},
+        _front_trace(points, cost, "accuracy", "test accuracy", _COLOURS["search"]),
+        {**_front_trace(points, cost, "val_accuracy", "validation accuracy", "#7a4fa3"), "visible": "legendonly"},
     ]
-    seen = [s for _, p in points for s in (p["latency_s"]["median"], *_interval(p))]
-    return _figure(traces, _seconds_axis("latency, log scale", seen), _accuracy_axis("accuracy"))
+    seen = [value for _, p in points for value in (*_interval(p, cost), _value(p, cost))]
+    return _figure(traces, _log_axis(f"{cost.words}, log scale", seen, cost.show), _accuracy_axis("accuracy"))
 
 
-def _front_trace(points: Sequence[tuple[int, Record]], key: str, name: str, colour: str) -> Figure:
+def _front_trace(points: Sequence[tuple[int, Record]], cost: Cost, key: str, name: str, colour: str) -> Figure:
     shown = [(i, p) for i, p in points if is_number(p.get(key))]
-    medians = [p["latency_s"]["median"] for _, p in shown]
-    ends = [_interval(p) for _, p in shown]
+    medians = [_value(p, cost) for _, p in shown]
+    ends = [_interval(p, cost) for _, p in shown]
     bars = {
         "array": [high - m for m, (_, high) in zip(medians, ends, strict=True)],
         "arrayminus": [m - low for m, (low, _) in zip(medians, ends, strict=True)],
@@ -105,11 +109,16 @@ def _front_trace(points: Sequence[tuple[int, Record]], key: str, name: str, colo
     }
 
 
-def _interval(point: Record) -> tuple[float, float]:
-    """The ends of the 95 % interval of the latency; the median twice where there is none."""
-    ends, median = field(point, "latency_s", "ci95"), point["latency_s"]["median"]
+def _interval(point: Record, cost: Cost = COSTS["latency"]) -> tuple[float, float]:
+    """The ends of the 95 % interval of a cost; its value twice where there is none."""
+    ends, value = field(point, cost.metric, "ci95"), _value(point, cost)
     known = isinstance(ends, Sequence) and len(ends) == 2 and all(map(is_number, ends))
-    return (ends[0], ends[1]) if known else (median, median)
+    return (ends[0], ends[1]) if known else (value, value)
+
+
+def _value(point: Record, cost: Cost) -> float:
+    """A cost of a point that has it."""
+    return float(cost.of_point(point) or 0.0)
 
 
 def _hover(index: int, point: Record) -> str:
@@ -120,30 +129,39 @@ def _hover(index: int, point: Record) -> str:
         f"latency {latency_words(point)}",
         *([f"size {amount(size, 'B')}"] if is_number(size) else []),
         *([f"{amount(macs)} MACs"] if is_number(macs) else []),
+        *(f"{cost.words} {cost.show(value)}" for cost in _MORE if is_number(value := cost.of_point(point))),
         precision_words(point),
     ]
     return "<br>".join(html.escape(line) for line in lines if line)
 
 
+_MORE = [COSTS[name] for name in ("energy", "memory", "traffic", "roofline")]
 _ACCURACIES = {"accuracy": "test accuracy", "val_accuracy": "validation accuracy"}
 
 
-def _evaluated(record: Record) -> Figure | None:
-    groups = {name: evaluated(record, name) for name in GROUPS}
+def _evaluated(record: Record, cost: Cost, column: int) -> Figure | None:
+    groups = {name: evaluated(record, name, column) for name in GROUPS}
     groups = {name: points for name, points in groups.items() if points}
     if not groups:
         return None
-    traces = [trace for name in reversed(groups) for trace in _group_traces(name, groups[name])]
-    seen = [latency for points in groups.values() for _, latency in points]
-    return _figure(traces, _seconds_axis("latency, log scale", seen), _accuracy_axis("validation accuracy"))
+    traces = [trace for name in reversed(groups) for trace in _group_traces(name, groups[name], cost)]
+    seen = [value for points in groups.values() for _, value in points]
+    return _figure(
+        traces, _log_axis(f"{cost.words}, log scale", seen, cost.show), _accuracy_axis("validation accuracy")
+    )
 
 
-def evaluated(record: Record, group: str) -> list[tuple[float, float]]:
-    """The evaluations of a group as (validation accuracy, latency in seconds), those with both numbers."""
-    return [(a, s) for a, s in items(record, "search", "groups", group) if is_number(a) and is_number(s) and s > 0]
+def evaluated(record: Record, group: str, column: int = 1) -> list[tuple[float, float]]:
+    """The evaluations of a group as (validation accuracy, cost), those with both numbers.
+
+    Args:
+        column: of the cost, in the order of the objectives, of which accuracy is the first.
+    """
+    pairs = [(row[0], row[column]) for row in items(record, "search", "groups", group)]
+    return [(a, s) for a, s in pairs if is_number(a) and is_number(s) and s > 0]
 
 
-def _group_traces(name: str, points: Sequence[tuple[float, float]]) -> list[Figure]:
+def _group_traces(name: str, points: Sequence[tuple[float, float]], cost: Cost) -> list[Figure]:
     colour, faint = _COLOURS[name], 0.85 if name == "search" else 0.5
     steps = _staircase(points)
     marker = {"color": colour, "size": 7, "symbol": _SYMBOLS[name], "line": {"color": colour, "width": 1.4}}
@@ -155,7 +173,7 @@ def _group_traces(name: str, points: Sequence[tuple[float, float]]) -> list[Figu
         "opacity": faint,
         "x": [s for _, s in points],
         "y": [a for a, _ in points],
-        "hovertext": [f"{GROUPS[name]}<br>validation accuracy {percent(a)}<br>{duration(s)}" for a, s in points],
+        "hovertext": [f"{GROUPS[name]}<br>validation accuracy {percent(a)}<br>{cost.show(s)}" for a, s in points],
         "hoverinfo": "text",
         "marker": marker,
     }
@@ -168,11 +186,11 @@ def _group_traces(name: str, points: Sequence[tuple[float, float]]) -> list[Figu
 
 
 def _staircase(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that are more accurate than all faster ones, by latency; the last step runs to the slowest point."""
+    """The points that are more accurate than all cheaper ones, by cost; the last step runs to the costliest point."""
     kept: list[tuple[float, float]] = []
-    for accuracy, latency in sorted(points, key=lambda p: (p[1], -p[0])):
+    for accuracy, cost in sorted(points, key=lambda p: (p[1], -p[0])):
         if not kept or accuracy > kept[-1][0]:
-            kept.append((accuracy, latency))
+            kept.append((accuracy, cost))
     return [*kept, (kept[-1][0], max(s for _, s in points))]
 
 
@@ -252,8 +270,13 @@ def _curve(entries: Sequence[Record], key: str, name: str, colour: str, axis: st
 
 
 def _importance(record: Record) -> Figure | None:
-    rows = [row for row in items(record, "search", "importance") if _largest(row) > 0]
-    rows = sorted(rows, key=_largest, reverse=True)[:_MOST_BARS]
+    names = {"val_accuracy": "validation accuracy", **{c.metric: c.words for c in costs_of(record).values()}}
+
+    def largest(row: Record) -> float:
+        return max((row[m] for m in names if is_number(row.get(m))), default=0.0)
+
+    rows = [row for row in items(record, "search", "importance") if largest(row) > 0]
+    rows = sorted(rows, key=largest, reverse=True)[:_MOST_BARS]
     if not rows:
         return None
     labels = [html.escape(str(row.get("choice"))) for row in rows]
@@ -264,19 +287,15 @@ def _importance(record: Record) -> Figure | None:
             "name": name,
             "y": labels,
             "x": [row[metric] if is_number(row.get(metric)) else None for row in rows],
-            "marker": {"color": _COLOURS[colour]},
+            "marker": {"color": _BARS[i % len(_BARS)]},
             "hovertemplate": "%{y}: %{x:.2f}",
         }
-        for (metric, name), colour in zip(_METRICS.items(), ("search", "uniform"), strict=True)
+        for i, (metric, name) in enumerate(names.items())
     ]
     down = {**_axis(""), "autorange": "reversed", "automargin": True, "type": "category", "showgrid": False}
     figure = _figure(traces, {**_axis("importance"), "rangemode": "tozero"}, down)
     figure["layout"] |= {"barmode": "group", "bargap": 0.3, "height": 120 + 34 * len(rows)}
     return figure
-
-
-def _largest(row: Record) -> float:
-    return max((row[m] for m in _METRICS if is_number(row.get(m))), default=0.0)
 
 
 def _figure(traces: list[Figure], x: Figure, y: Figure, *, legend: bool = True) -> Figure:
@@ -310,11 +329,15 @@ def _ranged_accuracy_axis(title: str, values: Sequence[float]) -> Figure:
 
 
 def _seconds_axis(title: str, values: Sequence[float]) -> Figure:
-    """A logarithmic axis over `values` in seconds, its ticks written with SI prefixes."""
+    return _log_axis(title, values, duration)
+
+
+def _log_axis(title: str, values: Sequence[float], show: Callable[[float], str]) -> Figure:
+    """A logarithmic axis over `values`, its ticks written with SI prefixes."""
     low, high = _room(min(values), max(values), log=True)
     ticks = _ticks(low, high)
     span = [math.log10(low), math.log10(high)]
-    labels = {"tickmode": "array", "tickvals": ticks, "ticktext": [duration(t) for t in ticks]}
+    labels = {"tickmode": "array", "tickvals": ticks, "ticktext": [show(t) for t in ticks]}
     return {**_axis(title), "type": "log", "range": span, **labels}
 
 
@@ -341,8 +364,6 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 _FIGURES: dict[str, Callable[[Record], Figure | None]] = {
-    "front": _front,
-    "evaluated": _evaluated,
     "latency_pairs": _latency_pairs,
     "accuracy_pairs": _accuracy_pairs,
     "held_out": _held_out,

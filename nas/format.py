@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 _Scales = tuple[tuple[float, str], ...]
-_TIME: _Scales = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_SMALL: _Scales = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _DECIMAL: _Scales = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def duration(seconds: float) -> str:
     """0.00123 → `1.23 ms`."""
-    scale, unit = _scale(seconds, _TIME)
-    return f"{_digits(seconds / scale)} {unit}"
+    return small(seconds, "s")
+
+
+def small(number: float, unit: str) -> str:
+    """0.00123 J → `1.23 mJ`: for units of which there is hardly ever a thousand."""
+    scale, prefix = _scale(number, _SMALL)
+    return f"{_digits(number / scale)} {prefix}{unit}"
 
 
 def amount(number: float, unit: str = "") -> str:
@@ -21,8 +26,8 @@ def amount(number: float, unit: str = "") -> str:
 
 def interval(low_s: float, high_s: float) -> str:
     """A time interval in the unit of its upper end: `1.21–1.27 ms`."""
-    scale, unit = _scale(high_s, _TIME)
-    return f"{_digits(low_s / scale)}–{_digits(high_s / scale)} {unit}"
+    scale, prefix = _scale(high_s, _SMALL)
+    return f"{_digits(low_s / scale)}–{_digits(high_s / scale)} {prefix}s"
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -56,7 +56,7 @@ class Inheritance:
         file = folder / FILE
         known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
         scaled = np.array([self.architectures.scaled(step / (SCALED - 1)).indices for step in range(SCALED)])
-        searcher = GuidedSearch(self.architectures, self._fit, 2, seed, FIRST, scaled)
+        searcher = GuidedSearch(self.architectures, self._fit, len(self.problem.objectives), seed, FIRST, scaled)
         found: list[Evaluation] = []
         for size in (FIRST, *[A_ROUND] * ROUNDS):
             rows = searcher.ask(size)

@@ -1,4 +1,4 @@
-"""The latency of ONNX files, whoever made them: `nas.measure`, `nas.compare` and the command `nas measure`."""
+"""Latency and energy of ONNX files, whoever made them: `nas.measure`, `nas.compare` and the command `nas measure`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from onnx.external_data_helper import uses_external_data
 
 from latency.compare import Comparison
 from latency.contention import Contention
-from latency.device import Device, parse_device
-from latency.harness import CAREFUL, COMPARING, QUICK, compare_models, measure_models
+from latency.device import Device, at_batch, parse_device
+from latency.energy import Energy, counters_of
+from latency.harness import CAREFUL, COMPARING, QUICK, compare_models, measure_energies, measure_models
 from latency.measurement import Measurement
 from latency.store import MeasurementStore
 from latency.worker import Effort
@@ -26,14 +27,14 @@ _GLANCE = Effort(rounds=1, most_rounds=1, samples=1)
 
 
 def measure(
-    path: Path | str, device: str = "cpu", *, batch: int = 1, quick: bool = False, remeasure: bool = False
+    path: Path | str, device: str = "cpu", *, batch: int | None = None, quick: bool = False, remeasure: bool = False
 ) -> Measurement:
     """The latency of an ONNX file with one float32 input of fixed sizes besides the batch, measured carefully.
 
     What was measured before, in the same way on the same machine, comes from the user's store.
 
     Args:
-        batch: images in one call.
+        batch: images in one call; by default what the device says (`cpu:batch=8`), else one.
         quick: a tenth of the effort, to rank by.
         remeasure: measures what the store has anew.
 
@@ -44,10 +45,26 @@ def measure(
     """
     with MeasurementStore(remeasure=remeasure) as store:
         effort = QUICK if quick else CAREFUL
-        return measure_files([Path(path)], parse_device(device), store, SilentReporter(), batch, effort)[0]
+        return measure_files([Path(path)], placed(device, batch), store, SilentReporter(), effort)[0]
 
 
-def compare(path_a: Path | str, path_b: Path | str, device: str = "cpu", *, batch: int = 1) -> Comparison:
+def measure_energy(
+    path: Path | str, device: str = "cpu", *, batch: int | None = None, remeasure: bool = False
+) -> Energy:
+    """The energy of calls of an ONNX file, of CPU packages or GPU board; what was measured before comes from the store.
+
+    Args:
+        batch, remeasure: as of `measure`.
+
+    Raises:
+        ValueError: energy cannot be measured on the device, or as of `measure`.
+        FileNotFoundError, CannotBeDone: as of `measure`.
+    """
+    with MeasurementStore(remeasure=remeasure) as store:
+        return measure_energy_files([Path(path)], placed(device, batch), store, SilentReporter())[0]
+
+
+def compare(path_a: Path | str, path_b: Path | str, device: str = "cpu", *, batch: int | None = None) -> Comparison:
     """Whether the second ONNX file is faster or slower than the first, or whether there is no difference to be seen.
 
     Both are timed interleaved, the first one twice as a control, and always anew.
@@ -55,7 +72,17 @@ def compare(path_a: Path | str, path_b: Path | str, device: str = "cpu", *, batc
     Raises:
         FileNotFoundError, ValueError, CannotBeDone: as of `measure`.
     """
-    return compare_files(Path(path_a), Path(path_b), parse_device(device), SilentReporter(), batch)
+    return compare_files(Path(path_a), Path(path_b), placed(device, batch), SilentReporter())
+
+
+def placed(device: str, batch: int | None = None) -> Device:
+    """The device of this name, with so many images in one call where that is given.
+
+    Raises:
+        ValueError: an unknown device, or no images.
+    """
+    found = parse_device(device)
+    return found if batch is None else at_batch(found, batch)
 
 
 def measure_files(
@@ -63,24 +90,34 @@ def measure_files(
     device: Device,
     store: MeasurementStore,
     reporter: Reporter,
-    batch: int = 1,
     effort: Effort = CAREFUL,
 ) -> list[Measurement]:
     """The latency of each file, all timed interleaved; see `measure`."""
     models = [read_model(path) for path in paths]
     with reporter.stage("measure") as stage:
         rounds = count_rounds(stage, 0, effort)
-        work = lambda: measure_models(models, device, effort, store, rounds, batch)  # noqa: E731
-        return _naming(paths, models, device, batch, work)
+        work = lambda: measure_models(models, device, effort, store, rounds)  # noqa: E731
+        return _naming(paths, models, device, work)
 
 
-def compare_files(a: Path, b: Path, device: Device, reporter: Reporter, batch: int = 1, seed: int = 0) -> Comparison:
+def measure_energy_files(
+    paths: Sequence[Path], device: Device, store: MeasurementStore, reporter: Reporter
+) -> list[Energy]:
+    """The energy of each file, one after the other; see `measure_energy`."""
+    counters_of(device.kind)
+    models = [read_model(path) for path in paths]
+    with reporter.stage("energy", len(models)) as stage:
+        work = lambda: measure_energies(models, device, store, stage.advance)  # noqa: E731
+        return _naming(paths, models, device, work)
+
+
+def compare_files(a: Path, b: Path, device: Device, reporter: Reporter, seed: int = 0) -> Comparison:
     """How `b` compares with `a`; see `compare`."""
     models = [read_model(a), read_model(b)]
     with reporter.stage("compare") as stage:
         rounds = count_rounds(stage, 0, COMPARING)
-        work = lambda: compare_models(models[0], models[1], device, COMPARING, rounds, batch, seed)  # noqa: E731
-        return _naming([a, b], models, device, batch, work)
+        work = lambda: compare_models(models[0], models[1], device, COMPARING, rounds, seed)  # noqa: E731
+        return _naming([a, b], models, device, work)
 
 
 def count_rounds(stage: Stage, others: int, effort: Effort = CAREFUL) -> Callable[[], None]:
@@ -126,14 +163,14 @@ def read_model(path: Path) -> bytes:
     return whole
 
 
-def _naming(paths: Sequence[Path], models: Sequence[bytes], device: Device, batch: int, work: Callable[[], T]) -> T:
+def _naming(paths: Sequence[Path], models: Sequence[bytes], device: Device, work: Callable[[], T]) -> T:
     """What `work` returns; its errors name the file that they are about."""
     try:
         return work()
     except (ValueError, RuntimeError) as error:
         for path, model in zip(paths, models, strict=True):
             try:
-                measure_models([model], device, _GLANCE, batch=batch)
+                measure_models([model], device, _GLANCE)
             except ValueError as found:
                 raise ValueError(f"{path}: {found}") from error
             except RuntimeError as found:

@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from latency.device import Device, entry_of, parse_device
+from latency.energy import counters_of
 from nas.config import Settings
+from nas.metrics import COSTS
 from nas.searchers.catalog import SEARCHERS
 from quant_search.policy import check_precisions
 from search_spaces.catalog import SPACES, SpaceEntry
@@ -16,12 +18,15 @@ def check_names(settings: Settings) -> None:
     """Refuses settings that name what does not exist; a space of the user's own is looked at later.
 
     Raises:
-        ValueError: for the first such name, with the nearest one that exists.
+        ValueError: for the first such name, with the nearest one that exists; or energy that cannot be measured here.
     """
     check_searcher(settings.searcher)
+    check_objectives(settings.objectives)
     check_precisions(settings.precisions)
     if settings.profile is None:  # else the device need not be there
-        check_device(settings.device, settings.precisions)
+        device = check_device(settings.device, settings.precisions)
+        if "energy_joules" in settings.problem.metrics:
+            counters_of(device.kind)
     if ":" not in settings.space:
         checked_preset(settings.space, settings.preset)
 
@@ -35,6 +40,32 @@ def parse_precisions(text: str) -> tuple[str, ...]:
     precisions = tuple(p.strip() for p in text.split(","))
     check_precisions(precisions)
     return precisions
+
+
+def parse_objectives(text: str) -> tuple[str, ...]:
+    """`latency,size` as a tuple.
+
+    Raises:
+        ValueError: as of `check_objectives`.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    check_objectives(names)
+    return names
+
+
+def check_objectives(names: Sequence[str]) -> None:
+    """Refuses objectives that do not exist, or one given twice, or none.
+
+    Raises:
+        ValueError: with the nearest name.
+    """
+    for name in names:
+        if name == "accuracy":
+            raise ValueError("accuracy is an objective of every search: give the costs to weigh against it")
+        if name not in COSTS:
+            raise ValueError(f"unknown objective {name!r}{suggestion(name, COSTS)}; there are {', '.join(COSTS)}")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"objectives must be different costs, one at least, got {', '.join(names) or 'none'}")
 
 
 def check_device(name: str, precisions: Sequence[str]) -> Device:

@@ -85,6 +85,11 @@ class Problem:
     bounds: tuple[Bound, ...] = ()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics that are optimised, in order."""
+        return tuple(o.metric for o in self.objectives)
+
+    @property
     def metrics(self) -> frozenset[str]:
         """The names of all metrics that an objective or bound needs."""
         return frozenset(o.metric for o in self.objectives) | {b.metric for b in self.bounds}

@@ -31,12 +31,13 @@ from nas.config import Settings
 from nas.describe import describe_space
 from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
-from nas.executed import EXECUTED
+from nas.executed import Executed
 from nas.folder import JOURNAL, PROFILE, RECORD, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
 from nas.loop import Measure, run_loop
 from nas.measuring import say_busy
+from nas.metrics import Cost
 from nas.names import check_names
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
@@ -174,7 +175,8 @@ def _describe(setup: Setup) -> dict[str, Any]:
 
 def _profile(setup: Setup) -> Profile:
     s = setup
-    executed = not s.settings.problem.metrics.isdisjoint(EXECUTED)
+    executed = executed_of(setup)
+    executed.prepare(s.reporter)
     profiler = Profiler(s.network, s.anatomy, s.dataset.image_shape, s.device, s.store, executed)
     with setup.reporter.stage("profile") as stage:
         data = profiler.run(SEARCHING, profiled_space(s), s.settings.seed, stage)
@@ -243,8 +245,7 @@ def inherit(setup: Setup, profile: Profile) -> Inherited:
 def search_measured(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
     """The search, and its baselines, on the attached device."""
     journal = Journal(setup.folder / JOURNAL, "search", setup.space, setup.settings.problem)
-    executed = not setup.settings.problem.metrics.isdisjoint(EXECUTED)
-    measure = RealEvaluator(builder_of(setup), setup.dataset, setup.device, setup.store, executed)
+    measure = RealEvaluator(builder_of(setup), setup.dataset, setup.device, setup.store, executed_of(setup))
     watched = Watched(partial(fit_metrics, setup.anatomy, profile, inherited), setup.settings.problem)
     return search_with(setup, profile, inherited, watched, measure, journal)
 
@@ -263,7 +264,7 @@ def search_with(
                 stage.advance()
                 if evaluation is not None:
                     watched.note(evaluation, name)
-                    stage.say(f"{name}: {in_short(evaluation)}")
+                    stage.say(f"{name}: {in_short(evaluation, settings.costs)}")
 
             groups[name] = run_loop(
                 searcher,
@@ -299,7 +300,7 @@ class Watched:
             self.predictions.append(
                 {
                     metric: {"predicted": float(predicted[metric][0]), "verified": evaluation.metrics[metric]}
-                    for metric in ("val_accuracy", "latency_s")
+                    for metric in dict.fromkeys(("val_accuracy", "latency_s", *self._problem.names))
                 }
             )
 
@@ -311,12 +312,13 @@ def _searchers(setup: Setup, profile: Profile, watched: Watched, inherited: Inhe
     begins with the corners of the space, since models extrapolate badly.
     """
     settings, space = setup.settings, setup.space
+    objectives = len(settings.problem.objectives)
     corners = np.array([uniform(arch, "fp32").indices for arch in (space.smallest(), space.largest())])
     makers: dict[str, Callable[[], Searcher]] = {
         "guided": lambda: GuidedSearch(
-            space, watched.cost_model, 2, settings.seed, len(corners), corners, inherited.population
+            space, watched.cost_model, objectives, settings.seed, len(corners), corners, inherited.population
         ),
-        "nsga2": lambda: NSGA2(space, 2, settings.seed, population=max(4, settings.evaluations // 3)),
+        "nsga2": lambda: NSGA2(space, objectives, settings.seed, population=max(4, settings.evaluations // 3)),
         "random": lambda: RandomSearch(space, settings.seed),
     }
     searchers = {"search": makers[settings.searcher]()}
@@ -351,19 +353,20 @@ def one_worker() -> Any:
         executor.shutdown(cancel_futures=True)
 
 
-def in_short(evaluation: Evaluation) -> str:
+def in_short(evaluation: Evaluation, costs: Sequence[Cost]) -> str:
     """For the line of a stage."""
     metrics = evaluation.metrics
-    return f"{100 * metrics['val_accuracy']:.1f} % at {1e6 * metrics['latency_s']:.0f} µs"
+    return f"{100 * metrics['val_accuracy']:.1f} % at {', '.join(c.show(metrics[c.metric]) for c in costs)}"
 
 
 def hypervolumes(groups: dict[str, list[Evaluation]]) -> dict[str, float]:
     """The share of one common box that each group dominates; infeasible evaluations count for nothing."""
-    costs = {name: cost_array([e for e in found if e.violation == 0]).reshape(-1, 2) for name, found in groups.items()}
-    if not any(map(len, costs.values())):
-        return dict.fromkeys(costs, 0.0)
+    feasible = {name: [e for e in found if e.violation == 0] for name, found in groups.items()}
+    costs = {name: cost_array(found) for name, found in feasible.items() if found}
+    if not costs:
+        return dict.fromkeys(groups, 0.0)
     ideal, reference = shared_box(list(costs.values()))
-    return {name: relative_hypervolume(c, ideal, reference) for name, c in costs.items()}
+    return {name: relative_hypervolume(costs[name], ideal, reference) if name in costs else 0.0 for name in groups}
 
 
 def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | None = None) -> Verified:
@@ -403,6 +406,11 @@ def pick_finalists(
     if not finalists:
         raise CannotBeDone(unmet(evaluations, setup.settings))
     return [everything[e.arch] for e in finalists]
+
+
+def executed_of(setup: Setup) -> Executed:
+    """Finds what the problem of a run needs of each file besides latency."""
+    return Executed(setup.settings.problem.metrics, setup.device, setup.store)
 
 
 def builder_of(setup: Setup) -> Builder:

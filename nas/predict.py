@@ -24,11 +24,22 @@ _SIZE_PRIOR = LinearPrior(
     free=np.array([True, False, False, False]),
 )
 
-# Fused activations are written once where the counts have them twice; in the block with most, a part is alive at once.
+_PICO = 1e-12
 _EXECUTED_PRIORS = {
+    # Fused activations are written once where the counts have them twice; in the block with most, a part is alive at
+    # once.
     "memory_bytes": LinearPrior(np.array([0.0, 0.5]), np.array([2e4, 0.5]), np.array([True, False])),
     "traffic_bytes": LinearPrior(
         np.array([0.0, 1.5, 2.0, 3.0]), np.array([2e4, 1.0, 1.0, 2.0]), np.array([True, False, False, False])
+    ),
+    # Watts, joules a MAC in fp32 and in int8, and joules a byte: the energy roofline of Choi et al., "A roofline model
+    # of energy" (IPDPS 2013).
+    "energy_joules": LinearPrior(
+        np.array([50.0, 0.0, 0.0, 0.0]), np.array([200.0, 50 * _PICO, 20 * _PICO, 500 * _PICO]), np.zeros(4, dtype=bool)
+    ),
+    # A share of the latency; seconds a call, a layer, a MAC in fp32 and in int8, and a byte.
+    "roofline_s": LinearPrior(
+        np.zeros(6), np.array([1.0, 1e-5, 1e-5, 100 * _PICO, 100 * _PICO, 1000 * _PICO]), np.zeros(6, dtype=bool)
     ),
 }
 
@@ -89,12 +100,13 @@ class HardwarePredictor:
     def predict(self, population: np.ndarray) -> Mapping[str, np.ndarray]:
         """Latency, size, MACs, parameters and what was fitted besides (n,) by metric name, for a population (n, d)."""
         counts = self.anatomy.counts(population)
+        seconds = self.table.predict(self.anatomy.placed_rows(population)).mean
         return {
-            "latency_s": self.table.predict(self.anatomy.placed_rows(population)).mean,
+            "latency_s": seconds,
             "size_bytes": _size_terms(self.anatomy, population) @ self.size,
             "macs": counts[:, 0],
             "parameters": counts[:, 1],
-            **{name: _executed_terms(self.anatomy, population, name) @ c for name, c in self.executed.items()},
+            **{n: _executed_terms(self.anatomy, population, n, seconds) @ c for n, c in self.executed.items()},
         }
 
 
@@ -104,13 +116,15 @@ def fit_hardware(anatomy: Anatomy, profile: Profile, evaluations: Sequence[Evalu
     seconds, sizes = _seen(evaluations, "latency_s"), _seen(evaluations, "size_bytes")
     population = np.concatenate([profile.population, rows])
     terms = _size_terms(anatomy, population)
+    table = profile.table.corrected(anatomy.placed_rows(rows), seconds)
+    predicted = table.predict(anatomy.placed_rows(population)).mean if profile.executed else np.empty(0)
     return HardwarePredictor(
         anatomy=anatomy,
-        table=profile.table.corrected(anatomy.placed_rows(rows), seconds),
+        table=table,
         size=fit_held(terms, np.concatenate([profile.size_bytes, sizes]), _SIZE_PRIOR).coefficients,
         executed={
             name: fit_held(
-                _executed_terms(anatomy, population, name),
+                _executed_terms(anatomy, population, name, predicted),
                 np.concatenate([values, _seen(evaluations, name)]),
                 _EXECUTED_PRIORS[name],
             ).coefficients
@@ -162,7 +176,18 @@ def _size_terms(anatomy: Anatomy, population: np.ndarray) -> np.ndarray:
     return np.column_stack([np.ones(len(counts)), counts[:, 4], counts[:, 2:4]])
 
 
-def _executed_terms(anatomy: Anatomy, population: np.ndarray, metric: str) -> np.ndarray:
-    """1, and of memory the block with most, of traffic the bytes of fp32, int8 and h-swish; of each row (n, 2 or 4)."""
-    bytes_ = anatomy.activations(population)
-    return np.column_stack([np.ones(len(bytes_)), bytes_[:, 3:] if metric == "memory_bytes" else bytes_[:, :3]])
+def _executed_terms(anatomy: Anatomy, population: np.ndarray, metric: str, seconds: np.ndarray) -> np.ndarray:
+    """What a metric of `nas.executed` is a sum of, for each row (n, k): see `_EXECUTED_PRIORS`.
+
+    Args:
+        seconds: predicted latencies (n,).
+    """
+    ones, bytes_, counts = np.ones(len(population)), anatomy.activations(population), anatomy.counts(population)
+    if metric == "memory_bytes":
+        return np.column_stack([ones, bytes_[:, 3:]])
+    if metric == "traffic_bytes":
+        return np.column_stack([ones, bytes_[:, :3]])
+    macs, moved = anatomy.kinds_of_macs(population), bytes_[:, :3].sum(axis=1) + counts[:, 2:4].sum(axis=1)
+    if metric == "energy_joules":
+        return np.column_stack([seconds, macs, moved])
+    return np.column_stack([seconds, ones, counts[:, 4], macs, moved])

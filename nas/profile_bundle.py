@@ -145,6 +145,7 @@ def _data(result: Result) -> ProfileData:
     return ProfileData(
         device=result.device.name,
         threads=result.device.threads,
+        batch=result.device.batch,
         runtime=result.device.runtime,
         fingerprint=result.fingerprint,
         environment=dict(result.environment),

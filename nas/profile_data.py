@@ -89,6 +89,7 @@ class ProfileData(_Record):
     format: int = FORMAT
     device: str
     threads: int
+    batch: int = 1
     runtime: str
     fingerprint: str
     environment: dict[str, Any]

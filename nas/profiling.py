@@ -30,7 +30,7 @@ from latency.parts import Parts, PartsEffort
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
-from nas.executed import executed_metrics
+from nas.executed import Executed
 from nas.profile_data import ProfileData, ProfiledSpace, Subject, Way
 from nas.progress import Stage
 from quant_search.onnx_qdq import quantize
@@ -94,7 +94,7 @@ class Profiler:
     """Measures the profile of one space on one device.
 
     Args:
-        executed: whether to find the metrics of `nas.executed` of the networks too.
+        executed: finds metrics of the networks besides; by default none.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class Profiler:
         image_shape: tuple[int, ...],
         device: Device,
         store: MeasurementStore | None,
-        executed: bool = False,
+        executed: Executed | None = None,
     ) -> None:
-        self._executed = executed
+        self._executed = executed or Executed((), device)
         self._models = NeutralModels(network, anatomy, image_shape)
         self._anatomy, self._device, self._store = anatomy, device, store
         self._references: list[bytes] = []
@@ -136,6 +136,7 @@ class Profiler:
             contention=None if contention is None else contention.plain(),
             device=self._device.name,
             threads=self._device.threads,
+            batch=self._device.batch,
             runtime=self._device.runtime,
             fingerprint=fingerprint(self._device),
             environment=_plain(environment(self._device).plain()),
@@ -179,8 +180,8 @@ class Profiler:
                 if way not in subject.results or subject.results[way].get("free", 0.0) < result.get("free", 0.0):
                     subject.results[way] = result
         for (subject, _), model in group:
-            if self._executed and subject.role == "network" and not subject.executed:
-                subject.executed = executed_metrics(model, self._device)
+            if subject.role == "network" and not subject.executed:
+                subject.executed = self._executed.of(model)
 
     def _parts(self, models: Sequence[bytes], effort: PartsEffort, store: MeasurementStore | None) -> list[Parts]:
         return measure_parts(models, self._device, effort, store, self.contentions.append, self._references)

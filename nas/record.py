@@ -124,6 +124,7 @@ def _device_record(device: Device) -> dict[str, Any]:
     return {
         "name": device.name,
         "threads": device.threads,
+        "batch": device.batch,
         "fingerprint": fingerprint(device),
         "environment": environment(device).plain(),
     }
@@ -148,30 +149,35 @@ def _search_record(setup: Setup, searched: Searched) -> dict[str, Any]:
     return {
         "evaluations": len(searched.groups["search"]),
         "groups": {
-            name: [[e.metrics["val_accuracy"], e.metrics["latency_s"]] for e in found]
+            name: [[e.metrics[metric] for metric in setup.settings.problem.names] for e in found]
             for name, found in searched.groups.items()
         },
         "hypervolume": searched.hypervolume,
         "predictions": searched.predictions,
-        "importance": importance(setup.space, [e for found in searched.groups.values() for e in found]),
+        "importance": importance(
+            setup.space, [e for found in searched.groups.values() for e in found], setup.settings.problem.names
+        ),
     }
 
 
-def importance(space: SearchSpace, evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """How much each choice mattered: the share of variance between its options, per metric, over all evaluations."""
+def importance(space: SearchSpace, evaluations: Sequence[Evaluation], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """How much each choice mattered: the share of variance between its options, per metric, over all evaluations.
+
+    Of costs, the variance of the logarithm.
+    """
     rows = np.array([e.arch.indices for e in evaluations])
     active = space.active(rows)
     found = []
     for j, choice in enumerate(space.choices):
         label = np.where(active[:, j], rows[:, j], -1)
         entry: dict[str, Any] = {"choice": choice.name}
-        for metric in ("val_accuracy", "latency_s"):
+        for metric in metrics:
             values = np.array([e.metrics[metric] for e in evaluations])
-            values = np.log(values) if metric == "latency_s" else values
+            values = values if metric == "val_accuracy" else np.log(values)
             between = sum((label == k).mean() * (values[label == k].mean() - values.mean()) ** 2 for k in set(label))
             entry[metric] = float(between / max(values.var(), 1e-12))
         found.append(entry)
-    return sorted(found, key=lambda e: -(e["val_accuracy"] + e["latency_s"]))
+    return sorted(found, key=lambda e: -sum(e[metric] for metric in metrics))
 
 
 def _verify_record(searched: Searched, verified: Verified) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -25,6 +25,7 @@ from nas.figures import (
     precision_words,
 )
 from nas.format import amount, count, duration, interval, percent
+from nas.metrics import Cost, columns_of, costs_of
 from supernet.atomic import write_bytes
 
 FILE = "report.html"
@@ -97,6 +98,9 @@ def _found(record: Record) -> str:
     shares = [p["accuracy"] for p in front if is_number(p.get("accuracy"))]
     times = [t for p in front if is_number(t := field(p, "latency_s", "median"))]
     ranges = [f"latency {_range(times, duration, interval)}"] if times else []
+    for cost in (cost for name, cost in costs_of(record).items() if name != "latency"):
+        values = [value for p in front if is_number(value := cost.of_point(p))]
+        ranges += [f"{cost.words} {_range(values, cost.show, _both(cost))}"] if values else []
     ranges += [f"test accuracy {_range(shares, percent, _percents)}"] if shares else []
     return f"Found {many}{': ' if ranges else ''}{', '.join(ranges)}."
 
@@ -111,6 +115,10 @@ def _disturbed(record: Record) -> str:
         f"{few} of {len(sessions)} latencies may be too high: others used the core in all but at most "
         f"{FEW_QUIET - 1} of their sessions; `nas verify` measures them again."
     )
+
+
+def _both(cost: Cost) -> Callable[[float, float], str]:
+    return lambda low, high: f"{cost.show(low)} to {cost.show(high)}"
 
 
 def _range(values: Sequence[float], one: Any, two: Any) -> str:
@@ -189,7 +197,7 @@ def _facts(record: Record) -> str:
     facts = {
         "space": _name(record, "space"),
         "data": _name(record, "data"),
-        "device": ", ".join(p for p in (_name(record, "device"), _threads(field(record, "device", "threads"))) if p),
+        "device": ", ".join(p for p in (_name(record, "device"), *_amounts(record)) if p),
         "processor": environment.get("gpu") or environment.get("cpu"),
         "fingerprint": field(record, "device", "fingerprint"),
         "seed": field(record, "settings", "seed"),
@@ -199,8 +207,11 @@ def _facts(record: Record) -> str:
     return "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in shown)
 
 
-def _threads(number: Any) -> str:
-    return f"{number} thread{'' if number == 1 else 's'}" if number else ""
+def _amounts(record: Record) -> list[str]:
+    """Threads and images a call, those that are known; one image is not said."""
+    threads, batch = (field(record, "device", key) for key in ("threads", "batch"))
+    found = [f"{threads} thread{'' if threads == 1 else 's'}"] if threads else []
+    return [*found, f"{batch} images a call"] if batch and batch > 1 else found
 
 
 _VERSIONS = ("hwnas", "python", "torch", "onnx", "onnxruntime", "openvino", "cuda", "driver")
@@ -219,17 +230,23 @@ def _front(record: Record, drawn: Mapping[str, Figure]) -> str:
         "Each point is a file. Bars are 95 % intervals of the median latency; accuracy is on test images, which the "
         f"search never saw.{fine} Click a name above the figure to show or hide it."
     )
-    table = _table(_FRONT, [_front_row(i, p) for i, p in enumerate(points)], left=(1, 7, 8), style="front")
-    return _section("The front", _figure("front", drawn, caption), table)
+    others = columns_of(record)
+    head = (*_FRONT, *(cost.words for cost in others), "precision", "architecture")
+    rows = [_front_row(i, p, others) for i, p in enumerate(points)]
+    left = (1, len(head) - 2, len(head) - 1)
+    return _section("The front", *_by_cost("front", record, drawn, caption), _table(head, rows, left, style="front"))
 
 
-_FRONT = (
-    *("point", "file", "test accuracy", "validation accuracy", "latency (95\u00a0%)", "size", "MACs", "precision"),
-    "architecture",
-)
+def _by_cost(name: str, record: Record, drawn: Mapping[str, Figure], caption: str) -> list[str]:
+    """The figure of each cost that was made small, the caption under the first."""
+    others = list(costs_of(record))[1:]
+    return [_figure(name, drawn, caption), *(_figure(f"{name}_{other}", drawn, "") for other in others)]
 
 
-def _front_row(index: int, point: Record) -> list[Any]:
+_FRONT = ("point", "file", "test accuracy", "validation accuracy", "latency (95\u00a0%)", "size", "MACs")
+
+
+def _front_row(index: int, point: Record, others: Sequence[Cost]) -> list[Any]:
     file = point.get("file")
     link = _Html(f'<a href="{_text(quote(str(file)))}">{_text(Path(str(file)).name)}</a>') if file else None
     size, macs = point.get("size_bytes"), point.get("macs")
@@ -241,6 +258,7 @@ def _front_row(index: int, point: Record) -> list[Any]:
         latency_words(point),
         amount(size, "B") if is_number(size) else None,
         amount(macs) if is_number(macs) else None,
+        *(cost.show(value) if is_number(value := cost.of_point(point)) else None for cost in others),
         precision_words(point),
         _architecture(point),
     ]
@@ -274,7 +292,7 @@ def _worth_table(record: Record, drawn: Mapping[str, Figure]) -> str:
     )
     head = ("group", "evaluations", "hypervolume", "gain of the search")
     table = _table(head, rows) if rows else ""
-    return _section("Was the search worth it?", _figure("evaluated", drawn, caption), table, note)
+    return _section("Was the search worth it?", *_by_cost("evaluated", record, drawn, caption), table, note)
 
 
 def _group_row(record: Record, name: str, found: Any) -> list[Any]:
@@ -342,7 +360,7 @@ def _verification(record: Record) -> str:
 
 
 def _importance(drawn: Mapping[str, Figure]) -> str:
-    caption = "How much each choice moved accuracy and latency among the files evaluated, most important first."
+    caption = "How much each choice moved accuracy and costs among the files evaluated, most important first."
     return _section("The choices that mattered", _figure("importance", drawn, caption))
 
 

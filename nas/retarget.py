@@ -24,13 +24,13 @@ from latency.harness import QUICK, measure_models
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.config import Settings
-from nas.executed import EXECUTED
 from nas.folder import JOURNAL, RECORD, default_folder, open_folder, read_record, read_settings
 from nas.inherit import FILE as INHERITED
 from nas.journal import Journal
 from nas.known import Known, read_known
 from nas.loop import run_loop
 from nas.measuring import say_busy
+from nas.metrics import untold
 from nas.objectives import Evaluation
 from nas.pipeline import (
     THREADS_FILE,
@@ -38,6 +38,7 @@ from nas.pipeline import (
     alone_in,
     builder_of,
     check_disk,
+    executed_of,
     hypervolumes,
     in_short,
     one_worker,
@@ -123,6 +124,11 @@ def _check(source: Path, was: Settings, record: dict[str, Any], device: Device, 
         raise ValueError(f"retargeting needs at least {_LEAST} timings, got {timings}")
     if fingerprint(device) == record["device"]["fingerprint"]:
         raise ValueError(f"{source} is a run of {device.name} on this machine already: name another device")
+    if unknown := untold(was.problem.metrics):
+        raise ValueError(
+            f"{' and '.join(unknown)} of another device cannot be told from {source}, and the run needs it: "
+            f"search with --device {device.name} anew"
+        )
     if not set(was.precisions) & set(entry_of(device).precisions):
         raise ValueError(
             f"the run in {source} has {', '.join(was.precisions)} files only, and {device.name} runs "
@@ -225,17 +231,17 @@ class _Retargeting:
             return fit_transferred(transfer, (rows, seconds), told, [e.metrics for e in own])
 
         watched = Watched(fit, problem)
-        searcher = GuidedSearch(s.space, watched.cost_model, 2, s.settings.seed, 0, known=self._inherited().population)
+        candidates, objectives = self._inherited().population, len(problem.objectives)
+        searcher = GuidedSearch(s.space, watched.cost_model, objectives, s.settings.seed, 0, known=candidates)
         searcher.tell(self._carried(fit(())))
-        executed = not problem.metrics.isdisjoint(EXECUTED)
-        measure = RealEvaluator(builder_of(s), s.dataset, s.device, s.store, executed)
+        measure = RealEvaluator(builder_of(s), s.dataset, s.device, s.store, executed_of(s))
         with s.reporter.stage("search", s.settings.evaluations) as stage, one_worker() as executor:
 
             def told(evaluation: Evaluation | None) -> None:
                 stage.advance()
                 if evaluation is not None:
                     watched.note(evaluation, "search")
-                    stage.say(in_short(evaluation))
+                    stage.say(in_short(evaluation, s.settings.costs))
 
             found = run_loop(
                 searcher,

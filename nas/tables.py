@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from latency.compare import Comparison
-from nas.format import amount, count, duration, interval, percent
+from nas.format import amount, count, duration, interval, percent, small
+from nas.metrics import Cost, columns_of
 from quant_search.policy import describe
 
 _GROUPS = {"search": "search", "random": "random search", "uniform": "uniform scaling"}
@@ -30,7 +31,8 @@ def devices_view(found: Mapping[str, Any]) -> RenderableType:
             ",".join(device["precisions"]) if device["available"] else "",
             _found(device),
         )
-    return table
+    lines = [why or f"the energy of a call on {kind} can be measured" for kind, why in found["no_energy"].items()]
+    return Group(table, Text("\n".join(lines)))
 
 
 def _found(device: Mapping[str, Any]) -> Text:
@@ -56,11 +58,17 @@ def space_table(space: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def front_table(front: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The verified front, from the fastest to the most accurate."""
+def front_table(front: Sequence[Mapping[str, Any]], others: Sequence[Cost] = ()) -> RenderableType:
+    """The verified front, from the fastest to the slowest.
+
+    Args:
+        others: columns besides those of every front.
+    """
     table = _table(
         f"Verified front: {len(front)} files",
-        *("point", "accuracy (test)", "validation", "latency", "95 % interval", "size", "MACs", "precision"),
+        *("point", "accuracy (test)", "validation", "latency", "95 % interval", "size", "MACs"),
+        *(cost.words for cost in others),
+        "precision",
     )
     for i, point in enumerate(front):
         latency = point["latency_s"]
@@ -72,6 +80,7 @@ def front_table(front: Sequence[Mapping[str, Any]]) -> RenderableType:
             interval(*latency["ci95"]),
             amount(point["size_bytes"], "B"),
             amount(point["macs"]),
+            *("" if (value := cost.of_point(point)) is None else cost.show(value) for cost in others),
             describe(point["policy"]),
         )
     return table
@@ -104,7 +113,7 @@ def result_view(record: Mapping[str, Any]) -> RenderableType:
         f"{percent(held_out['mape'])}, Spearman {_rank(held_out)}; MACs alone: "
         f"{percent(profile['macs_only']['mape'])}, {_rank(profile['macs_only'])}."
     )
-    tables = (front_table(record["front"]), hypervolume_table(record["search"]))
+    tables = (front_table(record["front"], columns_of(record)), hypervolume_table(record["search"]))
     return Group(*tables, Text("\n".join(lines)))
 
 
@@ -205,8 +214,10 @@ def elsewhere_view(content: Mapping[str, Any]) -> RenderableType:
 
 
 def measurements_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Measured files, each with its latency, the tails of all samples, CPU time and throughput."""
-    table = _table("Measured", "file", "latency", "95 % interval", "p10", "p90", "p99", "CPU time", "images/s")
+    """Measured files, each with its latency, the tails of all samples, CPU time, throughput, and energy if known."""
+    energy = ["energy"] if "energy_joules" in rows[0] else []
+    columns = ("file", "latency", "95 % interval", "p10", "p90", "p99", "CPU time", "images/s", *energy)
+    table = _table("Measured", *columns)
     for row in rows:
         table.add_row(
             row["file"],
@@ -214,6 +225,7 @@ def measurements_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             interval(*row["ci95_s"]),
             *(duration(row[key]) for key in ("p10_s", "p90_s", "p99_s", "cpu_median_s")),
             amount(row["throughput"]),
+            *(small(row["energy_joules"], "J") for _ in energy),
         )
     share = min(row["undisturbed_share"] for row in rows)
     note = "Latency and CPU time are medians of undisturbed samples ({} of all at least), tails are of all samples."

@@ -19,7 +19,7 @@ from latency.runtimes.opening import int8_share, open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
 from nas.candidate import Builder, Candidate
-from nas.executed import executed_metrics
+from nas.executed import OF_GRAPH, Executed
 from nas.measuring import count_rounds
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, non_dominated
@@ -32,11 +32,11 @@ class RealEvaluator:
     """Measures architectures for the search: each is built as a file, and the file is measured.
 
     Args:
-        executed: whether to find `executed_metrics` too.
+        executed: finds the metrics that the problem needs besides.
     """
 
     def __init__(
-        self, builder: Builder, dataset: Dataset, device: Device, store: MeasurementStore, executed: bool = False
+        self, builder: Builder, dataset: Dataset, device: Device, store: MeasurementStore, executed: Executed
     ) -> None:
         self._builder, self._dataset, self._device, self._store = builder, dataset, device, store
         self._executed = executed
@@ -56,7 +56,7 @@ class RealEvaluator:
             "size_bytes": float(len(candidate.model)),
             "macs": float(candidate.macs),
             "parameters": float(candidate.parameters),
-            **(executed_metrics(candidate.model, self._device) if self._executed else {}),
+            **self._executed.of(candidate.model),
         }
 
 
@@ -70,9 +70,10 @@ class Point:
         undisturbed: the share of samples that were.
         quiet_rounds: sessions in which the core was left to the file; with few, the latency may be too high.
         int8_share: of convolutions and matrix products, after the run-time's own optimisation.
-        memory_bytes, traffic_bytes: of activations, the most at once, and all that is read and written.
+        executed: metrics of `nas.executed`, by name: memory and traffic, and others where they count.
         found_by: the search or a baseline.
         contention: who else used the machine meanwhile.
+        batch: images in the call that the latency is of.
     """
 
     candidate: Candidate
@@ -83,10 +84,10 @@ class Point:
     undisturbed: float
     quiet_rounds: int
     int8_share: float
-    memory_bytes: float
-    traffic_bytes: float
+    executed: Mapping[str, float]
     found_by: str
     contention: Contention | None = None
+    batch: int = 1
 
     def plain(self, file: str) -> dict[str, Any]:
         """As it stands in `front.json`."""
@@ -103,11 +104,11 @@ class Point:
                 "quiet_rounds": self.quiet_rounds,
                 "contention": self.contention and self.contention.plain(),
             },
+            "throughput": self.batch / self.latency_s,
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
             "parameters": self.candidate.parameters,
-            "memory_bytes": int(self.memory_bytes),
-            "traffic_bytes": int(self.traffic_bytes),
+            **{name: int(value) if name.endswith("_bytes") else value for name, value in self.executed.items()},
             "int8_share": self.int8_share,
             "provenance": "verified",
             "found_by": self.found_by,
@@ -151,9 +152,10 @@ def verify_front(
         candidates.append(builder.build(evaluation.arch))
         stage.advance()
     measured = measure_models([c.model for c in candidates], device, CAREFUL, store, rounds)
+    executed = Executed((*OF_GRAPH, *problem.metrics), device, store)
     points = []
     for (_, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
-        points.append(_point(candidate, measurement, found_by, dataset, device))
+        points.append(_point(candidate, measurement, executed.of(candidate.model), found_by, dataset, device))
         stage.advance()
     measured_again = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
     kept, dropped = still_best(points, measured_again, expected)
@@ -162,7 +164,14 @@ def verify_front(
     return Verified(front_points, len(points), tuple(dropped), tuple(measured_again))
 
 
-def _point(candidate: Candidate, measurement: Measurement, found_by: str, dataset: Dataset, device: Device) -> Point:
+def _point(
+    candidate: Candidate,
+    measurement: Measurement,
+    executed: Mapping[str, float],
+    found_by: str,
+    dataset: Dataset,
+    device: Device,
+) -> Point:
     session = open_session(candidate.model, device)
     return Point(
         candidate=candidate,
@@ -173,9 +182,10 @@ def _point(candidate: Candidate, measurement: Measurement, found_by: str, datase
         undisturbed=measurement.undisturbed_share,
         quiet_rounds=measurement.quiet_rounds,
         int8_share=int8_share(candidate.model, device),
-        **executed_metrics(candidate.model, device),
+        executed=executed,
         found_by=found_by,
         contention=measurement.contention,
+        batch=device.batch,
     )
 
 
@@ -201,8 +211,7 @@ def _metrics(point: Point) -> Mapping[str, float]:
         "size_bytes": float(len(point.candidate.model)),
         "macs": float(point.candidate.macs),
         "parameters": float(point.candidate.parameters),
-        "memory_bytes": point.memory_bytes,
-        "traffic_bytes": point.traffic_bytes,
+        **point.executed,
     }
 
 

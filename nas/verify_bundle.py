@@ -17,6 +17,7 @@ from latency.timing import Timing
 from nas.bundle import BundleWriter, Result, read_result
 from nas.folder import read_record, read_settings
 from nas.measuring import say_busy
+from nas.metrics import COSTS, untold
 from nas.objectives import Problem
 from nas.pareto import non_dominated
 from nas.progress import Reporter, SilentReporter
@@ -34,10 +35,12 @@ def write_verify_bundle(run: Path, folder: Path, dataset: Dataset | None = None)
         dataset: of the run, where its settings alone do not lead to it.
 
     Raises:
-        ValueError: no finished run, a file that is missing, data that are not those of the run, or a folder that holds
-            something.
+        ValueError: no finished run, a file that is missing, data that are not those of the run, a folder that holds
+            something, or an objective or bound that the script does not measure.
     """
     record, settings = read_record(run), read_settings(run)
+    if unknown := untold(settings.problem.metrics):
+        raise ValueError(f"the script of a bundle does not measure {' and '.join(unknown)}, which decide in {run}")
     writer, data = BundleWriter(folder), run_data(settings, dataset)
     models = {point["file"]: read_model(run, point["file"]) for point in record["front"]}
     for name, model in models.items():
@@ -56,6 +59,7 @@ def write_verify_bundle(run: Path, folder: Path, dataset: Dataset | None = None)
         shared=list(images.values()),
         images=images,
         run=str(run),
+        batch=record["device"].get("batch", 1),
     )
     return {"bundle": str(folder), "models": len(models)}
 
@@ -110,8 +114,7 @@ def _row(i: int, point: Mapping[str, Any], found: Mapping[str, Any], seed: int) 
             "quiet_rounds": timing.quiet_rounds,
             "contention": found["contention"],
         },
-        "size_bytes": point["size_bytes"],
-        "macs": point["macs"],
+        **{cost.metric: point[cost.metric] for cost in COSTS.values() if not cost.of_device and cost.metric in point},
         "was": {"accuracy": point["accuracy"], "latency_s": point["latency_s"]},
         "moved": median_s / point["latency_s"]["median"] - 1,
     }
@@ -119,7 +122,7 @@ def _row(i: int, point: Mapping[str, Any], found: Mapping[str, Any], seed: int) 
 
 def _verdicts(rows: Sequence[Mapping[str, Any]], problem: Problem) -> list[str]:
     """Whether each point keeps to the run's bounds there, and is not dominated by another that does."""
-    metrics = {name: np.array([row[name] for row in rows]) for name in ("val_accuracy", "size_bytes", "macs")}
+    metrics = {name: np.array([row[name] for row in rows]) for name in problem.metrics - {"latency_s"}}
     metrics["latency_s"] = np.array([row["latency_s"]["median"] for row in rows])
     costs, violation = problem.costs(metrics)
     allowed = np.flatnonzero(violation == 0)

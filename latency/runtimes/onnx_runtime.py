@@ -139,18 +139,15 @@ def optimised_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
         return onnx.load_model(file)
 
 
-def executed_graph(model: bytes | Path, device: Device, batch: int = 1) -> onnx.ModelProto:
+def executed_graph(model: bytes | Path, device: Device) -> onnx.ModelProto:
     """As `optimised_graph`, with the nodes in the order of their execution.
 
     The order is read off the profile of one call on blank inputs: the one in which ONNX Runtime saves nodes is another
     where there are branches, and branches of equal rank change places from session to session.
 
-    Args:
-        batch: the size of the inputs' first axis.
-
     Raises:
         FileNotFoundError: no such file.
-        ValueError: as for `open_session`, or a batch that the model does not take.
+        ValueError: as for `open_session`, or a model that does not take the device's batch.
     """
     import onnx
 
@@ -158,7 +155,7 @@ def executed_graph(model: bytes | Path, device: Device, batch: int = 1) -> onnx.
         file = Path(folder) / "optimised.onnx"
         options = _options(device)
         options.optimized_model_filepath = str(file)
-        names = [name for name, _ in _profile(model, options, batch)]
+        names = [name for name, _ in _profile(model, options, device.batch)]
         graph = onnx.load_model(file)
     nodes = _in_order(graph.graph.node, names)
     if nodes is None:
@@ -168,7 +165,7 @@ def executed_graph(model: bytes | Path, device: Device, batch: int = 1) -> onnx.
     return graph
 
 
-def arena_bytes(model: bytes | Path, device: Device, batch: int = 1) -> tuple[int, ...]:
+def arena_bytes(model: bytes | Path, device: Device) -> tuple[int, ...]:
     """The bytes of the arena that are in use as each kernel of a first call ends (n,), beyond those before the call.
 
     Activations, that is, without inputs and weights.  Read off the profile; the arena's own rounding is left out.
@@ -177,7 +174,7 @@ def arena_bytes(model: bytes | Path, device: Device, batch: int = 1) -> tuple[in
         FileNotFoundError: no such file.
         ValueError: as for `executed_graph`, or a version of ONNX Runtime whose profile does not tell.
     """
-    events = [event for _, event in _profile(model, _options(device), batch)]
+    events = [event for _, event in _profile(model, _options(device), device.batch)]
     try:
         held = [int(event["mem_bytes_requested_in_use"]) for event in events]
         before = held[0] - int(events[0]["mem_requested_in_use_delta"]) if events else 0

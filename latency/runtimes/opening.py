@@ -31,7 +31,7 @@ def open_session(model: bytes | Path, device: Device) -> Session:
     return onnx_runtime.open_session(model, device)
 
 
-def check_placement(model: bytes, device: Device, batch: int = 1) -> None:
+def check_placement(model: bytes, device: Device) -> None:
     """Refuses a model of which a provider other than the device's runs a part, as ONNX Runtime allows.
 
     Other run-times run all of a model where they are told to, and so does ONNX Runtime's own CPU provider.
@@ -42,7 +42,7 @@ def check_placement(model: bytes, device: Device, batch: int = 1) -> None:
     if device.runtime == "onnxruntime" and device.kind != "cpu":
         from latency import placement
 
-        placement.check(model, device, batch)
+        placement.check(model, device)
 
 
 def int8_share(model: bytes | Path, device: Device) -> float:

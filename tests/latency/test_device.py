@@ -42,7 +42,8 @@ def test_devices_parse_and_their_names_parse_back():
     assert parse_device("cpu:torch") == Device("cpu:torch", "cpu", 1, "torch")
     for text in ("cpu:torch,threads=2", "cpu:threads=2,torch"):
         assert parse_device(text) == Device("cpu:torch,threads=2", "cpu", 2, "torch")
-    for text in ["cpu", "cpu:torch", "cpu:threads=4", "cpu:torch,threads=3"]:
+    assert parse_device("cpu:batch=8,threads=2") == Device("cpu:threads=2,batch=8", "cpu", 2, "onnxruntime", 8)
+    for text in ["cpu", "cpu:torch", "cpu:threads=4", "cpu:torch,threads=3", "cpu:batch=2", "cpu:torch,batch=2"]:
         assert parse_device(parse_device(text).name) == parse_device(text)
 
 
@@ -54,14 +55,19 @@ def test_devices_parse_and_their_names_parse_back():
         ("", "unknown device ''"),
         ("CPU", "unknown device 'CPU'"),
         ("cuda", r"unknown device 'cuda' \(did you mean 'gpu'\?\)"),
-        ("gpu:threads=2", "unknown option 'threads': there is torch"),
-        ("cpu:torhc", r"unknown option 'torhc' \(did you mean 'torch'\?\): there is torch, openvino, threads=N"),
+        ("gpu:threads=2", "unknown option 'threads': there is torch, batch=N"),
+        (
+            "cpu:torhc",
+            r"unknown option 'torhc' \(did you mean 'torch'\?\): there is torch, openvino, threads=N, batch=N",
+        ),
         ("cpu:torch,threads=9", "from 1 to 4 .*got '9'"),
         ("cpu:torch,openvino", "'openvino' is one option too many"),
         ("cpu:threads=2,threads=3", "'threads=3' is one option too many"),
         ("cpu:thread=2", r"unknown option 'thread' \(did you mean 'threads'\?\)"),
         ("cpu:", "unknown option ''"),
         ("cpu:threads", "from 1 to 4 .*got ''"),
+        ("cpu:batch=2,batch=2", "'batch=2' is one option too many"),
+        ("cpu:batch=0", "batch must be a whole number from 1 to 65536 .images., got '0'"),
         ("cpu:threads=0", "from 1 to 4 .*got '0'"),
         ("cpu:threads=5", "from 1 to 4 .*got '5'"),
         ("cpu:threads=-1", "got '-1'"),

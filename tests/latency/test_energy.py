@@ -70,6 +70,6 @@ def test_energy_is_the_sum_over_packages_also_where_a_counter_starts_again(tmp_p
 def test_measuring_without_counters_or_time_is_refused(tmp_path):
     zone(tmp_path, "intel-rapl:0", "package-0")
     with pytest.raises(ValueError, match="needs counters and a positive time, got 0"):
-        measure_energy(lambda: None, ())
+        measure_energy(lambda: None, (), at_least_s=1.0)
     with pytest.raises(ValueError, match=r"and 0\.0 s"):
         measure_energy(lambda: None, find_counters(tmp_path), at_least_s=0.0)

@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from latency.count import count
-from latency.device import parse_device
+from latency.device import at_batch, parse_device
 from latency.graph import Tensor, executed_kernels, kernels_of, totals
 from latency.lowering import to_onnx
 from quant_search.onnx_qdq import activation_ranges, quantize
@@ -185,7 +185,7 @@ def test_executed_kernels_are_those_that_the_profile_tells_of(mbconv, int8, tmp_
         session.run(None, {"input": np.zeros((2, *SHAPE), np.float32)})
         events = [e["args"] for e in json.loads(Path(session.end_profiling()).read_text()) if "op_name" in e["args"]]
         told = collections.Counter((e["op_name"], json.dumps(e["output_type_shape"])) for e in events)
-        kernels = executed_kernels(model, CPU, batch=2)
+        kernels = executed_kernels(model, at_batch(CPU, 2))
         names = {"float32": "float"}
         shapes = [[{names.get(t.dtype, t.dtype): t.shape} for t in k.outputs] for k in kernels]
         assert told == collections.Counter((k.op_type, json.dumps(s)) for k, s in zip(kernels, shapes, strict=True))

@@ -5,7 +5,7 @@ import pytest
 from small_model import model
 
 from latency.contention import Contention
-from latency.device import fingerprint, parse_device
+from latency.device import at_batch, fingerprint, parse_device
 from latency.harness import (
     AT_ONCE,
     CAREFUL,
@@ -44,9 +44,9 @@ def asked(monkeypatch):
     """The models of each request to the process that measures."""
     requests = []
 
-    def spied(self, models, device, effort, on_round, batch, original=Worker.measure):
+    def spied(self, models, device, effort, on_round, original=Worker.measure):
         requests.append(list(models))
-        return original(self, models, device, effort, on_round, batch)
+        return original(self, models, device, effort, on_round)
 
     monkeypatch.setattr(Worker, "measure", spied)
     return requests
@@ -103,11 +103,11 @@ def test_what_is_doubtful_is_measured_when_it_is_asked_for_again(store, asked):
 
 def test_a_batch_is_another_measurement(store, asked):
     a = model(2)
-    one, four = (measure_models([a], CPU, EFFORT, store, batch=batch)[0] for batch in (1, 4))
+    one, four = (measure_models([a], at_batch(CPU, batch), EFFORT, store)[0] for batch in (1, 4))
     assert len(asked) == 2 and (one.batch, four.batch) == (1, 4) and four.throughput == 4 / four.median_s
     assert one.contention is not None and one.contention.seconds > 0
     with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
-        measure_models([a], CPU, EFFORT, batch=0)
+        at_batch(CPU, 0)
 
 
 def test_a_comparison_times_the_first_twice(asked):

@@ -4,7 +4,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from latency.device import parse_device
+from latency.device import at_batch, parse_device
 from latency.graph import Kernel, Tensor, executed_kernels
 from latency.lowering import to_onnx
 from latency.memory import live_bytes, peak_bytes
@@ -84,7 +84,11 @@ def test_the_peak_is_what_the_arena_holds():
     for m in (model, int8):
         for batch in (1, 3):
             file = m.SerializeToString()
-            assert peak_bytes(executed_kernels(file, CPU, batch)) == max(arena_bytes(file, CPU, batch)) > 0
+            assert (
+                peak_bytes(executed_kernels(file, at_batch(CPU, batch)))
+                == max(arena_bytes(file, at_batch(CPU, batch)))
+                > 0
+            )
 
 
 # fmt: off

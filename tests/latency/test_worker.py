@@ -11,7 +11,7 @@ import onnx
 import pytest
 from small_model import model
 
-from latency.device import parse_device
+from latency.device import at_batch, parse_device
 from latency.worker import Effort, Worker
 
 ROOT = Path(__file__).parents[2]
@@ -60,13 +60,13 @@ def test_timings_come_in_the_order_of_the_models(worker):
 
 
 def test_a_batch_takes_longer_and_a_fixed_one_is_kept(worker):
-    one, many = (worker.measure([model(512)], CPU, EFFORT, batch=batch).timings[0] for batch in (1, 256))
+    one, many = (worker.measure([model(512)], at_batch(CPU, batch), EFFORT).timings[0] for batch in (1, 256))
     assert min(many.samples_s) > 2 * min(one.samples_s)
     fixed = onnx.load_model_from_string(model(1))
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
-    assert worker.measure([fixed.SerializeToString()], CPU, EFFORT, batch=2).timings
+    assert worker.measure([fixed.SerializeToString()], at_batch(CPU, 2), EFFORT).timings
     with pytest.raises(ValueError, match="a batch of 3 does not fit"):
-        worker.measure([fixed.SerializeToString()], CPU, EFFORT, batch=3)
+        worker.measure([fixed.SerializeToString()], at_batch(CPU, 3), EFFORT)
 
 
 def test_it_watches_the_machine_in_the_process_that_measures(worker):

@@ -23,6 +23,7 @@ OTHER = {
     "image_size": 32,
     "device": "cpu:2",
     "precisions": ("fp32",),
+    "objectives": ("size",),
     "searcher": "random",
     "seed": 1,
     "budget_s": 60.0,
@@ -37,6 +38,8 @@ OTHER = {
     "max_parameters": 1e6,
     "max_memory_bytes": 2e6,
     "max_traffic_bytes": 2e7,
+    "max_energy_joules": 0.005,
+    "max_roofline_s": 0.001,
     "min_accuracy": 0.9,
     "profile": "/profiles/far.json",
     "profile_fingerprint": "ab",
@@ -63,6 +66,7 @@ OTHER = {
         ("0.002", "s", 0.002),
         ("2e-3", "s", 0.002),
         ("2E-3s", "s", 0.002),
+        ("5mJ", "J", 0.005),
         ("1MB", "B", 1e6),
         ("500kB", "B", 5e5),
         ("500KB", "B", 5e5),
@@ -193,17 +197,25 @@ def test_the_digest_is_the_same_in_another_process():
 def test_the_problem_is_accuracy_against_latency_within_the_bounds():
     assert Settings().problem.objectives == (maximize("val_accuracy"), minimize("latency_s"))
     assert Settings().problem.bounds == ()
-    names = ("max_latency_s", "max_size_bytes", "max_macs", "max_parameters", "max_memory_bytes", "max_traffic_bytes")
+    names = [name for name in OTHER if name.startswith("max_")]
     given = Settings(**{name: OTHER[name] for name in names}, min_accuracy=0.9)
     assert given.problem.bounds == (
         Bound("latency_s", 0.002),
+        Bound("energy_joules", 0.005),
         Bound("size_bytes", 1e6),
         Bound("macs", 3e7),
         Bound("parameters", 1e6),
         Bound("memory_bytes", 2e6),
         Bound("traffic_bytes", 2e7),
+        Bound("roofline_s", 0.001),
         Bound("val_accuracy", 0.9, at_least=True),
     )
+
+
+def test_the_costs_that_are_made_small_can_be_chosen():
+    chosen = Settings(objectives=("size", "energy"))
+    assert chosen.problem.objectives == (maximize("val_accuracy"), minimize("size_bytes"), minimize("energy_joules"))
+    assert chosen.problem.names == ("val_accuracy", "size_bytes", "energy_joules")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from latency import energy
 from nas.config import Settings
-from nas.names import check_names, suggestion
+from nas.names import check_names, parse_objectives, suggestion
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +20,10 @@ ROOT = Path(__file__).parents[2]
         ({"preset": "tny"}, "has no preset 'tny' .did you mean 'tiny'"),
         ({"device": "cpux"}, "unknown device 'cpux'"),
         ({"device": "cpu:torch"}, "'cpu:torch' runs fp32 only .torch has no int8 .*: give --precision fp32"),
+        ({"objectives": ("latency", "siez")}, "unknown objective 'siez' .did you mean 'size'"),
+        ({"objectives": ("accuracy",)}, "accuracy is an objective of every search"),
+        ({"objectives": ("size", "size")}, "must be different costs, one at least, got size, size"),
+        ({"objectives": ()}, "must be different costs, one at least, got none"),
         ({"searcher": "guidd"}, "unknown searcher 'guidd' .did you mean 'guided'"),
         ({"precisions": ("fp32", "int3")}, "unknown precision 'int3'"),
     ],
@@ -26,6 +31,18 @@ ROOT = Path(__file__).parents[2]
 def test_an_unknown_name_is_refused_with_the_nearest(settings, message):
     with pytest.raises(ValueError, match=message):
         check_names(Settings(**settings))
+
+
+@pytest.mark.parametrize("settings", [{"objectives": ("latency", "energy")}, {"max_energy_joules": 0.1}])
+def test_energy_is_refused_with_the_reason_where_it_cannot_be_read(settings, monkeypatch, tmp_path):
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    with pytest.raises(ValueError, match=r"energy of a call on cpu cannot be measured: no energy .*modprobe"):
+        check_names(Settings(**settings))
+    check_names(Settings(**settings, profile="far.json"))  # refused by the search itself, whatever this machine has
+
+
+def test_objectives_are_read_by_commas():
+    assert parse_objectives("latency, size") == ("latency", "size")
 
 
 def test_devices_that_run_fp32_only_take_it():

@@ -69,6 +69,6 @@ def test_importance_finds_the_choice_that_decides():
     rng = np.random.default_rng(0)
     rows = SPACE.sample(200, rng)
     found = [evaluation(r, 0.5 + 0.1 * r[0] + 0.001 * rng.random(), 1.0 + r[1] + 0.01 * rng.random()) for r in rows]
-    shares = {entry["choice"]: entry for entry in importance(SPACE, found)}
+    shares = {entry["choice"]: entry for entry in importance(SPACE, found, PROBLEM.names)}
     assert shares["a"]["val_accuracy"] > 0.95 and shares["b"]["val_accuracy"] < 0.1
     assert shares["b"]["latency_s"] > 0.95 and shares["a"]["latency_s"] < 0.1

@@ -144,6 +144,21 @@ def test_memory_and_traffic_are_predicted_where_the_profile_has_them(profile):
     assert np.array_equal(found["parameters"], ANATOMY.counts(rows[24:])[:, 1])
 
 
+def test_energy_and_roofline_are_predicted_from_latency_and_work(profile):
+    rows = ANATOMY.space.sample(60, np.random.default_rng(9))
+    seconds, macs = true_metrics(rows)["latency_s"], ANATOMY.kinds_of_macs(rows)
+    assert np.array_equal(macs.sum(axis=1), ANATOMY.counts(rows)[:, 0])
+    truth = {
+        "energy_joules": 12 * seconds + macs @ [3e-11, 1e-11],
+        "roofline_s": 5e-6 + 0.2 * seconds + macs @ [2e-11, 1e-11],
+    }
+    executed = {name: values[:24] for name, values in truth.items()}
+    asked = SimpleNamespace(**{**vars(profile), "population": rows[:24], "executed": executed})
+    found = fit_hardware(ANATOMY, asked).predict(rows[24:])
+    for name, values in truth.items():
+        assert agreement(found[name], values[24:]).mape < 0.05
+
+
 def inheritance(profile):
     return Inheritance(NETWORK, ARCHITECTURES, ANATOMY, load_data("digits"), profile, PROBLEM)
 

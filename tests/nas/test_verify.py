@@ -18,7 +18,8 @@ PROBLEM = Problem((maximize("val_accuracy"), minimize("latency_s")))
 def point(i, val_accuracy, latency_s, size=10):
     candidate = Candidate(SPACE.row((i,)), b"0" * size, {"stem": "fp32"}, 100, 50)
     ends = (latency_s * 0.9, latency_s * 1.1)
-    return Point(candidate, 0.5, val_accuracy, latency_s, ends, 0.8, 20, 0.0, 2e6, 5e6, "search")
+    executed = {"memory_bytes": 2e6, "traffic_bytes": 5e6, "energy_joules": 0.004}
+    return Point(candidate, 0.5, val_accuracy, latency_s, ends, 0.8, 20, 0.0, executed, "search", batch=4)
 
 
 def again(points, problem=PROBLEM):
@@ -44,13 +45,23 @@ def test_points_over_a_bound_go():
     assert [p.candidate.arch["a"] for p in kept] == [1] and dropped == [("a=0", "over a bound")]
 
 
-@pytest.mark.parametrize(("metric", "value"), [("memory_bytes", 2e6), ("traffic_bytes", 5e6), ("parameters", 50)])
-def test_memory_traffic_and_parameters_can_be_bounded(metric, value):
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [("memory_bytes", 2e6), ("traffic_bytes", 5e6), ("parameters", 50), ("energy_joules", 0.004)],
+)
+def test_costs_besides_latency_can_be_bounded(metric, value):
     kept = {}
     for limit in (value, 0.99 * value):
         bounded = Problem(PROBLEM.objectives, (Bound(metric, limit),))
         kept[limit == value] = still_best([point(0, 0.9, 1.0)], again([point(0, 0.9, 1.0)], bounded), 1)[0]
     assert len(kept[True]) == 1 and not kept[False]
+
+
+def test_a_cost_that_is_made_small_keeps_points_that_latency_alone_would_drop():
+    both = Problem((*PROBLEM.objectives, minimize("size_bytes")))
+    points = [point(0, 0.9, 1.0, size=30), point(1, 0.9, 2.0, size=20), point(2, 0.9, 2.0, size=40)]
+    assert still_best(points, again(points), 3)[0] == points[:1]
+    assert still_best(points, again(points, both), 3)[0] == points[:2]
 
 
 def test_a_point_lists_its_fields():
@@ -64,6 +75,7 @@ def test_a_point_lists_its_fields():
     }
     assert (plain["memory_bytes"], plain["traffic_bytes"], plain["parameters"]) == (2_000_000, 5_000_000, 50)
     assert plain["size_bytes"] == 10 and plain["provenance"] == "verified"
+    assert plain["energy_joules"] == 0.004 and plain["throughput"] == 4.0
 
 
 def test_a_point_tells_who_else_was_there():

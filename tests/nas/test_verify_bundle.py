@@ -30,3 +30,10 @@ def test_what_is_better_only_where_it_is_over_a_bound_dominates_nothing():
     rows = [row(0.9, 1.0), row(0.8, 2.0)]
     rows[0]["size_bytes"] = 100
     assert _verdicts(rows, Problem(OBJECTIVES, (Bound("size_bytes", 50),))) == ["over a bound", "on the front"]
+
+
+@pytest.mark.parametrize("metric", ["parameters", "memory_bytes"])
+def test_costs_that_are_not_of_the_device_stay_what_they_were(metric):
+    rows = [{**row(0.9, 1.0), metric: 100}, {**row(0.8, 2.0), metric: 10}]
+    assert _verdicts(rows, Problem(OBJECTIVES, (Bound(metric, 50),))) == ["over a bound", "on the front"]
+    assert _verdicts(rows, Problem((*OBJECTIVES, minimize(metric)))) == ["on the front"] * 2

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from latency.device import Device, parse_device
+from latency.device import Device, at_batch, parse_device
 from latency.runtimes.onnx_runtime import (
     _in_order,
     executed_graph,
@@ -153,7 +153,7 @@ def test_int8_share_counts_what_runs_in_int8(int8):
 
 def test_the_executed_graph_is_the_optimised_one_in_an_order_that_can_be_executed(int8):
     for model in (small_network(), int8(["Conv"])):
-        optimised, executed = optimised_graph(model, CPU), executed_graph(model, CPU, batch=3)
+        optimised, executed = optimised_graph(model, CPU), executed_graph(model, at_batch(CPU, 3))
         assert sorted(n.op_type for n in executed.graph.node) == sorted(n.op_type for n in optimised.graph.node)
         known = {"input", ""} | {i.name for i in executed.graph.initializer}
         for node in executed.graph.node:

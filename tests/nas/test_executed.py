@@ -1,0 +1,66 @@
+"""Metrics that running a file tells besides latency."""
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from latency import energy
+from latency.device import at_batch, parse_device
+from latency.energy import find_counters
+from latency.graph import executed_kernels
+from latency.harness import measure_energies
+from latency.roofline import Peaks, floor_s
+from latency.store import MeasurementStore
+from nas import executed as module
+from nas.executed import EXECUTED, Executed
+from nas.progress import SilentReporter
+
+CPU = parse_device("cpu")
+
+
+def model():
+    """A model that multiplies (b, 64) by a matrix."""
+    values = helper.make_tensor("w", TensorProto.FLOAT, (64, 32), [0.5] * 2048)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["input", "w"], ["logits"])],
+        "net",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ("batch", 64))],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("batch", 32))],
+        [values],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    content: bytes = helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    onnx.checker.check_model(onnx.load_model_from_string(content))
+    return content
+
+
+def test_only_what_is_wanted_is_found():
+    assert Executed((), CPU).of(model()) == {}
+    assert Executed(("latency_s", "traffic_bytes"), CPU).of(model()) == {"traffic_bytes": 4 * (64 + 32)}
+    found = Executed(("memory_bytes", "traffic_bytes"), at_batch(CPU, 8)).of(model())
+    assert found == {"memory_bytes": 8 * 4 * 32, "traffic_bytes": 8 * 4 * (64 + 32)}
+
+
+def test_the_roofline_floor_is_that_of_the_peaks(monkeypatch):
+    peaks = Peaks("here", 1e9, 2e9, 1e9, 1e9, ((1024, 1e9),), 1e-6, 5e-6)
+    monkeypatch.setattr(module, "peaks_of", lambda device, on_round=None: peaks)
+    finder = Executed(("roofline_s",), CPU)
+    finder.prepare(SilentReporter())
+    assert finder.of(model()) == {"roofline_s": floor_s(executed_kernels(model(), CPU), peaks)}
+
+
+def test_energy_that_cannot_be_read_is_refused_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    with pytest.raises(ValueError, match="energy of a call on cpu cannot be measured"):
+        Executed(EXECUTED, CPU)
+
+
+def test_energy_is_measured_where_it_can_be_read(tmp_path):
+    try:
+        find_counters()
+    except OSError as error:
+        pytest.skip(str(error))
+    with MeasurementStore(tmp_path / "store") as store:
+        (found,) = measure_energies([model()], CPU, store)
+        assert 0 < found.joules_per_call < 1 and found.calls > 1000
+        assert Executed(("energy_joules",), CPU, store).of(model()) == {"energy_joules": found.joules_per_call}
