@@ -21,8 +21,9 @@ from latency.timing import Call
 
 POWERCAP = Path("/sys/class/powercap")
 
-_SHORTEST_S = {"cpu": 0.5, "gpu": 2.0}  # hundreds of steps of the counter of a CPU, some twenty of a GPU's
-_REPEATS = 3  # of which the one with least counts: what others take comes on top
+# Pieces of so many seconds, of which the one with least counts, since what others take comes on top: two hundred steps
+# of the counter of a CPU, some twenty of a GPU's.
+_PIECES = {"cpu": (8, 0.2), "gpu": (3, 2.0)}
 _MOST_CALLS = 10**8
 
 
@@ -185,8 +186,8 @@ def least_energy(call: Call, device: Device, clock: Clock = SYSTEM_CLOCK) -> Ene
     Raises:
         ValueError: as of `counters_of`.
     """
-    counters, at_least_s = counters_of(device.kind), _SHORTEST_S[device.kind]
-    found = [measure_energy(call, counters, at_least_s, clock) for _ in range(_REPEATS)]
+    counters, (pieces, at_least_s) = counters_of(device.kind), _PIECES[device.kind]
+    found = [measure_energy(call, counters, at_least_s, clock) for _ in range(pieces)]
     return min(found, key=lambda energy: energy.joules_per_call)
 
 
