@@ -14,8 +14,9 @@ import onnxruntime as ort
 
 run, test = Path(sys.argv[1]), np.load(sys.argv[2])
 front, options = json.loads((run / "front.json").read_text()), ort.SessionOptions()
-options.intra_op_num_threads = json.loads((run / "record.json").read_text())["device"]["threads"]
-options.inter_op_num_threads, image, samples = 1, {"input": test["x"][:1]}, [[] for _ in front]
+device = json.loads((run / "record.json").read_text())["device"]
+options.intra_op_num_threads, options.inter_op_num_threads = device["threads"], 1
+image, samples = {"input": test["x"][: device["batch"]]}, [[] for _ in front]
 for turn in range(40):  # fresh sessions, interleaved, in alternating order
     for i in range(len(front)) if turn % 2 == 0 else reversed(range(len(front))):
         session = ort.InferenceSession(run / front[i]["file"], options)

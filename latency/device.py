@@ -105,10 +105,10 @@ def at_batch(device: Device, batch: int) -> Device:
     """The device with so many images in one call.
 
     Raises:
-        ValueError: fewer than one.
+        ValueError: none, or too many.
     """
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
+    if not 1 <= batch <= MOST_IMAGES:
+        raise ValueError(f"batch must be a whole number from 1 to {MOST_IMAGES} (images), got {batch}")
     return _device(next(n for n, e in DEVICES.items() if e is entry_of(device)), device.threads, batch)
 
 

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from latency.clock import SYSTEM_CLOCK, Clock
+from latency.contention import Contention, Watch
 from latency.device import Device
+from latency.pace import Pace
 from latency.timing import Call
 
 POWERCAP = Path("/sys/class/powercap")
 
-# Pieces of so many seconds, of which the one with least counts, since what others take comes on top: two hundred steps
-# of the counter of a CPU, some twenty of a GPU's.
-_PIECES = {"cpu": (8, 0.2), "gpu": (3, 2.0)}
+_PIECE_S = {"cpu": 0.2, "gpu": 2.0}  # two hundred steps of the counter of a CPU, some twenty of a GPU's
+_STEP_S = {"cpu": 0.1, "gpu": 1.0}  # within which a counter that is kept has moved
 _MOST_CALLS = 10**8
 
 
@@ -62,18 +63,41 @@ class Energy:
         """The mean power of packages or board."""
         return self.joules / self.seconds
 
+
+@dataclass(frozen=True)
+class EnergyMeasurement:
+    """What calls of a model took, in some pieces, of which the one with least counts: what others take comes on top.
+
+    Args:
+        contention: who else used the machine meanwhile.
+    """
+
+    pieces: tuple[Energy, ...]
+    contention: Contention
+
+    @property
+    def least(self) -> Energy:
+        """The piece with the least energy a call."""
+        return min(self.pieces, key=lambda energy: energy.joules_per_call)
+
+    @property
+    def joules_per_call(self) -> float:
+        """What is reported."""
+        return self.least.joules_per_call
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON, with every piece."""
+        return {"pieces": [asdict(piece) for piece in self.pieces], "contention": asdict(self.contention)}
+
     @staticmethod
-    def of(plain: Mapping[str, Any]) -> Energy:
-        """The energy that `plain` gave.
+    def of(plain: Mapping[str, Any]) -> EnergyMeasurement:
+        """The measurement that `plain` gave.
 
         Raises:
             KeyError, TypeError, ValueError: something else.
         """
-        return Energy(float(plain["joules"]), float(plain["seconds"]), int(plain["calls"]))
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        pieces = [Energy(float(p["joules"]), float(p["seconds"]), int(p["calls"])) for p in plain["pieces"]]
+        return EnergyMeasurement(tuple(pieces), Contention.of(plain["contention"]))
 
 
 @dataclass(frozen=True)
@@ -123,9 +147,23 @@ def counters_of(kind: str) -> Sequence[EnergyCounter]:
         ValueError: they are not there or may not be read, and what to do.
     """
     try:
-        return (find_board(),) if kind == "gpu" else find_counters()
+        counters = (find_board(),) if kind == "gpu" else find_counters()
+        _check_kept(counters, _STEP_S[kind])
     except OSError as error:
         raise ValueError(f"the energy of a call on {kind} cannot be measured: {error}") from error
+    return counters
+
+
+def _check_kept(counters: Sequence[EnergyCounter], within_s: float) -> None:
+    """Refuses counters that stand still, as some virtual machines have them.
+
+    Raises:
+        OSError: they do.
+    """
+    before, end_s = [c.read_uj() for c in counters], SYSTEM_CLOCK.wall() + within_s
+    while [c.read_uj() for c in counters] == before:
+        if SYSTEM_CLOCK.wall() > end_s:
+            raise OSError(f"its counters stand still: this machine does not keep them ({counters[0]})")
 
 
 def find_board() -> BoardCounter:
@@ -180,15 +218,15 @@ def find_counters(folder: Path | None = None) -> tuple[Counter, ...]:
     return counters
 
 
-def least_energy(call: Call, device: Device, clock: Clock = SYSTEM_CLOCK) -> Energy:
-    """The energy of calls on `device`: of some measurements, the one that had least a call.
+def energy_of(call: Call, device: Device, pieces: int, pace: Pace, clock: Clock = SYSTEM_CLOCK) -> EnergyMeasurement:
+    """The energy of calls on `device`, measured in so many pieces.
 
     Raises:
         ValueError: as of `counters_of`.
     """
-    counters, (pieces, at_least_s) = counters_of(device.kind), _PIECES[device.kind]
-    found = [measure_energy(call, counters, at_least_s, clock) for _ in range(pieces)]
-    return min(found, key=lambda energy: energy.joules_per_call)
+    counters, watch = counters_of(device.kind), Watch(pace)
+    found = [measure_energy(call, counters, _PIECE_S[device.kind], clock) for _ in range(pieces)]
+    return EnergyMeasurement(tuple(found), watch.reading())
 
 
 def measure_energy(
@@ -200,7 +238,7 @@ def measure_energy(
         at_least_s: shorter than a counter takes to start again twice: minutes are safe.
 
     Raises:
-        ValueError: no counters, a time that is not positive, a file that holds no number, or counters that stand still.
+        ValueError: no counters, a time that is not positive, or a file that holds no number.
         PermissionError: a counter may not be read.
     """
     if not counters or not at_least_s > 0:
@@ -211,8 +249,6 @@ def measure_energy(
         call()
         calls, now = calls + 1, clock.wall()
     used = sum(c.between_uj(b, c.read_uj()) for c, b in zip(counters, before, strict=True))
-    if not used > 0:
-        raise ValueError(f"the energy counters stood still for {now - start:.1f} s: this machine does not keep them")
     return Energy(used * 1e-6, now - start, calls)
 
 

@@ -173,7 +173,7 @@ def executed_kernels(model: bytes | Path, device: Device) -> tuple[Kernel, ...]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: as for `kernels_of`, a device that is no CPU, or a model that ONNX Runtime does not open.
+        ValueError: as for `kernels_of`, or a model that ONNX Runtime does not open.
     """
     return kernels_of(executed_graph(model, device), device.batch)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from latency.compare import Comparison, compare
 from latency.contention import Contention
 from latency.device import Device, fingerprint
-from latency.energy import Energy
+from latency.energy import EnergyMeasurement
 from latency.measurement import Measurement, settings_of, subject_of
 from latency.parts import Parts, PartsEffort
 from latency.store import MeasurementStore
@@ -24,6 +24,7 @@ _WORKERS: dict[tuple[str, str], Worker] = {}  # one for each kind of device and 
 QUICK = Effort(rounds=2, most_rounds=6, samples=12)  # to rank by, and to fit models on
 CAREFUL = Effort(rounds=20, most_rounds=60, samples=25)  # for the numbers that are reported
 COMPARING = Effort(rounds=20, most_rounds=20, samples=6)  # many sessions: their luck is what differs most
+QUICK_PIECES, CAREFUL_PIECES = 3, 12  # of the energy of a model: to fit on and to rank by, and to be reported
 PARTS = PartsEffort(free=2.5, calls=6, seconds=3.0)
 AT_ONCE = 16  # models that are timed by parts in turn, and are in memory meanwhile
 _AT_ONCE_BYTES = 2**28
@@ -111,10 +112,11 @@ def measure_parts(
 def measure_energies(
     models: Sequence[bytes],
     device: Device,
+    pieces: int,
     store: MeasurementStore | None = None,
     on_model: Callable[[], object] = lambda: None,
-) -> list[Energy]:
-    """The energy of calls of each model, as `least_energy` has it; those that the store does not have one by one.
+) -> list[EnergyMeasurement]:
+    """The energy of calls of each model, as `energy_of` has it; those that the store does not have one by one.
 
     Args:
         on_model: called as each model is done; not for what the store has.
@@ -123,13 +125,13 @@ def measure_energies(
         ValueError: a model that cannot be loaded, or there are no counters that can be read.
         RuntimeError, ChildProcessError: as of `measure_models`.
     """
-    settings, place = settings_of({"energy": True, "method": _ENERGY_METHOD}), fingerprint(device)
+    settings, place = settings_of({"energy_pieces": pieces, "method": _ENERGY_METHOD}), fingerprint(device)
     subjects = [subject_of(model) for model in models]
     records = {s: store.get_record(s, place, settings) for s in subjects} if store else {}
-    known = {s: found for s, record in records.items() if (found := _read(record, Energy.of))}
+    known = {s: found for s, record in records.items() if (found := _read(record, EnergyMeasurement.of))}
     missing = {s: model for s, model in zip(subjects, models, strict=True) if s not in known}
     if missing:
-        taken = worker(device).energy(list(missing.values()), device, on_model)
+        taken = worker(device).energy(list(missing.values()), device, pieces, on_model)
         for subject, energy in zip(missing, taken, strict=True):
             known[subject] = energy
             if store:

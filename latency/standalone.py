@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, folder: Path | None = None) -> 
     folder = folder or Path(sys.argv[0]).resolve().parent
     try:
         manifest = read_manifest(folder)
-        device = _device(asked.threads, asked.batch or manifest["batch"])
+        device = _device(asked.threads, _batch(asked.batch, manifest))
         out = asked.out or folder / RESULT
         measurer = _Measurer(folder, manifest, device)
         plan, done = _begun(out, manifest, device, measurer)
@@ -81,6 +81,18 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _device(threads: int, batch: int) -> Device:
     return at_batch(parse_device("cpu" if threads == 1 else f"cpu:threads={threads}"), batch)
+
+
+def _batch(asked: int | None, manifest: Manifest) -> int:
+    """The images in a call: those asked for, or the bundle's.
+
+    Raises:
+        BundleError: others than those of a run whose front is verified.
+    """
+    own = int(manifest["batch"])
+    if asked not in (None, own) and manifest["kind"] == "verify":
+        raise BundleError(f"these files are verified with {own} images in a call, got --batch {asked}: leave it out")
+    return own if asked is None else asked
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

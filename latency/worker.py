@@ -27,7 +27,7 @@ from latency.timing import Call, Timing
 from latency.whole import Effort, Timed, call_of, time_whole
 
 if TYPE_CHECKING:
-    from latency.energy import Energy
+    from latency.energy import EnergyMeasurement
     from latency.parts import Parts, PartsEffort
 
 _ROUND = {"round": "done"}  # an answer before the final one
@@ -86,17 +86,17 @@ class Worker:
         return [Parts.of(plain) for plain in answer["parts"]], Contention.of(answer["contention"])
 
     def energy(
-        self, models: Sequence[bytes], device: Device, on_model: Callable[[], object] = lambda: None
-    ) -> list[Energy]:
+        self, models: Sequence[bytes], device: Device, pieces: int, on_model: Callable[[], object] = lambda: None
+    ) -> list[EnergyMeasurement]:
         """What calls of each model take, one model after the other; `on_model` is called as each is done.
 
         Raises:
             ValueError, RuntimeError, ChildProcessError: as of `measure`; or there are no counters that can be read.
         """
-        from latency.energy import Energy
+        from latency.energy import EnergyMeasurement
 
-        request = {"sizes": list(map(len, models)), "device": device.name, "energy": True}
-        return [Energy.of(plain) for plain in self._answer(request, models, device, on_model)["energies"]]
+        request = {"sizes": list(map(len, models)), "device": device.name, "pieces": pieces}
+        return [EnergyMeasurement.of(plain) for plain in self._answer(request, models, device, on_model)["energies"]]
 
     def _answer(
         self,
@@ -194,8 +194,8 @@ def _final(
     request: Mapping[str, Any], models: Sequence[bytes], pace: Pace, on_round: Callable[[], object]
 ) -> dict[str, Any]:
     """The timings, or why there are none."""
-    device, watch = parse_device(request["device"]), Watch(pace)
     try:
+        device, watch = parse_device(request["device"]), Watch(pace)
         if "parts" in request:
             # Not before: it loads ONNX Runtime, and not every device is that.
             from latency.parts import PartsEffort, time_parts
@@ -203,8 +203,8 @@ def _final(
             n = len(models) - request["references"]
             parts = time_parts(models[:n], device, PartsEffort(**request["parts"]), models[n:], pace)
             return {"parts": [p.plain() for p in parts], "contention": watch.reading().plain()}
-        if "energy" in request:
-            return {"energies": list(_energies(models, device, on_round))}
+        if "pieces" in request:
+            return {"energies": list(_energies(models, device, request["pieces"], pace, on_round))}
         openers = [_opener(model, device) for model in models]
         timed = time_whole(openers, Effort(**request["effort"]), pace, on_round)
     except ValueError as error:
@@ -214,11 +214,13 @@ def _final(
     return {"timings": [asdict(timing) for timing in timed.timings], "contention": timed.contention.plain()}
 
 
-def _energies(models: Sequence[bytes], device: Device, on_model: Callable[[], object]) -> Iterator[dict[str, Any]]:
-    from latency.energy import least_energy
+def _energies(
+    models: Sequence[bytes], device: Device, pieces: int, pace: Pace, on_model: Callable[[], object]
+) -> Iterator[dict[str, Any]]:
+    from latency.energy import energy_of
 
     for model in models:
-        yield least_energy(_opener(model, device)(), device).plain()
+        yield energy_of(_opener(model, device)(), device, pieces, pace).plain()
         on_model()
 
 

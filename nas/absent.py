@@ -28,7 +28,6 @@ from nas.config import Settings
 from nas.describe import describe_costs
 from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
-from nas.executed import EXECUTED
 from nas.folder import JOURNAL, PROFILE, RECORD, open_folder, read_record
 from nas.journal import Journal
 from nas.names import check_names
@@ -98,11 +97,6 @@ def run_absent(
         OSError: the folder cannot be written.
     """
     check_names(settings)
-    if unknown := sorted(settings.problem.metrics & set(EXECUTED)):
-        raise ValueError(
-            f"{' and '.join(unknown)} cannot be an objective or bounded with a profile: the device and its run-time "
-            "decide, and they are not here"
-        )
     file = Path(str(settings.profile))
     data = read_profile(file)
     network, architectures = build_network(

@@ -132,7 +132,7 @@ def search(
             image_size=image_size,
             device=device,
             precisions=tuple(precisions),
-            objectives=tuple(objectives),
+            objectives=(objectives,) if isinstance(objectives, str) else tuple(objectives),
             searcher=searcher,
             seed=seed,
             budget_s=budget_s,

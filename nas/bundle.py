@@ -180,8 +180,8 @@ def read_result(file: Path, kind: Kind) -> Result:
         raise ValueError(f"no result {file}: {SCRIPT} of a bundle makes one")
     head, lines = _lines(file)
     manifest = head["manifest"]
-    if head["format"] != BUNDLE_FORMAT or manifest["digest"] != manifest_digest(manifest):
-        raise ValueError(f"{file} is damaged or of another version: bring it from the device again")
+    if manifest["digest"] != manifest_digest(manifest):
+        raise ValueError(f"{file} is damaged: bring it from the device again")
     if manifest["kind"] != kind:
         raise ValueError(
             f"{file} is the result of a bundle for `nas {manifest['kind']}`, expected one for `nas {kind}`"
@@ -212,8 +212,13 @@ def _lines(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             parsed.append(json.loads(line))
         except ValueError as error:
             raise ValueError(f"{file} is damaged in line {i}: bring it from the device again") from error
-    needed = {"format", "plan", "device", "threads", "batch", "fingerprint", "environment", "manifest"}
-    if not parsed or not all(isinstance(line, dict) for line in parsed) or not needed <= parsed[0].keys():
+    needed = {"plan", "device", "threads", "batch", "fingerprint", "environment", "manifest"}
+    there = bool(parsed) and all(isinstance(line, dict) for line in parsed)
+    if there and parsed[0].get("format", BUNDLE_FORMAT) != BUNDLE_FORMAT:
+        raise ValueError(
+            f"{file} is of format {parsed[0]['format']}, this version reads {BUNDLE_FORMAT}: make the bundle anew"
+        )
+    if not there or not needed <= parsed[0].keys():
         raise ValueError(f"{file} is no result of {SCRIPT}, or its beginning is lost: bring it from the device again")
     return parsed[0], parsed[1:]
 

@@ -378,11 +378,11 @@ def measure(
 
     check_file(out)
     output, place = Output(as_json, quiet), placed(device, batch)
+    if compare and energy:
+        raise ValueError("--compare is about latency: leave out --energy")
     if energy:
         counters_of(place.kind)
     if compare:
-        if energy:
-            raise ValueError("--compare is about latency: leave out --energy")
         if len(files) != 2:
             raise ValueError(f"--compare takes two files, got {len(files)}")
         with output.reporter() as reporter:
@@ -396,10 +396,12 @@ def measure(
             measured = measure_files(files, place, store, reporter)
             joules = measure_energy_files(files, place, store, reporter) if energy else []
         rows = [{"file": str(file), **m.plain(seed)} for file, m in zip(files, measured, strict=True)]
-        for row, found_joules in zip(rows, joules, strict=False):
-            row |= {"energy_joules": found_joules.joules_per_call, "watts": found_joules.watts}
+        if energy:
+            for row, taken in zip(rows, joules, strict=True):
+                row |= {"energy_joules": taken.joules_per_call, "watts": taken.least.watts}
+                row["warnings"] += [f"energy: {taken.contention.warning}"] if taken.contention.warning else []
         content = {"device": place.name, "batch": place.batch, "files": rows}
-        samples = {"measurements": [json.loads(m.to_json()) for m in measured]}
+        samples = {"measurements": [json.loads(m.to_json()) for m in measured], "energies": [j.plain() for j in joules]}
         view = measurements_table(rows)
     if out is not None:
         write_json(out, content | samples)

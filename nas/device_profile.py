@@ -254,7 +254,7 @@ def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: Bloc
     networks, seconds = [s.placed for s in seen], np.array([s.seconds for s in seen])
     parts = [s.parts_s for s in seen if s.parts_s is not None]
     if len(parts) == len(seen):
-        return fit_sited_table(networks, parts, seconds, tuned=before.models if before else None)
+        return fit_sited_table(networks, parts, seconds, tuned=before.models if before else None, batch=data.batch)
     if before is not None:  # the blocks are those of before, and only more networks to correct with
         fresh = [s for s in seen if s.held_out]
         return before.corrected([s.placed for s in fresh], np.array([s.seconds for s in fresh]))
@@ -264,7 +264,7 @@ def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: Bloc
         traced = anatomy.tracer.trace(anatomy.joined(subject.arch))
         block = next(b for b in traced if b.name == subject.block)
         blocks.append(BlockTime(block, subject.kind, max(subject.wall_s() - call_s, LEAST_S)))
-    return fit_block_table(blocks).corrected(networks, seconds)
+    return fit_block_table(blocks, batch=data.batch).corrected(networks, seconds)
 
 
 def _macs_lines(fit: Sequence[Seen], check: Sequence[Seen]) -> np.ndarray:

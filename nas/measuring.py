@@ -14,8 +14,16 @@ from onnx.external_data_helper import uses_external_data
 from latency.compare import Comparison
 from latency.contention import Contention
 from latency.device import Device, at_batch, parse_device
-from latency.energy import Energy, counters_of
-from latency.harness import CAREFUL, COMPARING, QUICK, compare_models, measure_energies, measure_models
+from latency.energy import EnergyMeasurement, counters_of
+from latency.harness import (
+    CAREFUL,
+    CAREFUL_PIECES,
+    COMPARING,
+    QUICK,
+    compare_models,
+    measure_energies,
+    measure_models,
+)
 from latency.measurement import Measurement
 from latency.store import MeasurementStore
 from latency.worker import Effort
@@ -50,7 +58,7 @@ def measure(
 
 def measure_energy(
     path: Path | str, device: str = "cpu", *, batch: int | None = None, remeasure: bool = False
-) -> Energy:
+) -> EnergyMeasurement:
     """The energy of calls of an ONNX file, of CPU packages or GPU board; what was measured before comes from the store.
 
     Args:
@@ -79,9 +87,13 @@ def placed(device: str, batch: int | None = None) -> Device:
     """The device of this name, with so many images in one call where that is given.
 
     Raises:
-        ValueError: an unknown device, or no images.
+        ValueError: an unknown device, no images, or another number than the device's own.
     """
     found = parse_device(device)
+    if batch is not None and found.batch not in (1, batch):
+        raise ValueError(
+            f"device {device!r} has {found.batch} images in a call, got a batch of {batch}: give one of them"
+        )
     return found if batch is None else at_batch(found, batch)
 
 
@@ -102,12 +114,12 @@ def measure_files(
 
 def measure_energy_files(
     paths: Sequence[Path], device: Device, store: MeasurementStore, reporter: Reporter
-) -> list[Energy]:
+) -> list[EnergyMeasurement]:
     """The energy of each file, one after the other; see `measure_energy`."""
     counters_of(device.kind)
     models = [read_model(path) for path in paths]
     with reporter.stage("energy", len(models)) as stage:
-        work = lambda: measure_energies(models, device, store, stage.advance)  # noqa: E731
+        work = lambda: measure_energies(models, device, CAREFUL_PIECES, store, stage.advance)  # noqa: E731
         return _naming(paths, models, device, work)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from nas.format import amount, small
 
@@ -17,13 +17,13 @@ class Cost:
         metric: its name in evaluations and files, with its unit.
         words: its name in reports.
         unit: s, B, J or nothing, for counts.
-        of_device: of the device as much as of the file.
+        of: what decides it: the file alone, the graph that a run-time makes of it for a batch, or the whole device.
     """
 
     metric: str
     words: str
     unit: str
-    of_device: bool = False
+    of: Literal["file", "graph", "device"] = "file"
 
     def show(self, value: float) -> str:
         """A value as people read it, such as `1.2 ms`."""
@@ -37,23 +37,29 @@ class Cost:
 
 
 COSTS = {
-    "latency": Cost("latency_s", "latency", "s", of_device=True),
-    "energy": Cost("energy_joules", "energy of a call", "J", of_device=True),
+    "latency": Cost("latency_s", "latency", "s", "device"),
+    "energy": Cost("energy_joules", "energy of a call", "J", "device"),
     "size": Cost("size_bytes", "size of the file", "B"),
     "macs": Cost("macs", "MACs", ""),
     "parameters": Cost("parameters", "parameters", ""),
-    "memory": Cost("memory_bytes", "peak memory of activations", "B"),
-    "traffic": Cost("traffic_bytes", "traffic of activations", "B"),
-    "roofline": Cost("roofline_s", "roofline floor", "s", of_device=True),
+    "memory": Cost("memory_bytes", "peak memory of activations", "B", "graph"),
+    "traffic": Cost("traffic_bytes", "traffic of activations", "B", "graph"),
+    "roofline": Cost("roofline_s", "roofline floor", "s", "device"),
 }
 
 
-_THROUGHPUT = Cost("throughput", "images/s", "")
+MOST_OBJECTIVES = 4
+_THROUGHPUT = Cost("images_per_s", "images/s", "")
 
 
-def untold(metrics: Iterable[str]) -> list[str]:
-    """Those metrics that only running on the device tells, and that are not latency, which everything tells."""
-    return sorted({c.metric for c in COSTS.values() if c.of_device and c.metric != "latency_s"} & set(metrics))
+def untold(metrics: Iterable[str], *, graph: bool) -> list[str]:
+    """The names of those costs that are not known of a device on which nothing but latency is measured.
+
+    Args:
+        graph: whether the graph is known: the same run-time at the same batch.
+    """
+    unknown = ("device",) if graph else ("device", "graph")
+    return [n for n, c in COSTS.items() if c.of in unknown and c.metric != "latency_s" and c.metric in set(metrics)]
 
 
 def costs_of(record: Mapping[str, Any]) -> dict[str, Cost]:
@@ -63,7 +69,11 @@ def costs_of(record: Mapping[str, Any]) -> dict[str, Cost]:
 
 
 def columns_of(record: Mapping[str, Any]) -> list[Cost]:
-    """What the table of a run's front shows besides latency, size and MACs, which it shows in any case."""
-    batch = (record.get("device") or {}).get("batch") or 1
-    more = [cost for cost in costs_of(record).values() if cost.metric not in ("latency_s", "size_bytes", "macs")]
+    """What the table of a run's front shows besides latency, size and MACs, which it shows in any case.
+
+    Costs that were made small or bounded; and throughput, where a call has several images.
+    """
+    settings, batch = record.get("settings") or {}, (record.get("device") or {}).get("batch") or 1
+    asked = {n: c for n, c in COSTS.items() if n in costs_of(record) or settings.get(f"max_{c.metric}")}
+    more = [cost for cost in asked.values() if cost.metric not in ("latency_s", "size_bytes", "macs")]
     return [*more, _THROUGHPUT] if batch > 1 else more

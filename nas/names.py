@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from latency.device import Device, entry_of, parse_device
 from latency.energy import counters_of
 from nas.config import Settings
-from nas.metrics import COSTS
+from nas.metrics import COSTS, MOST_OBJECTIVES, untold
 from nas.searchers.catalog import SEARCHERS
 from quant_search.policy import check_precisions
 from search_spaces.catalog import SPACES, SpaceEntry
@@ -18,17 +18,32 @@ def check_names(settings: Settings) -> None:
     """Refuses settings that name what does not exist; a space of the user's own is looked at later.
 
     Raises:
-        ValueError: for the first such name, with the nearest one that exists; or energy that cannot be measured here.
+        ValueError: for the first such name, with the nearest one that exists; or costs that cannot be measured there.
     """
     check_searcher(settings.searcher)
     check_objectives(settings.objectives)
     check_precisions(settings.precisions)
     if settings.profile is None:  # else the device need not be there
-        device = check_device(settings.device, settings.precisions)
-        if "energy_joules" in settings.problem.metrics:
-            counters_of(device.kind)
+        _check_measurable(check_device(settings.device, settings.precisions), settings.problem.metrics)
+    elif unknown := untold(settings.problem.metrics, graph=False):
+        raise ValueError(
+            f"{' and '.join(unknown)} cannot be an objective or a bound with a profile: it tells latencies, and the "
+            "device is not here"
+        )
     if ":" not in settings.space:
         checked_preset(settings.space, settings.preset)
+
+
+def _check_measurable(device: Device, metrics: Collection[str]) -> None:
+    """Refuses costs that cannot be measured on a device.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    if "energy_joules" in metrics:
+        counters_of(device.kind)
+    if "roofline_s" in metrics and (device.kind, device.runtime) != ("cpu", "onnxruntime"):
+        raise ValueError(f"roofline floors are known of ONNX Runtime on a CPU, got device {device.name!r}: give cpu")
 
 
 def parse_precisions(text: str) -> tuple[str, ...]:
@@ -66,6 +81,10 @@ def check_objectives(names: Sequence[str]) -> None:
             raise ValueError(f"unknown objective {name!r}{suggestion(name, COSTS)}; there are {', '.join(COSTS)}")
     if not names or len(set(names)) < len(names):
         raise ValueError(f"objectives must be different costs, one at least, got {', '.join(names) or 'none'}")
+    if len(names) > MOST_OBJECTIVES:  # nearly all networks would be on the front, whose volume takes hours to compute
+        raise ValueError(
+            f"a search weighs accuracy against {MOST_OBJECTIVES} costs at most, got {len(names)}: bound some"
+        )
 
 
 def check_device(name: str, precisions: Sequence[str]) -> Device:

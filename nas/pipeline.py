@@ -71,6 +71,7 @@ OPTIMISM = 0.5  # deviations by which the search trusts what is little known
 LOCK_FILE = "run.lock"
 THREADS_FILE = "threads.json"
 _LEAST_FINALISTS = 16  # the front and what is next to it: verification may reorder them
+_MOST_FINALISTS = 40  # of several costs, most networks may be on the front
 
 
 def run(
@@ -183,7 +184,7 @@ def _profile(setup: Setup) -> Profile:
         data.write(s.folder / PROFILE)
         profile = fit_profile(data, s.anatomy)
         stage.say(f"held-out error {100 * profile.held_out.mape:.1f} %")
-    say_busy(s.reporter, "profile", profiler.contentions)
+    say_busy(s.reporter, "profile", [*profiler.contentions, *executed.contentions])
     return profile
 
 
@@ -373,7 +374,7 @@ def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | N
     """Verifies the best of all groups; of an architecture in several the evaluation of the first counts.
 
     Args:
-        most: files, at least 16.
+        most: files of the front.
 
     Raises:
         CannotBeDone: none keeps to the bounds.
@@ -402,7 +403,8 @@ def pick_finalists(
     """The best of all groups, each with the group that found it; arguments and errors as of `verify_best`."""
     everything = {e.arch: (e, name) for name, found in reversed(groups.items()) for e in found}
     evaluations = [e for e, _ in everything.values()]
-    finalists = choose_finalists(evaluations, _LEAST_FINALISTS, most)
+    least = min(_LEAST_FINALISTS, setup.settings.evaluations)
+    finalists = choose_finalists(evaluations, least, most or _MOST_FINALISTS)
     if not finalists:
         raise CannotBeDone(unmet(evaluations, setup.settings))
     return [everything[e.arch] for e in finalists]

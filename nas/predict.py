@@ -106,7 +106,10 @@ class HardwarePredictor:
             "size_bytes": _size_terms(self.anatomy, population) @ self.size,
             "macs": counts[:, 0],
             "parameters": counts[:, 1],
-            **{n: _executed_terms(self.anatomy, population, n, seconds) @ c for n, c in self.executed.items()},
+            **{
+                n: _executed_terms(self.anatomy, population, n, seconds, self.table.batch) @ c
+                for n, c in self.executed.items()
+            },
         }
 
 
@@ -124,7 +127,7 @@ def fit_hardware(anatomy: Anatomy, profile: Profile, evaluations: Sequence[Evalu
         size=fit_held(terms, np.concatenate([profile.size_bytes, sizes]), _SIZE_PRIOR).coefficients,
         executed={
             name: fit_held(
-                _executed_terms(anatomy, population, name, predicted),
+                _executed_terms(anatomy, population, name, predicted, table.batch),
                 np.concatenate([values, _seen(evaluations, name)]),
                 _EXECUTED_PRIORS[name],
             ).coefficients
@@ -176,18 +179,21 @@ def _size_terms(anatomy: Anatomy, population: np.ndarray) -> np.ndarray:
     return np.column_stack([np.ones(len(counts)), counts[:, 4], counts[:, 2:4]])
 
 
-def _executed_terms(anatomy: Anatomy, population: np.ndarray, metric: str, seconds: np.ndarray) -> np.ndarray:
+def _executed_terms(
+    anatomy: Anatomy, population: np.ndarray, metric: str, seconds: np.ndarray, batch: int
+) -> np.ndarray:
     """What a metric of `nas.executed` is a sum of, for each row (n, k): see `_EXECUTED_PRIORS`.
 
     Args:
-        seconds: predicted latencies (n,).
+        seconds: predicted latencies (n,) of calls of `batch` images.
     """
-    ones, bytes_, counts = np.ones(len(population)), anatomy.activations(population), anatomy.counts(population)
+    ones, counts = np.ones(len(population)), anatomy.counts(population)
+    bytes_ = batch * anatomy.activations(population)
     if metric == "memory_bytes":
         return np.column_stack([ones, bytes_[:, 3:]])
     if metric == "traffic_bytes":
         return np.column_stack([ones, bytes_[:, :3]])
-    macs, moved = anatomy.kinds_of_macs(population), bytes_[:, :3].sum(axis=1) + counts[:, 2:4].sum(axis=1)
+    macs, moved = batch * anatomy.kinds_of_macs(population), bytes_[:, :3].sum(axis=1) + counts[:, 2:4].sum(axis=1)
     if metric == "energy_joules":
         return np.column_stack([seconds, macs, moved])
     return np.column_stack([seconds, ones, counts[:, 4], macs, moved])

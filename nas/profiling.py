@@ -131,6 +131,9 @@ class Profiler:
                 if (left_s := end_s - time.monotonic()) < _LEAST_VISIT_S * len(group):
                     break
                 self._measure(group, left_s / len(group))
+        if self._executed.metrics:  # when nothing is built ahead any more, which would take energy too
+            for subject in (s for s in subjects if s.role == "network"):
+                subject.executed = self._executed.of(self._models.build(subject))
         contention = Contention.together(c for c in self.contentions if c is not None)
         return ProfileData(
             contention=None if contention is None else contention.plain(),
@@ -179,9 +182,6 @@ class Profiler:
                 subject.size_bytes = len(model)
                 if way not in subject.results or subject.results[way].get("free", 0.0) < result.get("free", 0.0):
                     subject.results[way] = result
-        for (subject, _), model in group:
-            if subject.role == "network" and not subject.executed:
-                subject.executed = self._executed.of(model)
 
     def _parts(self, models: Sequence[bytes], effort: PartsEffort, store: MeasurementStore | None) -> list[Parts]:
         return measure_parts(models, self._device, effort, store, self.contentions.append, self._references)

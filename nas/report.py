@@ -227,8 +227,8 @@ def _front(record: Record, drawn: Mapping[str, Figure]) -> str:
     test = field(record, "data", "test")
     fine = f" One test image is {_points(1 / test)}." if is_number(test) and test > 0 else ""
     caption = (
-        "Each point is a file. Bars are 95 % intervals of the median latency; accuracy is on test images, which the "
-        f"search never saw.{fine} Click a name above the figure to show or hide it."
+        "Each point is a file. Bars at latencies are 95 % intervals of the median; accuracy is on test images, which "
+        f"the search never saw.{fine} Click a name above the figure to show or hide it."
     )
     others = columns_of(record)
     head = (*_FRONT, *(cost.words for cost in others), "precision", "architecture")

@@ -19,7 +19,6 @@ from latency.runtimes.session import accuracy
 from nas.candidate import Builder
 from nas.config import IN_PYTHON, Settings
 from nas.errors import CannotBeDone
-from nas.executed import Executed
 from nas.folder import read_record, read_settings
 from nas.measuring import count_rounds, say_busy
 from nas.progress import Reporter
@@ -52,7 +51,6 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
     _check_place(folder, record, settings, device)
     dataset = run_data(settings, dataset)
     models = [read_model(folder, point["file"]) for point in record["front"]]
-    energy = Executed(settings.problem.metrics & {"energy_joules"}, device)
     rows = []
     with reporter.stage("verify") as stage:
         measured = measure_models(models, device, CAREFUL, on_round=count_rounds(stage, len(models)))
@@ -71,8 +69,7 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
                         "ci95": [low, high],
                         "contention": measurement.contention and measurement.contention.plain(),
                     },
-                    **energy.of(model),
-                    "was": {key: point[key] for key in ("accuracy", "latency_s", *energy.metrics)},
+                    "was": {"accuracy": point["accuracy"], "latency_s": was},
                     "moved": measurement.median_s / was["median"] - 1,
                     "verdict": _verdict(point, found, measurement.median_s, (low, high)),
                 }

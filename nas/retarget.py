@@ -124,10 +124,11 @@ def _check(source: Path, was: Settings, record: dict[str, Any], device: Device, 
         raise ValueError(f"retargeting needs at least {_LEAST} timings, got {timings}")
     if fingerprint(device) == record["device"]["fingerprint"]:
         raise ValueError(f"{source} is a run of {device.name} on this machine already: name another device")
-    if unknown := untold(was.problem.metrics):
+    same_batch = device.batch == record["device"].get("batch", 1)
+    if unknown := untold(was.problem.metrics, graph=same_batch):
         raise ValueError(
-            f"{' and '.join(unknown)} of another device cannot be told from {source}, and the run needs it: "
-            f"search with --device {device.name} anew"
+            f"{' and '.join(unknown)} on {device.name} cannot be told from {source}, which asks for it: search there "
+            f"anew, with --device {device.name}"
         )
     if not set(was.precisions) & set(entry_of(device).precisions):
         raise ValueError(

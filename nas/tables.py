@@ -178,9 +178,7 @@ def _maybe(share: float | None) -> str:
 
 def verify_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Every file measured again, beside what the run had."""
-    energy = "energy_joules" in rows[0]
-    more = ("energy", "was") if energy else ()
-    table = _table("Verified again", "point", "accuracy", "was", "latency", "was", "moved", *more, "verdict")
+    table = _table("Verified again", "point", "accuracy", "was", "latency", "was", "moved", "verdict")
     for row in rows:
         table.add_row(
             str(row["point"]),
@@ -189,7 +187,6 @@ def verify_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             duration(row["latency_s"]["median"]),
             duration(row["was"]["latency_s"]["median"]),
             f"{100 * row['moved']:+.1f} %",
-            *([small(row["energy_joules"], "J"), small(row["was"]["energy_joules"], "J")] if energy else []),
             row["verdict"],
         )
     return table

@@ -104,7 +104,7 @@ class Point:
                 "quiet_rounds": self.quiet_rounds,
                 "contention": self.contention and self.contention.plain(),
             },
-            "throughput": self.batch / self.latency_s,
+            "images_per_s": self.batch / self.latency_s,
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
             "parameters": self.candidate.parameters,
@@ -152,11 +152,14 @@ def verify_front(
         candidates.append(builder.build(evaluation.arch))
         stage.advance()
     measured = measure_models([c.model for c in candidates], device, CAREFUL, store, rounds)
-    executed = Executed((*OF_GRAPH, *problem.metrics), device, store)
+    executed = Executed((*OF_GRAPH, *problem.metrics), device, store, careful=True)
     points = []
     for (_, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
         points.append(_point(candidate, measurement, executed.of(candidate.model), found_by, dataset, device))
         stage.advance()
+    contention = Contention.together(executed.contentions)
+    if contention is not None and contention.warning:
+        stage.say(f"energy: {contention.warning}")
     measured_again = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
     kept, dropped = still_best(points, measured_again, expected)
     stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")

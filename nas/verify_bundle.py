@@ -39,8 +39,11 @@ def write_verify_bundle(run: Path, folder: Path, dataset: Dataset | None = None)
             something, or an objective or bound that the script does not measure.
     """
     record, settings = read_record(run), read_settings(run)
-    if unknown := untold(settings.problem.metrics):
-        raise ValueError(f"the script of a bundle does not measure {' and '.join(unknown)}, which decide in {run}")
+    if unknown := untold(settings.problem.metrics, graph=True):
+        raise ValueError(
+            f"the script of a bundle measures accuracy and latency, and {' and '.join(unknown)} decides in {run}: "
+            "verify it with `nas verify` on a device that runs this toolkit"
+        )
     writer, data = BundleWriter(folder), run_data(settings, dataset)
     models = {point["file"]: read_model(run, point["file"]) for point in record["front"]}
     for name, model in models.items():
@@ -77,6 +80,11 @@ def import_verification(
     models = {point["file"]: read_model(run, point["file"]) for point in record["front"]}
     if result.manifest["about"]["front"] != _digests(models):
         raise ValueError(f"{file} was measured on the front of another run than {run}, or it has changed since")
+    batch = record["device"].get("batch", 1)
+    if result.device.batch != batch:
+        raise ValueError(
+            f"{file} has calls of {result.device.batch} images, and {run} of {batch}: measure it again there"
+        )
     pairs = zip(record["front"], result.records, strict=True)
     rows = [_row(i, point, found, seed) for i, (point, found) in enumerate(pairs)]
     for row, verdict in zip(rows, _verdicts(rows, settings.problem), strict=True):
@@ -114,7 +122,7 @@ def _row(i: int, point: Mapping[str, Any], found: Mapping[str, Any], seed: int) 
             "quiet_rounds": timing.quiet_rounds,
             "contention": found["contention"],
         },
-        **{cost.metric: point[cost.metric] for cost in COSTS.values() if not cost.of_device and cost.metric in point},
+        **{cost.metric: point[cost.metric] for cost in COSTS.values() if cost.of != "device" and cost.metric in point},
         "was": {"accuracy": point["accuracy"], "latency_s": point["latency_s"]},
         "moved": median_s / point["latency_s"]["median"] - 1,
     }

@@ -82,6 +82,7 @@ class BlockTable:
         relative_std: of the network predictions, for networks in fp32, in int8, and in both: nine tenths of networks
             that the fit has not seen are within 1.64 of it.
         fitted_terms, fitted_seconds: of the networks (n, 7) and (n,) that the correction was fitted on.
+        batch: images in the calls that were measured.
     """
 
     seconds: Mapping[Key, float]
@@ -91,6 +92,7 @@ class BlockTable:
     relative_std: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))
     fitted_terms: np.ndarray = field(default_factory=lambda: np.zeros((0, len(_PRIOR.mean))))
     fitted_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    batch: int = 1
     _modelled: dict[Key, float] = field(default_factory=dict)  # by `models`, so that each is asked once
 
     def block_seconds(self, network: Sequence[Placed]) -> np.ndarray:
@@ -105,7 +107,7 @@ class BlockTable:
             return np.zeros((0, len(_PRIOR.mean)))
         rows = [_sited(network, self.sited) for network in networks]
         times = self._times([block for row in rows for block in row])
-        return np.array([_terms(row, times) for row in rows])
+        return np.array([_terms(row, times, self.batch) for row in rows])
 
     def _times(self, blocks: Sequence[BlockTime]) -> Mapping[Key, float]:
         """The time of each block by its key."""
@@ -151,7 +153,11 @@ class BlockTable:
 
 
 def fit_block_table(
-    measured: Sequence[BlockTime], *, sited: bool = False, tuned: Mapping[str, BlockModel] | None = None
+    measured: Sequence[BlockTime],
+    *,
+    sited: bool = False,
+    tuned: Mapping[str, BlockModel] | None = None,
+    batch: int = 1,
 ) -> BlockTable:
     """The table of measured blocks, with a model for the others; not yet corrected.
 
@@ -160,6 +166,7 @@ def fit_block_table(
     Args:
         sited: whether the blocks were measured inside networks.
         tuned: models of an earlier fit to much the same blocks, by precision.
+        batch: images in the calls that were measured.
 
     Raises:
         ValueError: nothing was measured, or a time that is not positive.
@@ -183,7 +190,7 @@ def fit_block_table(
         models[precision] = fit_block_model(
             [first[k].sited for k in keys], [medians[k] for k in keys], tuned.get(precision) if tuned else None
         )
-    return BlockTable({key: sum(found) for key, found in medians.items()}, models, sited)
+    return BlockTable({key: sum(found) for key, found in medians.items()}, models, sited, batch=batch)
 
 
 def _median(times: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
@@ -200,6 +207,7 @@ def fit_sited_table(
     *,
     tuned: Mapping[str, BlockModel] | None = None,
     folds: int = 5,
+    batch: int = 1,
 ) -> BlockTable:
     """The table of networks whose blocks were timed inside them, corrected, with a deviation for unseen networks.
 
@@ -210,6 +218,7 @@ def fit_sited_table(
         layer_seconds: of each block of each network the times of its layers, or a single one of the whole.
         seconds: of whole networks (n,).
         tuned: models of an earlier fit to much the same networks, by precision.
+        batch: images in the calls that were measured.
 
     Raises:
         ValueError: nothing was measured, numbers that do not fit, or a time that is not positive.
@@ -221,7 +230,7 @@ def fit_sited_table(
         ]
         for network, times in zip(networks, layer_seconds, strict=True)
     ]
-    table = fit_block_table([time for row in measured for time in row], sited=True, tuned=tuned)
+    table = fit_block_table([time for row in measured for time in row], sited=True, tuned=tuned, batch=batch)
     fold = _folds(networks, folds)
     if fold.max() == 0:  # nothing to leave out
         return table.corrected(networks, seconds)
@@ -229,7 +238,7 @@ def fit_sited_table(
     for k in range(fold.max() + 1):
         seen = [time for row, f in zip(measured, fold, strict=True) if f != k for time in row]
         # A precision that is in no other fold has its model from all of them.
-        partial = fit_block_table(seen, sited=True, tuned=table.models)
+        partial = fit_block_table(seen, sited=True, tuned=table.models, batch=batch)
         partial = replace(partial, models={**table.models, **partial.models})
         terms[fold == k] = partial.summarise([network for network, f in zip(networks, fold, strict=True) if f == k])
     return table.corrected_on(terms, seconds)
@@ -281,7 +290,7 @@ def _usual(residuals: np.ndarray, of_all: float) -> float:
     return max((len(residuals) * float(own) + few * of_all) / (len(residuals) + few), _LEAST_DEVIATION)
 
 
-def _terms(network: Sequence[BlockTime], times: Mapping[Key, float]) -> list[float]:
+def _terms(network: Sequence[BlockTime], times: Mapping[Key, float], batch: int) -> list[float]:
     """(1, Σt and blocks in fp32, Σt and blocks in int8, boundaries, boundary elements)."""
     sums = dict.fromkeys(_PRECISIONS, 0.0)
     blocks = dict.fromkeys(_PRECISIONS, 0)
@@ -291,7 +300,7 @@ def _terms(network: Sequence[BlockTime], times: Mapping[Key, float]) -> list[flo
         blocks[placed.precision] += 1
         if placed.precision != before:
             boundaries += 1
-            elements += placed.block.counts.input_elements
+            elements += batch * placed.block.counts.input_elements
         before = placed.precision
     boundaries += before != "fp32"  # the logits leave in fp32
     return [1.0, sums["fp32"], blocks["fp32"], sums["int8"], blocks["int8"], boundaries, elements]

@@ -3,7 +3,21 @@ import errno
 import pytest
 from fake_clock import TICK_S, FakeClock
 
-from latency.energy import Counter, Energy, find_counters, measure_energy
+from latency import energy
+from latency.clock import SYSTEM_CLOCK
+from latency.device import parse_device
+from latency.energy import (
+    BoardCounter,
+    Counter,
+    Energy,
+    EnergyMeasurement,
+    counters_of,
+    energy_of,
+    find_counters,
+    measure_energy,
+)
+from latency.installed import gpu
+from latency.pace import Pace
 
 LARGEST = 262_143_328_850
 
@@ -73,3 +87,27 @@ def test_measuring_without_counters_or_time_is_refused(tmp_path):
         measure_energy(lambda: None, (), at_least_s=1.0)
     with pytest.raises(ValueError, match=r"and 0\.0 s"):
         measure_energy(lambda: None, find_counters(tmp_path), at_least_s=0.0)
+
+
+def test_counters_that_stand_still_are_refused(tmp_path, monkeypatch):
+    zone(tmp_path, "intel-rapl:0", "package-0", 5)
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    with pytest.raises(ValueError, match=r"energy of a call on cpu cannot be measured: its counters stand still"):
+        counters_of("cpu")
+
+
+def test_a_gpu_without_its_library_or_driver_is_refused_with_what_to_do():
+    if gpu() is not None:
+        pytest.skip("there is a GPU here, whose energy can be measured")
+    with pytest.raises(ValueError, match=r"on gpu cannot be measured: (the package nvidia-ml-py|no energy counter)"):
+        counters_of("gpu")
+
+
+def test_the_piece_with_least_energy_counts_and_all_are_kept(monkeypatch):
+    millijoules = iter([0, 100, 100, 150, 150, 300])
+    monkeypatch.setattr(energy, "counters_of", lambda kind: [BoardCounter(lambda: next(millijoules))])
+    clock = FakeClock()
+    found = energy_of(clock.call(2**18), parse_device("cpu"), 3, Pace(SYSTEM_CLOCK), clock)
+    assert [round(piece.joules, 6) for piece in found.pieces] == [0.1, 0.05, 0.15]
+    assert found.least == found.pieces[1] and found.joules_per_call == found.pieces[1].joules_per_call
+    assert EnergyMeasurement.of(found.plain()) == found

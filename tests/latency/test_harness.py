@@ -106,7 +106,7 @@ def test_a_batch_is_another_measurement(store, asked):
     one, four = (measure_models([a], at_batch(CPU, batch), EFFORT, store)[0] for batch in (1, 4))
     assert len(asked) == 2 and (one.batch, four.batch) == (1, 4) and four.throughput == 4 / four.median_s
     assert one.contention is not None and one.contention.seconds > 0
-    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch must be a whole number from 1 to 65536"):
         at_batch(CPU, 0)
 
 

@@ -135,6 +135,7 @@ def test_a_bundle_verifies_the_front_elsewhere(finished, cache, tmp_path, monkey
     folder, _ = finished
     monkeypatch.setattr(verify_bundle, "CAREFUL", Effort(rounds=1, most_rounds=1, samples=2))
     verify_bundle.write_verify_bundle(folder, tmp_path / "bundle")
+    assert standalone.main(["--batch", "2"], tmp_path / "bundle") == 1  # another measurement than the run's
     assert standalone.main([], tmp_path / "bundle") == 0
     result = tmp_path / "bundle" / "result.jsonl"
     done = nas("verify", folder, "--import", result, "--out", tmp_path, "--json", cwd=tmp_path, cache=cache)

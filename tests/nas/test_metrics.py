@@ -28,9 +28,13 @@ def test_a_record_says_what_was_made_small():
     assert list(costs_of({})) == ["latency"]
     record = {"settings": {"objectives": ["size", "traffic"]}, "device": {"batch": 8}}
     assert list(costs_of(record)) == ["size", "traffic"]
-    assert [cost.metric for cost in columns_of(record)] == ["traffic_bytes", "throughput"]
+    assert [cost.metric for cost in columns_of(record)] == ["traffic_bytes", "images_per_s"]
     assert columns_of({"device": {"batch": 1}}) == []
+    bounded = {"settings": {"max_memory_bytes": 1e6, "max_size_bytes": 1e6, "max_traffic_bytes": None}}
+    assert [cost.metric for cost in columns_of(bounded)] == ["memory_bytes"]
 
 
 def test_another_device_tells_neither_energy_nor_roofline():
-    assert untold(cost.metric for cost in COSTS.values()) == ["energy_joules", "roofline_s"]
+    everything = [cost.metric for cost in COSTS.values()]
+    assert untold(everything, graph=True) == ["energy", "roofline"]
+    assert untold(everything, graph=False) == ["energy", "memory", "traffic", "roofline"]

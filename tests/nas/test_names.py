@@ -23,6 +23,10 @@ ROOT = Path(__file__).parents[2]
         ({"objectives": ("latency", "siez")}, "unknown objective 'siez' .did you mean 'size'"),
         ({"objectives": ("accuracy",)}, "accuracy is an objective of every search"),
         ({"objectives": ("size", "size")}, "must be different costs, one at least, got size, size"),
+        (
+            {"objectives": ("latency", "size", "macs", "memory", "traffic")},
+            "4 costs at most, got 5: bound some",
+        ),
         ({"objectives": ()}, "must be different costs, one at least, got none"),
         ({"searcher": "guidd"}, "unknown searcher 'guidd' .did you mean 'guided'"),
         ({"precisions": ("fp32", "int3")}, "unknown precision 'int3'"),
@@ -38,7 +42,21 @@ def test_energy_is_refused_with_the_reason_where_it_cannot_be_read(settings, mon
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
     with pytest.raises(ValueError, match=r"energy of a call on cpu cannot be measured: no energy .*modprobe"):
         check_names(Settings(**settings))
-    check_names(Settings(**settings, profile="far.json"))  # refused by the search itself, whatever this machine has
+    with pytest.raises(ValueError, match="energy cannot be an objective or a bound with a profile"):
+        check_names(Settings(**settings, profile="far.json"))
+
+
+@pytest.mark.parametrize("metric", ["memory_bytes", "traffic_bytes", "roofline_s"])
+def test_a_profile_tells_latency_and_what_the_file_tells(metric):
+    check_names(Settings(objectives=("latency", "size"), max_macs=1e6, profile="far.json"))
+    with pytest.raises(ValueError, match="cannot be an objective or a bound with a profile"):
+        check_names(Settings(**{f"max_{metric}": 1.0}, profile="far.json"))
+
+
+def test_roofline_floors_are_known_of_one_run_time():
+    check_names(Settings(objectives=("roofline",), device="cpu:batch=4"))
+    with pytest.raises(ValueError, match="roofline floors are known of ONNX Runtime on a CPU, got device 'cpu:torch'"):
+        check_names(Settings(objectives=("roofline",), device="cpu:torch", precisions=("fp32",)))
 
 
 def test_objectives_are_read_by_commas():

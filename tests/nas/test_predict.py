@@ -1,5 +1,6 @@
 """The predictor of all metrics, on a small real space and a made-up device whose law is known."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -142,6 +143,19 @@ def test_memory_and_traffic_are_predicted_where_the_profile_has_them(profile):
     for name, values in truth.items():
         assert agreement(found[name], values[24:]).mape < 0.05
     assert np.array_equal(found["parameters"], ANATOMY.counts(rows[24:])[:, 1])
+
+
+@pytest.mark.parametrize("batch", [8, 128])
+def test_memory_and_traffic_of_a_batch_are_predicted(profile, batch):
+    rows = ANATOMY.space.sample(60, np.random.default_rng(10))
+    bytes_ = batch * ANATOMY.activations(rows)
+    truth = {"memory_bytes": 900 + 0.6 * bytes_[:, 3], "traffic_bytes": 2e3 + bytes_[:, :3] @ [1.4, 1.2, 4.0]}
+    executed = {name: values[:24] for name, values in truth.items()}
+    table = dataclasses.replace(profile.table, batch=batch)
+    asked = SimpleNamespace(**{**vars(profile), "table": table, "population": rows[:24], "executed": executed})
+    found = fit_hardware(ANATOMY, asked).predict(rows[24:])
+    for name, values in truth.items():
+        assert agreement(found[name], values[24:]).mape < 0.05
 
 
 def test_energy_and_roofline_are_predicted_from_latency_and_work(profile):

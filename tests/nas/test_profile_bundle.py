@@ -75,17 +75,18 @@ def test_the_result_is_the_profile_that_the_toolkit_would_have_measured(measured
     assert set(profile.summary()["precisions"]) and data.wall_s > 0
 
 
-def test_short_networks_are_timed_whole(measured, tmp_path):
+def test_short_networks_are_timed_whole_and_in_batches(measured, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(measured, folder, ignore=shutil.ignore_patterns("*.jsonl"))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["choice"]["beyond_s"] = 1e3
     manifest["digest"] = standalone.manifest_digest(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert standalone.main([], folder) == 0
+    assert standalone.main(["--batch", "3"], folder) == 0
     found = import_profile(folder / "result.jsonl", Small)
     assert {way for s in found.data.subjects for way in s.results} == {"wall", "wall again"}
     assert found.summary()["timed"] == "whole"
+    assert (found.data.device, found.data.batch) == ("cpu:batch=3", 3)
 
 
 def test_a_killed_run_goes_on_where_it_was(measured, tmp_path, capsys):

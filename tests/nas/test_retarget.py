@@ -12,6 +12,7 @@ from latency.device import parse_device
 from latency.worker import Effort
 from nas.anatomy import Anatomy
 from nas.config import Settings
+from nas.executed import Executed
 from nas.folder import open_folder, read_record, read_settings
 from nas.known import read_known
 from nas.pipeline import choose_finalists, run
@@ -23,6 +24,7 @@ from nas.transferred import fit_transferred, mixed_population, prepare_transfer
 from supernet.data import load_data
 
 SPACE = "small_space:Small"
+CPU, TORCH = "cpu:batch=2", "cpu:torch,batch=2"
 GLANCE = Effort(rounds=1, most_rounds=1, samples=2)
 
 
@@ -35,11 +37,18 @@ def with_little_effort(patch):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A finished search on the CPU."""
+    """A finished search on the CPU, for three objectives."""
     folder = tmp_path_factory.mktemp("runs") / "source"
     dataset = load_data("digits")
     settings = Settings(
-        space=SPACE, data_fingerprint=dataset.fingerprint, epochs=1, evaluations=4, baselines=False, seed=1
+        space=SPACE,
+        data_fingerprint=dataset.fingerprint,
+        device=CPU,
+        objectives=("latency", "memory"),
+        epochs=1,
+        evaluations=4,
+        baselines=False,
+        seed=1,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HWNAS_CACHE", str(folder.parent))
@@ -58,7 +67,7 @@ def carried(source):
         patch.setenv("HWNAS_CACHE", str(source.parent))
         with_little_effort(patch)
         before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
-        found = retarget(source, "cpu:torch", source.parent / "torch", SilentReporter(), timings=10, space=Small)
+        found = retarget(source, TORCH, source.parent / "torch", SilentReporter(), timings=10, space=Small)
         assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
     return found
 
@@ -72,21 +81,23 @@ def test_the_front_is_verified_on_the_new_device_and_timings_are_counted(carried
     folder, record = carried
     assert record["retarget"]["timings"] == {"neutral": 6, "evaluations": 4, "all": 10}
     assert len(json.loads((folder / "timed.json").read_text())) == 6 and record["retarget"]["verified_files"] <= 24
-    assert record["device"]["name"] == read_settings(folder).device == "cpu:torch"
+    assert record["device"]["name"] == read_settings(folder).device == TORCH
     assert read_settings(folder).precisions == ("fp32",)
     for point in json.loads((folder / "front.json").read_text()):
         assert point["provenance"] == "verified" and set(point["policy"].values()) <= {"fp32"}
         assert (folder / point["file"]).stat().st_size == point["size_bytes"]
     page = (folder / "report.html").read_text()
-    assert "Carried over from a run on cpu with 10 timings here (6 of untrained networks, 4 of the search)" in page
+    assert (
+        "Carried over from a run on cpu:batch=2 with 10 timings here (6 of untrained networks, 4 of the search)" in page
+    )
 
 
 def test_the_same_call_reads_the_finished_run_and_another_is_refused(carried, source):
     folder, record = carried
-    again = retarget(source, "cpu:torch", folder, SilentReporter(), timings=10, space=Small)
+    again = retarget(source, TORCH, folder, SilentReporter(), timings=10, space=Small)
     assert again == (folder, json.loads(json.dumps(record)))
     with pytest.raises(ValueError, match="timings=10, now timings=11"):
-        retarget(source, "cpu:torch", folder, SilentReporter(), timings=11, space=Small)
+        retarget(source, TORCH, folder, SilentReporter(), timings=11, space=Small)
 
 
 def test_what_was_timed_is_not_timed_again(carried, source, monkeypatch, tmp_path):
@@ -100,14 +111,19 @@ def test_what_was_timed_is_not_timed_again(carried, source, monkeypatch, tmp_pat
     with_little_effort(monkeypatch)
     monkeypatch.setattr("latency.timing.Timing.doubtful", False)  # what is doubtful is timed again
     monkeypatch.setattr("nas.retarget.measure_models", None)
-    found = retarget(source, "cpu:torch", to, SilentReporter(), timings=10, space=Small)[1]
+    found = retarget(source, TORCH, to, SilentReporter(), timings=10, space=Small)[1]
     assert found["search"]["groups"] == record["search"]["groups"]
     assert {p["file"]: p["arch"] for p in found["front"]} == {p["file"]: p["arch"] for p in record["front"]}
 
 
 @pytest.mark.parametrize(
     ("device", "timings", "message"),
-    [("cpu", 50, "name another device"), ("tpu", 50, "unknown device 'tpu'"), ("cpu:torch", 9, "at least 10 timings")],
+    [
+        (CPU, 50, "name another device"),
+        ("cpu", 50, r"memory on cpu cannot be told from .*: search there anew, with --device cpu"),
+        ("tpu", 50, "unknown device 'tpu'"),
+        (TORCH, 9, "at least 10 timings"),
+    ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_written(source, tmp_path, device, timings, message):
     with pytest.raises(ValueError, match=message):
@@ -120,7 +136,23 @@ def test_a_retargeted_or_unfinished_run_is_refused(carried, tmp_path):
         retarget(carried[0], "cpu:threads=2", tmp_path / "run", SilentReporter(), space=Small)
     open_folder(tmp_path / "begun", Settings())
     with pytest.raises(ValueError, match="not finished"):
-        retarget(tmp_path / "begun", "cpu:torch", tmp_path / "run", SilentReporter())
+        retarget(tmp_path / "begun", TORCH, tmp_path / "run", SilentReporter())
+
+
+def test_all_objectives_are_found_of_the_batch_and_shown(source, carried):
+    for folder in (source, carried[0]):
+        record = read_record(folder)
+        assert record["device"]["batch"] == 2 and {len(row) for row in record["search"]["groups"]["search"]} == {3}
+        for point in record["front"]:
+            assert point["images_per_s"] == pytest.approx(2 / point["latency_s"]["median"])
+            assert (
+                point["memory_bytes"]
+                == Executed(("memory_bytes",), parse_device(CPU)).of((folder / point["file"]).read_bytes())[
+                    "memory_bytes"
+                ]
+            )
+        page = (folder / "report.html").read_text()
+        assert 'id="figure-front_memory"' in page and "2 images a call" in page and "images/s" in page
 
 
 def test_evaluations_are_seen_in_the_smaller_space_where_they_are_all_fp32(known):
@@ -154,7 +186,7 @@ def test_devices_on_other_machines_may_have_the_same_name(source, tmp_path):
     record["device"]["fingerprint"] = "another"
     from nas.retarget import _check
 
-    _check(source, read_settings(source), record, parse_device("cpu"), 50)
+    _check(source, read_settings(source), record, parse_device(CPU), 50)
 
 
 def test_at_most_so_many_files_are_verified(known):

@@ -75,7 +75,7 @@ def test_a_point_lists_its_fields():
     }
     assert (plain["memory_bytes"], plain["traffic_bytes"], plain["parameters"]) == (2_000_000, 5_000_000, 50)
     assert plain["size_bytes"] == 10 and plain["provenance"] == "verified"
-    assert plain["energy_joules"] == 0.004 and plain["throughput"] == 4.0
+    assert plain["energy_joules"] == 0.004 and plain["images_per_s"] == 4.0
 
 
 def test_a_point_tells_who_else_was_there():
