@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -62,7 +62,9 @@ from supernet.data import Dataset
 from supernet.history import History
 from supernet.recipe import Recipe
 from supernet.threads import fastest_threads, using_threads
-from supernet.train import TrainState, train_supernet
+
+if TYPE_CHECKING:
+    from supernet.train import TrainState
 
 T = TypeVar("T")
 LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
@@ -221,6 +223,8 @@ def recipe_of(settings: Settings) -> Recipe:
 
 def train(setup: Setup) -> History:
     """The stage that trains the shared weights."""
+    from supernet.train import train_supernet  # here, since timm takes seconds to load
+
     with setup.reporter.stage("train") as stage:
 
         def show(state: TrainState) -> None:

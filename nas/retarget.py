@@ -62,7 +62,6 @@ from supernet.atomic import write_bytes, write_json
 from supernet.checkpoint import FILE_NAME
 from supernet.data import Dataset
 from supernet.threads import using_threads
-from supernet.train import train_supernet
 
 TIMINGS = 50
 MOST_VERIFIED = 24
@@ -169,6 +168,8 @@ class _Retargeting:
     def run(self) -> dict[str, Any]:
         """All stages; the record."""
         s, started_s = self.setup, time.perf_counter()
+        from supernet.train import train_supernet  # here, since timm takes seconds to load
+
         history = train_supernet(s.network, s.dataset, recipe_of(s.settings), s.folder)  # finished: only read
         with using_threads(threads_of(s)), threadpool_limits(1, user_api="blas"):
             (transfer, rows, seconds), timing_s = timed(self._time)
