@@ -236,7 +236,7 @@ class _Absent:
         evaluator = PredictedEvaluator(builder_of(s), s.dataset, self.profile)
         with using_threads(threads_of(s)), threadpool_limits(1, user_api="blas"):
             history, training_s = timed(lambda: train(s))
-            inherited = inherit(s, self.profile)
+            inherited = inherit(s, fit_hardware(s.anatomy, self.profile))
             watched = Watched(lambda told: self._fit(inherited, told), s.settings.problem)
             journal = Journal(s.folder / JOURNAL, "search", s.space, s.settings.problem, "predicted")
             searched = search_with(s, self.profile, inherited, watched, evaluator, journal)

@@ -14,9 +14,8 @@ import numpy as np
 from torch import nn
 
 from nas.anatomy import Anatomy
-from nas.device_profile import Profile
 from nas.objectives import Evaluation, Problem
-from nas.predict import Inherited, MetricPredictor, fit_accuracy, fit_hardware
+from nas.predict import Inherited, MetricPredictor, PredictsHardware, fit_accuracy
 from nas.progress import Stage
 from nas.searchers.guided import GuidedSearch
 from nas.searchers.protocol import CostModel
@@ -35,6 +34,7 @@ class Inheritance:
 
     Args:
         architectures: the space without policies, of which `anatomy.space` is a product.
+        hardware: predicts all metrics but accuracy.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class Inheritance:
         architectures: SearchSpace,
         anatomy: Anatomy,
         dataset: Dataset,
-        profile: Profile,
+        hardware: PredictsHardware,
         problem: Problem,
     ) -> None:
         self.network, self.architectures, self.anatomy = network, architectures, anatomy
         self.dataset, self.problem = dataset, problem
-        self._hardware = fit_hardware(anatomy, profile)
+        self._hardware = hardware
 
     def run(self, seed: int, folder: Path, stage: Stage) -> Inherited:
         """Takes them; what the run's folder holds is not taken again."""

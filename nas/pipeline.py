@@ -41,7 +41,7 @@ from nas.metrics import Cost
 from nas.names import check_names
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
-from nas.predict import Inherited, Predicts, fit_metrics
+from nas.predict import Inherited, Predicts, PredictsHardware, fit_hardware, fit_metrics
 from nas.profile_data import ProfiledSpace
 from nas.profiling import SEARCHING, Profiler
 from nas.progress import Reporter
@@ -149,7 +149,7 @@ def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[st
     with using_threads(threads_of(setup)), threadpool_limits(1, user_api="blas"):
         profile, profile_s = timed(lambda: _profile(setup))
         history, training_s = timed(lambda: train(setup))
-        inherited = inherit(setup, profile)
+        inherited = inherit(setup, fit_hardware(setup.anatomy, profile))
         searched = search_measured(setup, profile, inherited)
         verified = verify_best(setup, searched.groups)
     seconds = {"profile": profile_s, "train": training_s, "all": time.perf_counter() - started_s}
@@ -239,10 +239,10 @@ def train(setup: Setup) -> History:
         return train_supernet(setup.network, setup.dataset, recipe_of(setup.settings), setup.folder, show)
 
 
-def inherit(setup: Setup, profile: Profile) -> Inherited:
-    """The stage that takes inherited accuracies."""
+def inherit(setup: Setup, hardware: PredictsHardware) -> Inherited:
+    """The stage that takes inherited accuracies, near the front that is predicted with what `hardware` says."""
     s = setup
-    inheritance = Inheritance(s.network, s.architectures, s.anatomy, s.dataset, profile, s.settings.problem)
+    inheritance = Inheritance(s.network, s.architectures, s.anatomy, s.dataset, hardware, s.settings.problem)
     with s.reporter.stage("inherit") as stage:
         return inheritance.run(s.settings.seed, s.folder, stage)
 

@@ -52,6 +52,14 @@ class Predicts(Protocol):
         ...
 
 
+class PredictsHardware(Protocol):
+    """Predicts what populations cost on a device."""
+
+    def predict(self, population: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Metric name to values (n,), of all metrics but accuracy, for a population (n, d)."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Inherited:
     """Accuracies (n,) of subnets (n, d) with the supernet's weights, in fp32, before any export."""
@@ -141,11 +149,11 @@ class MetricPredictor:
     """Predicts all metrics of populations."""
 
     accuracy: AccuracyPredictor
-    hardware: HardwarePredictor
+    hardware: PredictsHardware
 
     def predict(self, population: np.ndarray, optimism: float = 0.0) -> Mapping[str, np.ndarray]:
         """Metric name to values (n,) for a population (n, d); `optimism` as of the accuracy."""
-        return {"val_accuracy": self.accuracy.predict(population, optimism), **self.hardware.predict(population)}
+        return {**self.hardware.predict(population), "val_accuracy": self.accuracy.predict(population, optimism)}
 
 
 def fit_metrics(

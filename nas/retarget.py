@@ -1,7 +1,7 @@
 """A finished run carried to another device, with few timings and without training.
 
 neutral files timed there → latency model, from the old device's ┐
-accuracies and weights that the run has ─────────────────────────┴→ search → verify → report
+accuracies and weights that the run has ─────────────────────────┴→ inherited accuracies → search → verify → report
 
 What is timed on the new device: three fifths of the timings are of untrained networks that tell most about the
 device, the others of what the search asks for.  The files of the front come on top: up to 24, measured carefully.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from nas.anatomy import Anatomy
 from nas.config import Settings
 from nas.folder import JOURNAL, RECORD, default_folder, open_folder, read_record, read_settings
 from nas.inherit import FILE as INHERITED
+from nas.inherit import read_inherited
 from nas.journal import Journal
 from nas.known import Known, read_known
 from nas.loop import run_loop
@@ -41,6 +42,7 @@ from nas.pipeline import (
     executed_of,
     hypervolumes,
     in_short,
+    inherit,
     one_worker,
     recipe_of,
     threads_of,
@@ -174,13 +176,15 @@ class _Retargeting:
         with using_threads(threads_of(s)), threadpool_limits(1, user_api="blas"):
             (transfer, rows, seconds), timing_s = timed(self._time)
             scores = transfer.scores(rows, seconds)
+            inherited = self._inherit(transfer, rows, seconds)
+            transfer = replace(transfer, known=replace(self.known, inherited=inherited))
             searched, known = self._search(transfer, rows, seconds)
             verified = verify_best(s, {**searched.groups, "source": known}, MOST_VERIFIED)
         parts = Parts(
             space=self._space(transfer, rows, seconds),
             profile=Carried(len(rows), scores),
             history=history,
-            inherited=self._inherited(),
+            inherited=self._in_space(inherited),
             searched=searched,
             verified=verified,
             seconds={"profile": timing_s, "train": 0.0, "all": time.perf_counter() - started_s},
@@ -233,7 +237,7 @@ class _Retargeting:
             return fit_transferred(transfer, (rows, seconds), told, [e.metrics for e in own])
 
         watched = Watched(fit, problem)
-        candidates, objectives = self._inherited().population, len(problem.objectives)
+        candidates, objectives = self._in_space(transfer.known.inherited).population, len(problem.objectives)
         searcher = GuidedSearch(s.space, watched.cost_model, objectives, s.settings.seed, 0, known=candidates)
         searcher.tell(self._carried(fit(())))
         measure = RealEvaluator(builder_of(s), s.dataset, s.device, s.store, executed_of(s))
@@ -271,10 +275,18 @@ class _Retargeting:
             for (arch, before), t in zip(seen, latency, strict=True)
         ]
 
-    def _inherited(self) -> Inherited:
-        """The run's inherited accuracies in the space that is searched; all are of the all-fp32 policy."""
-        found = self.known.inherited
-        return Inherited(found.population[:, : len(self.setup.space)], found.val_accuracy)
+    def _inherit(self, transfer: Transfer, rows: np.ndarray, seconds: np.ndarray) -> Inherited:
+        """The run's inherited accuracies, and others of subnets near the front that is predicted for the new device.
+
+        What is best there may look like nothing that the run looked at: torch likes few wide layers.
+        """
+        s = self.setup
+        inherit(s, fit_transferred(transfer, (rows, seconds), rows[:0], []))  # its file holds all of them
+        return read_inherited(json.loads((s.folder / INHERITED).read_text()), self.known.anatomy)
+
+    def _in_space(self, inherited: Inherited) -> Inherited:
+        """Inherited accuracies in the space that is searched; all are of the all-fp32 policy."""
+        return Inherited(inherited.population[:, : len(self.setup.space)], inherited.val_accuracy)
 
     def _space(self, transfer: Transfer, rows: np.ndarray, seconds: np.ndarray) -> dict[str, Any]:
         """What the run's record says of its space, with latencies of the new device."""

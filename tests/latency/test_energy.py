@@ -94,6 +94,8 @@ def test_counters_that_stand_still_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
     with pytest.raises(ValueError, match=r"energy of a call on cpu cannot be measured: its counters stand still"):
         counters_of("cpu")
+    with pytest.raises(ValueError, match="stood still for"):
+        measure_energy(lambda: None, find_counters(tmp_path), at_least_s=0.01)
 
 
 def test_a_gpu_without_its_library_or_driver_is_refused_with_what_to_do():

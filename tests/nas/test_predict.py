@@ -174,7 +174,7 @@ def test_energy_and_roofline_are_predicted_from_latency_and_work(profile):
 
 
 def inheritance(profile):
-    return Inheritance(NETWORK, ARCHITECTURES, ANATOMY, load_data("digits"), profile, PROBLEM)
+    return Inheritance(NETWORK, ARCHITECTURES, ANATOMY, load_data("digits"), fit_hardware(ANATOMY, profile), PROBLEM)
 
 
 def run(profile, folder):

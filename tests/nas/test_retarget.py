@@ -54,7 +54,7 @@ def source(tmp_path_factory):
         patch.setenv("HWNAS_CACHE", str(folder.parent))
         with_little_effort(patch)
         patch.setattr(nas.pipeline, "SEARCHING", Plan(fit=8, check=2, every=False, blocks=8, repeats=0))
-        for name, value in {"FIRST": 12, "SCALED": 4, "ROUNDS": 1, "A_ROUND": 4}.items():
+        for name, value in {"FIRST": 6, "SCALED": 4, "ROUNDS": 1, "A_ROUND": 2}.items():
             patch.setattr(nas.inherit, name, value)
         run(settings, Small, dataset, folder, SilentReporter())
     return folder
@@ -137,6 +137,11 @@ def test_a_retargeted_or_unfinished_run_is_refused(carried, tmp_path):
     open_folder(tmp_path / "begun", Settings())
     with pytest.raises(ValueError, match="not finished"):
         retarget(tmp_path / "begun", TORCH, tmp_path / "run", SilentReporter())
+
+
+def test_accuracies_are_inherited_near_the_new_front_too(source, carried):
+    before, after = (json.loads((folder / "inherited.json").read_text()) for folder in (source, carried[0]))
+    assert before.items() < after.items() and carried[1]["accuracy_predictor"]["inherited"] == len(after)
 
 
 def test_all_objectives_are_found_of_the_batch_and_shown(source, carried):
