@@ -4,8 +4,9 @@ python -m experiments.retarget --out DIR --device cpu:torch [--part source|retar
     [--evaluations 16] [--timings 50]
 
 A small search on `cpu`; its run retargeted to the device; and beside it a whole new search on that device with the
-same weights (the checkpoint is copied, so that only the search differs).  Both fronts are verified on the device, and
-their hypervolumes taken in one box.  Every part goes on where it was; without `--part`, all three are done.
+same weights (the checkpoint is copied, so that only the search differs).  Both fronts are verified on the device, then
+timed once more, all files interleaved, and their hypervolumes taken in one box.  Every part goes on where it was;
+without `--part`, all three are done.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from latency.device import entry_of, parse_device
+from latency.device import Device, entry_of, parse_device
+from latency.harness import CAREFUL, measure_models
 from nas.config import Settings
 from nas.folder import RECORD, open_folder, read_record, read_settings
 from nas.inherit import FILE as INHERITED
@@ -45,14 +47,21 @@ def search(folder: Path, settings: Settings, reporter: Reporter, source: Path | 
     run(settings, settings.space, dataset, folder, reporter)
 
 
-def costs(record: dict[str, Any]) -> np.ndarray:
-    """(1 - validation accuracy, latency in seconds) of a verified front (n, 2)."""
-    return np.array([(1 - p["val_accuracy"], p["latency_s"]["median"]) for p in record["front"]])
+def costs(folders: dict[str, Path], device: Device) -> dict[str, np.ndarray]:
+    """(1 - validation accuracy, latency in seconds) of each front (n, 2), all files timed interleaved."""
+    points = [(name, folder, p) for name, folder in folders.items() for p in read_record(folder)["front"]]
+    models = [(folder / p["file"]).read_bytes() for _, folder, p in points]
+    timed = [m.median_s for m in measure_models(models, device, CAREFUL)]
+    return {
+        name: np.array([(1 - p["val_accuracy"], t) for (of, _, p), t in zip(points, timed, strict=True) if of == name])
+        for name in folders
+    }
 
 
-def compared(carried: dict[str, Any], searched: dict[str, Any]) -> dict[str, Any]:
+def compared(folders: dict[str, Path], device: Device) -> dict[str, Any]:
     """Both fronts in one box."""
-    fronts = {"retargeted": costs(carried), "searched": costs(searched)}
+    carried, searched = (read_record(folders[name]) for name in ("retarget", "search"))
+    fronts = costs({"retargeted": folders["retarget"], "searched": folders["search"]}, device)
     ideal, reference = shared_box(list(fronts.values()))
     volumes = {name: relative_hypervolume(front, ideal, reference) for name, front in fronts.items()}
     return {
@@ -108,7 +117,7 @@ def main() -> None:
             else:
                 search(folders["search"], there, reporter, folders["source"])
     if all((folder / RECORD).exists() for folder in folders.values()):
-        print(json.dumps(compared(read_record(folders["retarget"]), read_record(folders["search"])), indent=1))
+        print(json.dumps(compared(folders, device), indent=1))
 
 
 if __name__ == "__main__":

@@ -50,15 +50,20 @@ class Inheritance:
         self.dataset, self.problem = dataset, problem
         self._hardware = hardware
 
-    def run(self, seed: int, folder: Path, stage: Stage) -> Inherited:
-        """Takes them; what the run's folder holds is not taken again."""
-        stage.expect(FIRST + ROUNDS * A_ROUND)
+    def run(self, seed: int, folder: Path, stage: Stage, rounds: int | None = None) -> Inherited:
+        """Takes them; what the run's folder holds is not taken again.
+
+        Args:
+            rounds: of the guided search, by default `ROUNDS`.
+        """
+        rounds = ROUNDS if rounds is None else rounds
+        stage.expect(FIRST + rounds * A_ROUND)
         file = folder / FILE
         known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
         scaled = np.array([self.architectures.scaled(step / (SCALED - 1)).indices for step in range(SCALED)])
         searcher = GuidedSearch(self.architectures, self._fit, len(self.problem.objectives), seed, FIRST, scaled)
         found: list[Evaluation] = []
-        for size in (FIRST, *[A_ROUND] * ROUNDS):
+        for size in (FIRST, *[A_ROUND] * rounds):
             rows = searcher.ask(size)
             if not len(rows):
                 break  # a small space is used up

@@ -67,6 +67,10 @@ class Known:
             return population
         return self.anatomy.in_fp32(population)
 
+    def inherited_in(self, space: SearchSpace) -> Inherited:
+        """The inherited accuracies, all in fp32, in `space`: the joint space, or that of architectures alone."""
+        return Inherited(self.inherited.population[:, : len(space)], self.inherited.val_accuracy)
+
     def seen_in(self, space: SearchSpace) -> list[tuple[Architecture, Evaluation]]:
         """The evaluations that are points of `space`: the joint space, or that of architectures alone (all-fp32)."""
         found = {}

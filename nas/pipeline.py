@@ -239,12 +239,12 @@ def train(setup: Setup) -> History:
         return train_supernet(setup.network, setup.dataset, recipe_of(setup.settings), setup.folder, show)
 
 
-def inherit(setup: Setup, hardware: PredictsHardware) -> Inherited:
+def inherit(setup: Setup, hardware: PredictsHardware, rounds: int | None = None) -> Inherited:
     """The stage that takes inherited accuracies, near the front that is predicted with what `hardware` says."""
     s = setup
     inheritance = Inheritance(s.network, s.architectures, s.anatomy, s.dataset, hardware, s.settings.problem)
     with s.reporter.stage("inherit") as stage:
-        return inheritance.run(s.settings.seed, s.folder, stage)
+        return inheritance.run(s.settings.seed, s.folder, stage, rounds)
 
 
 def search_measured(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:

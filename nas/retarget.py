@@ -70,6 +70,7 @@ MOST_VERIFIED = 24
 _LEAST = 10  # timings: six files to fit on, and four evaluations
 _NEUTRAL_SHARE = 0.6
 _A_GROUP = 3  # files that are timed in turn
+_ROUNDS = 6  # of inherited accuracies: they cost the new device nothing
 _TIMED_FILE = "timed.json"
 
 
@@ -184,7 +185,7 @@ class _Retargeting:
             space=self._space(transfer, rows, seconds),
             profile=Carried(len(rows), scores),
             history=history,
-            inherited=self._in_space(inherited),
+            inherited=transfer.known.inherited_in(s.space),
             searched=searched,
             verified=verified,
             seconds={"profile": timing_s, "train": 0.0, "all": time.perf_counter() - started_s},
@@ -237,7 +238,7 @@ class _Retargeting:
             return fit_transferred(transfer, (rows, seconds), told, [e.metrics for e in own])
 
         watched = Watched(fit, problem)
-        candidates, objectives = self._in_space(transfer.known.inherited).population, len(problem.objectives)
+        candidates, objectives = transfer.known.inherited_in(s.space).population, len(problem.objectives)
         searcher = GuidedSearch(s.space, watched.cost_model, objectives, s.settings.seed, 0, known=candidates)
         searcher.tell(self._carried(fit(())))
         measure = RealEvaluator(builder_of(s), s.dataset, s.device, s.store, executed_of(s))
@@ -281,12 +282,9 @@ class _Retargeting:
         What is best there may look like nothing that the run looked at: torch likes few wide layers.
         """
         s = self.setup
-        inherit(s, fit_transferred(transfer, (rows, seconds), rows[:0], []))  # its file holds all of them
+        hardware = fit_transferred(transfer, (rows, seconds), rows[:0], [])
+        inherit(s, hardware, _ROUNDS)  # its file holds all of them
         return read_inherited(json.loads((s.folder / INHERITED).read_text()), self.known.anatomy)
-
-    def _in_space(self, inherited: Inherited) -> Inherited:
-        """Inherited accuracies in the space that is searched; all are of the all-fp32 policy."""
-        return Inherited(inherited.population[:, : len(self.setup.space)], inherited.val_accuracy)
 
     def _space(self, transfer: Transfer, rows: np.ndarray, seconds: np.ndarray) -> dict[str, Any]:
         """What the run's record says of its space, with latencies of the new device."""

@@ -108,10 +108,9 @@ class TransferredMetrics:
 
     def predict(self, population: np.ndarray, optimism: float = 0.0) -> Mapping[str, np.ndarray]:
         """Metric name to values (n,); `optimism` as of the accuracy."""
-        rows = self.known.lifted(population)
         return {
-            **self.known.hardware.predict(rows),
-            "val_accuracy": self.accuracy.predict(rows, optimism),
+            **self.known.hardware.predict(self.known.lifted(population)),
+            "val_accuracy": self.accuracy.predict(population, optimism),
             "latency_s": self.latency.predict(population).mean,
         }
 
@@ -128,19 +127,19 @@ def fit_transferred(
         timed: neutral networks (k, d) with their seconds (k,) on the new device.
         rows: of evaluations (n, d) on the new device, which have these metrics.
     """
-    known = transfer.known
-    told = known.evaluations
-    before = np.array([e.arch.indices for e in told], dtype=INDEX).reshape(-1, len(known.anatomy.space))
-    population = [known.inherited.population, before, known.lifted(rows)]
+    known, space = transfer.known, transfer.anatomy.space
+    inherited, told = known.inherited_in(space), known.seen_in(space)
+    before = np.array([arch.indices for arch, _ in told], dtype=INDEX).reshape(-1, len(space))
+    population = [inherited.population, before, rows]
     accuracies = [
-        known.inherited.val_accuracy,
-        np.array([e.metrics["val_accuracy"] for e in told]),
+        inherited.val_accuracy,
+        np.array([e.metrics["val_accuracy"] for _, e in told]),
         np.array([m["val_accuracy"] for m in metrics]),
     ]
     seconds = np.concatenate([timed[1], [m["latency_s"] for m in metrics]])
     return TransferredMetrics(
         known=known,
-        accuracy=fit_accuracy(known.anatomy, np.concatenate(population), np.concatenate(accuracies)),
+        accuracy=fit_accuracy(transfer.anatomy, np.concatenate(population), np.concatenate(accuracies)),
         latency=fit_transfer(transfer.prior, np.concatenate([timed[0], rows]), seconds),
     )
 
