@@ -115,8 +115,8 @@ def at_batch(device: Device, batch: int) -> Device:
 def _device(name: str, threads: int, batch: int) -> Device:
     entry = DEVICES[name]
     numbers = [f"{key}={number}" for key, number in (("threads", threads), ("batch", batch)) if number > 1]
-    canonical = ",".join([name, *numbers]) if ":" in name else ":".join([name, *filter(None, [",".join(numbers)])])
-    return Device(canonical, entry.kind, threads, entry.runtime, batch)
+    options = ",".join([*name.split(":")[1:], *numbers])
+    return Device(f"{entry.kind}:{options}" if options else entry.kind, entry.kind, threads, entry.runtime, batch)
 
 
 def _present(name: str) -> str:

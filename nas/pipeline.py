@@ -395,7 +395,7 @@ def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | N
             settings.problem,
             stage,
         )
-    say_busy(setup.reporter, "verify", [point.contention for point in verified.points])
+    say_busy(setup.reporter, "verify", [*(point.contention for point in verified.points), *verified.contentions])
     if not verified.points:
         raise CannotBeDone(unmet(list(verified.evaluations), settings))
     return verified

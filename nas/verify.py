@@ -123,12 +123,14 @@ class Verified:
         candidates: how many files were verified: the front of the search, and reserves behind it.
         dropped: architecture and reason of each that the search had on its front and verification took off.
         evaluations: of all candidates, with their careful measurements.
+        contentions: who else used the machine while energy was measured.
     """
 
     points: tuple[Point, ...]
     candidates: int
     dropped: tuple[tuple[str, str], ...]
     evaluations: tuple[Evaluation, ...]
+    contentions: tuple[Contention, ...] = ()
 
 
 def verify_front(
@@ -157,14 +159,11 @@ def verify_front(
     for (_, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
         points.append(_point(candidate, measurement, executed.of(candidate.model), found_by, dataset, device))
         stage.advance()
-    contention = Contention.together(executed.contentions)
-    if contention is not None and contention.warning:
-        stage.say(f"energy: {contention.warning}")
     measured_again = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
     kept, dropped = still_best(points, measured_again, expected)
     stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")
     front_points = tuple(sorted(kept, key=lambda p: p.latency_s))
-    return Verified(front_points, len(points), tuple(dropped), tuple(measured_again))
+    return Verified(front_points, len(points), tuple(dropped), tuple(measured_again), tuple(executed.contentions))
 
 
 def _point(
