@@ -150,6 +150,7 @@ def test_fingerprint_sees_environment_and_device_settings():
     ]  # fmt: skip
     others = [fingerprint(cpu, dataclasses.replace(ENVIRONMENT, **change)) for change in changes]
     others += [
-        fingerprint(dataclasses.replace(cpu, **change), ENVIRONMENT) for change in ({"threads": 2}, {"runtime": "x"})
+        fingerprint(dataclasses.replace(cpu, **change), ENVIRONMENT)
+        for change in ({"threads": 2}, {"runtime": "x"}, {"batch": 2})
     ]
     assert len({fingerprint(cpu, ENVIRONMENT), *others}) == len(others) + 1
