@@ -23,6 +23,7 @@ from rich.console import Group
 from nas.errors import CannotBeDone
 from nas.metrics import COSTS
 from nas.output import Output, check_file
+from nas.searchers.catalog import SEARCHERS
 
 if TYPE_CHECKING:
     from nas.device_profile import Profile
@@ -65,7 +66,7 @@ def search(
     objective: Annotated[
         str, typer.Option(help=f"Costs to make small, beside accuracy, by commas: {', '.join(COSTS)}.")
     ] = "latency",
-    searcher: Annotated[str, typer.Option(help="guided, nsga2 or random.")] = "guided",
+    searcher: Annotated[str, typer.Option(help=f"One of {', '.join(SEARCHERS)}.")] = "guided",
     budget: Annotated[str, typer.Option(help="For the whole run, roughly: 90s, 4m, 1h.")] = "4m",
     epochs: Annotated[int | None, typer.Option(help="Of training, instead of a share of the budget.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per training step.")] = None,

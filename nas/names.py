@@ -20,8 +20,8 @@ def check_names(settings: Settings) -> None:
     Raises:
         ValueError: for the first such name, with the nearest one that exists; or costs that cannot be measured there.
     """
-    check_searcher(settings.searcher)
     check_objectives(settings.objectives)
+    check_searcher(settings.searcher, len(settings.problem.objectives))
     check_precisions(settings.precisions)
     if settings.profile is None:  # else the device need not be there
         _check_measurable(check_device(settings.device, settings.precisions), settings.problem.metrics)
@@ -103,14 +103,23 @@ def check_device(name: str, precisions: Sequence[str]) -> Device:
     return device
 
 
-def check_searcher(name: str) -> None:
-    """Refuses a searcher that does not exist.
+def check_searcher(name: str, objectives: int) -> None:
+    """Refuses a searcher that does not exist, or that cannot weigh so many objectives.
 
     Raises:
-        ValueError: with the nearest name.
+        ValueError: with the nearest name, or what to take instead.
     """
     if name not in SEARCHERS:
         raise ValueError(f"unknown searcher {name!r}{suggestion(name, SEARCHERS)}; there are {', '.join(SEARCHERS)}")
+    if objectives < 1:
+        raise ValueError(f"a searcher needs one objective at least, got {objectives}")
+    most = SEARCHERS[name].most_objectives
+    if most is not None and objectives > most:
+        others = [other for other, entry in SEARCHERS.items() if entry.most_objectives is None]
+        raise ValueError(
+            f"searcher {name!r} takes {most} objective{'s' if most > 1 else ''} at most, got {objectives}: "
+            f"take one of {', '.join(others)}"
+        )
 
 
 def catalog_entry(name: str) -> SpaceEntry:

@@ -47,7 +47,9 @@ from nas.profiling import SEARCHING, Profiler
 from nas.progress import Reporter
 from nas.record import Parts, Searched, Setup, make_record
 from nas.report import write_report
+from nas.searchers.catalog import SEARCHERS
 from nas.searchers.guided import GuidedSearch
+from nas.searchers.make import make_searcher
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
@@ -102,6 +104,8 @@ def run(
         space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
     )
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
+    if SEARCHERS[settings.searcher].maker is not None:  # what it refuses, it refuses before anything is written
+        make_searcher(settings.searcher, joint, len(settings.problem.objectives), settings.seed)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
     check_disk(folder)
     open_folder(folder, settings)
@@ -324,9 +328,9 @@ def _searchers(setup: Setup, profile: Profile, watched: Watched, inherited: Inhe
             space, watched.cost_model, objectives, settings.seed, len(corners), corners, inherited.population
         ),
         "nsga2": lambda: NSGA2(space, objectives, settings.seed, population=max(4, settings.evaluations // 3)),
-        "random": lambda: RandomSearch(space, settings.seed),
     }
-    searchers = {"search": makers[settings.searcher]()}
+    made = makers.get(settings.searcher, lambda: make_searcher(settings.searcher, space, objectives, settings.seed))
+    searchers = {"search": made()}
     if settings.baselines:
         searchers["random"] = RandomSearch(space, settings.seed + 1)  # another one than `--searcher random`
         searchers["uniform"] = UniformScaling(space, settings.evaluations, _faster_policy(setup, profile))

@@ -23,6 +23,26 @@ def mutate(space: SearchSpace, population: np.ndarray, rate: float, rng: np.rand
     rows = np.array(population, dtype=INDEX, order="F")
     before = space.active(rows)
     hit = (rng.random(rows.shape) < rate) & before
+    return _moved(space, rows, before, hit, rng)
+
+
+def mutate_one(space: SearchSpace, population: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One active choice of each row (n, d) changes to another of its options, all choices and options alike.
+
+    Choices that the mutation wakes up are drawn afresh.  A row whose active choices have a single option each
+    stays as it is.
+    """
+    rows = np.array(population, dtype=INDEX, order="F")
+    before = space.active(rows)
+    lots = rng.random(rows.shape) * (before & (space.cardinalities > 1))
+    hit = (lots == lots.max(axis=1, keepdims=True)) & (lots > 0)
+    return _moved(space, rows, before, hit, rng)
+
+
+def _moved(
+    space: SearchSpace, rows: np.ndarray, before: np.ndarray, hit: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """`rows` with the choices that are `hit` at another option; all masks (n, d), `before` the active choices."""
     # Adding 1..k-1 modulo k reaches every other option with equal chance.
     step = 1 + (rng.random(rows.shape) * np.maximum(space.cardinalities - 1, 1)).astype(INDEX)
     moved = ((rows + step) % space.cardinalities).astype(INDEX)

@@ -1,9 +1,78 @@
-"""The searchers by name, with what each is."""
+"""The searchers by name, with what each is; the libraries behind them are loaded when one is made."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas.searchers.protocol import Searcher
+    from search_spaces.space import SearchSpace
+
+_POPULATION = {"population": 20}  # evaluations are few: the libraries' usual hundred would hardly breed
+
+
+@dataclass(frozen=True)
+class SearcherEntry:
+    """A searcher.
+
+    Args:
+        maker: `module:Class`; None for one that needs more than a space, objectives and a seed.
+        options: what the class is given by name besides those.
+        most_objectives: how many it can weigh against each other; None for any number.
+        counts_objectives: whether the class has to know how many there are.
+    """
+
+    summary: str
+    maker: str | None
+    options: Mapping[str, object] = field(default_factory=dict)
+    most_objectives: int | None = None
+    counts_objectives: bool = True
+
+    def make(self, space: SearchSpace, objectives: int, seed: int) -> Searcher:
+        """The searcher.
+
+        Raises:
+            ValueError: it needs more than that, or the space is not one for it.
+        """
+        if self.maker is None:
+            raise ValueError(f"{self.summary}: made by `nas search`, which has the cost model that it needs")
+        module, _, name = self.maker.partition(":")
+        given = {"objectives": objectives, **self.options} if self.counts_objectives else self.options
+        searcher: Searcher = getattr(importlib.import_module(module), name)(space, seed=seed, **given)
+        return searcher
+
+
 SEARCHERS = {
-    "guided": "predictor-guided NSGA-II in rounds: measure, refit, search, measure the best (the default)",
-    "nsga2": "NSGA-II on real evaluations only",
-    "random": "uniform random search",
+    "guided": SearcherEntry(
+        summary="predictor-guided NSGA-II in rounds: measure, refit, search, measure the best (the default)",
+        maker=None,
+    ),
+    "random": SearcherEntry(
+        summary="uniform random search",
+        maker="nas.searchers.random_search:RandomSearch",
+        counts_objectives=False,
+    ),
+    "exhaustive": SearcherEntry(
+        summary="every architecture of a small space, in random order",
+        maker="nas.searchers.exhaustive:ExhaustiveSearch",
+        counts_objectives=False,
+    ),
+    "local": SearcherEntry(
+        summary="local search, for several objectives Pareto local search, with restarts",
+        maker="nas.searchers.local_search:LocalSearch",
+        counts_objectives=False,
+    ),
+    "evolution": SearcherEntry(
+        summary="regularized evolution: tournaments in a population that ages",
+        maker="nas.searchers.regularized_evolution:RegularizedEvolution",
+        counts_objectives=False,
+    ),
+    "nsga2": SearcherEntry(
+        summary="NSGA-II on real evaluations only",
+        maker="nas.searchers.nsga2:NSGA2",
+        options=_POPULATION,
+    ),
 }

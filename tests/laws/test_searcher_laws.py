@@ -9,6 +9,7 @@ from nas.objectives import Bound, Problem, cost_array, minimize
 from nas.pareto import relative_hypervolume, shared_box
 from nas.searchers.catalog import SEARCHERS
 from nas.searchers.guided import GuidedSearch
+from nas.searchers.make import make_searcher
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
@@ -17,6 +18,11 @@ from search_spaces.space import INDEX, Architecture, SearchSpace
 from search_spaces.value import Choice
 
 PROBLEM = Problem((minimize("error"), minimize("latency_s")))
+PROBLEMS = {
+    1: Problem((minimize("score"),)),
+    2: PROBLEM,
+    3: Problem((minimize("error"), minimize("latency_s"), minimize("size_bytes"))),
+}
 BUDGET = 60
 
 
@@ -27,6 +33,11 @@ def wide_space(d=12):
     return SearchSpace("wide", (depth, *inner))
 
 
+def flat_space():
+    """Without conditions, where chance finds nothing extreme."""
+    return SearchSpace("flat", [Choice(f"c{j}", (1, 2, 3, 4)) for j in range(16)])
+
+
 def small_space():
     """104 architectures, some choices conditional."""
     depth = Choice("depth", (1, 2, 3))
@@ -35,12 +46,20 @@ def small_space():
     return SearchSpace("small", (depth, width, *kernels, Choice("activation", ("relu", "swish"))))
 
 
+def weights(space):
+    return np.random.default_rng(5).uniform(0.5, 1.5, (3, len(space)))
+
+
+def scaled(space, population):
+    return population / np.maximum(space.cardinalities - 1, 1)
+
+
 def exact(space):
     """The true costs of a population: error falls with every option, each time less; latency rises."""
-    gain, price = np.random.default_rng(5).uniform(0.5, 1.5, (2, len(space)))
+    gain, price = weights(space)[:2]
 
     def model(population):
-        x = population / np.maximum(space.cardinalities - 1, 1)
+        x = scaled(space, population)
         return np.column_stack([1 + ((1 - x) ** 2) @ gain, 1 + x @ price]), np.zeros(len(population))
 
     return model
@@ -50,29 +69,69 @@ def fitted(space, evaluations):
     """Least squares over one-hot choices, on what was told."""
     features = one_hot(space, np.array([e.arch.indices for e in evaluations], dtype=INDEX), np.float64)
     gram = features.T @ features + 1e-3 * np.eye(features.shape[1])
-    weights = np.linalg.solve(gram, features.T @ cost_array(evaluations))
-    return lambda population: (one_hot(space, population, np.float64) @ weights, np.zeros(len(population)))
+    solution = np.linalg.solve(gram, features.T @ cost_array(evaluations))
+    return lambda population: (one_hot(space, population, np.float64) @ solution, np.zeros(len(population)))
+
+
+def from_catalog(name):
+    return lambda space, seed, objectives=2: make_searcher(name, space, objectives, seed)
 
 
 MAKERS = {
-    "random": lambda space, seed: RandomSearch(space, seed),
-    "nsga2": lambda space, seed: NSGA2(space, 2, seed, population=12),
-    "guided": lambda space, seed: GuidedSearch(
-        space, lambda found: fitted(space, found), 2, seed, initial=12, generations=8, population=20
+    **{name: from_catalog(name) for name, entry in SEARCHERS.items() if entry.maker is not None},
+    "nsga2": lambda space, seed, objectives=2: NSGA2(space, objectives, seed, population=12),
+    "guided": lambda space, seed, objectives=2: GuidedSearch(
+        space, lambda found: fitted(space, found), objectives, seed, initial=12, generations=8, population=20
     ),
-    "scaling": lambda space, seed: UniformScaling(space, BUDGET),
+    "scaling": lambda space, seed, objectives=2: UniformScaling(space, BUDGET),
 }
+MOST = {name: entry.most_objectives or 3 for name, entry in SEARCHERS.items()} | {"scaling": 3}
+UNLEARNED = ("random", "exhaustive", "scaling")
+SLOW = {"guided": 36}  # budgets of those that take their time for each ask
 SEEDED = [name for name in MAKERS if name != "scaling"]
+LEARNING = [name for name in MAKERS if name not in UNLEARNED]
 every = pytest.mark.parametrize("name", MAKERS)
 seeded = pytest.mark.parametrize("name", SEEDED)
+learning = pytest.mark.parametrize("name", LEARNING)
+each_number_of_objectives = pytest.mark.parametrize(
+    ("name", "objectives"), [(name, m) for name in MAKERS for m in PROBLEMS if m <= MOST[name]]
+)
+
+
+def made(name, space, seed, objectives=None):
+    """The searcher, and the problem it is for: of two objectives, or of one where it takes no more."""
+    objectives = objectives or min(2, MOST[name])
+    return MAKERS[name](space, seed, objectives), PROBLEMS[objectives]
+
+
+def budget_of(name):
+    return SLOW.get(name, BUDGET)
+
+
+def space_of(name):
+    """A space that is large for the searcher."""
+    return small_space() if name == "exhaustive" else wide_space()
+
+
+def small_space_of(name):
+    """A space that the searcher can use up in the time of a test."""
+    if name not in SLOW:
+        return small_space()
+    depth = Choice("depth", (1, 2, 3))
+    return SearchSpace("smaller", (depth, Choice("width", (8, 16, 24), depth.among(2, 3)), Choice("kernel", (3, 5))))
 
 
 def evaluate(space, rows, problem=PROBLEM):
     costs, _ = exact(space)(rows)
+    sizes = 1 + scaled(space, rows) @ weights(space)[2]
     archs = [Architecture(space, tuple(row)) for row in rows.tolist()]
     return [
-        problem.evaluation(arch, {"error": error, "latency_s": latency_s}, "verified")
-        for arch, (error, latency_s) in zip(archs, costs, strict=True)
+        problem.evaluation(
+            arch,
+            {"error": error, "latency_s": latency_s, "size_bytes": size, "score": error + latency_s},
+            "verified",
+        )
+        for arch, (error, latency_s), size in zip(archs, costs, sizes, strict=True)
     ]
 
 
@@ -98,73 +157,77 @@ def told(rounds):
     return [evaluation for _, found in rounds for evaluation in found]
 
 
+def run(name, seed=0, **options):
+    """A search over the searcher's large space."""
+    space = space_of(name)
+    searcher, problem = made(name, space, seed)
+    return search(searcher, space, **{"budget": budget_of(name), "problem": problem, **options})
+
+
 def test_every_searcher_of_the_catalog_is_held_to_these_laws():
     assert set(SEARCHERS) <= set(MAKERS)
 
 
-@every
-def test_asks_are_new_points_of_the_space(name):
-    space = wide_space()
-    rounds = search(MAKERS[name](space, 0), space)
+@each_number_of_objectives
+def test_asks_are_new_points_of_the_space(name, objectives):
+    space = space_of(name)
+    searcher, problem = made(name, space, 0, objectives)
+    rounds = search(searcher, space, budget_of(name), problem=problem)
     for rows, _ in rounds:
         assert rows.dtype == INDEX and rows.shape[1] == len(space) and 1 <= len(rows) <= 6
         assert np.array_equal(space.canonical(rows), rows)
     assert len(set(asked(rounds))) == len(asked(rounds))
-    assert len(asked(rounds)) == BUDGET or name == "scaling"
+    assert len(asked(rounds)) == budget_of(name) or name == "scaling"
 
 
 @every
 def test_same_seed_and_same_tells_give_the_same_asks(name):
-    space = wide_space()
-    first, again, other = (asked(search(MAKERS[name](space, seed), space)) for seed in (3, 3, 4))
+    first, again, other = (asked(run(name, seed)) for seed in (3, 3, 4))
     assert first == again
     assert first != other or name == "scaling"
 
 
 @every
 def test_replaying_a_prefix_and_going_on_equals_never_having_stopped(name):
-    space = wide_space()
-    whole = search(MAKERS[name](space, 0), space)
-    for length in (1, 3, len(whole) - 1):
-        resumed = MAKERS[name](space, 0)
+    space, whole = space_of(name), run(name)
+    for length in sorted({1, len(whole) // 2, len(whole) - 1}):
+        resumed, problem = made(name, space, 0)
         for rows, found in whole[:length]:
             assert np.array_equal(resumed.ask(6), rows)
             resumed.tell(found)
-        rest = search(resumed, space, BUDGET - len(asked(whole[:length])))
+        rest = search(resumed, space, budget_of(name) - len(asked(whole[:length])), problem=problem)
         assert asked(rest) == asked(whole[length:])
 
 
 @every
 def test_what_the_caller_does_to_asks_and_tells_changes_nothing(name):
-    space = wide_space()
-    expected = asked(search(MAKERS[name](space, 0), space))
-    searcher, found = MAKERS[name](space, 0), []
-    for _ in range(len(expected) // 6):
+    space, expected = space_of(name), run(name)
+    (searcher, problem), found = made(name, space, 0), []
+    for _ in expected:
         rows = searcher.ask(6)
         found += map(tuple, rows.tolist())
-        tells = evaluate(space, rows)
+        tells = evaluate(space, rows, problem)
         kept = list(tells)
         searcher.tell(tells)
         assert tells == kept
         tells.clear()
         rows[:] = 0
-    assert found == expected[: len(found)]
+    assert found[: budget_of(name)] == asked(expected)
 
 
 @seeded
 def test_global_random_state_is_left_alone(name):
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    space = wide_space()
-    search(MAKERS[name](space, 0), space)
+    run(name)
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
 @seeded
 @pytest.mark.parametrize("batch", [4, 7, 1000])
 def test_a_space_smaller_than_the_budget_is_asked_whole_and_then_nothing(name, batch):
-    space = small_space()
-    searcher = MAKERS[name](space, 0)
-    rounds = search(searcher, space, budget=1000, batch=batch)
+    space = small_space_of(name)
+    searcher, problem = made(name, space, 0)
+    rounds = search(searcher, space, budget=1000, batch=batch, problem=problem)
     assert sorted(asked(rounds)) == [arch.indices for arch in space.enumerate()]
     assert searcher.ask(5).shape == (0, len(space))
 
@@ -173,38 +236,64 @@ def test_a_space_smaller_than_the_budget_is_asked_whole_and_then_nothing(name, b
 @pytest.mark.parametrize("options", [1, 2])
 def test_the_tiniest_spaces_are_used_up_too(name, options):
     space = SearchSpace("tiny", [Choice("only", tuple(range(options)))])
-    assert len(asked(search(MAKERS[name](space, 0), space))) == options
+    searcher, problem = made(name, space, 0)
+    assert len(asked(search(searcher, space, problem=problem))) == options
 
 
 @every
 @pytest.mark.parametrize("share", ["some", "all"])
 def test_failed_evaluations_stall_nothing_and_are_not_asked_again(name, share):
-    space = wide_space()
-    rounds = search(MAKERS[name](space, 0), space, fails=lambda row: share == "all" or sum(row) % 3 == 0)
+    rounds = run(name, fails=lambda row: share == "all" or sum(row) % 3 == 0)
     assert len(set(asked(rounds))) == len(asked(rounds))
-    assert len(asked(rounds)) == BUDGET or name == "scaling"
+    assert len(asked(rounds)) == budget_of(name) or name == "scaling"
 
 
 @seeded
 def test_a_small_space_is_used_up_where_evaluations_fail(name):
-    space = small_space()
-    rounds = search(MAKERS[name](space, 0), space, budget=1000, fails=lambda row: sum(row) % 2 == 0)
+    space = small_space_of(name)
+    searcher, problem = made(name, space, 0)
+    rounds = search(searcher, space, budget=1000, problem=problem, fails=lambda row: sum(row) % 2 == 0)
     assert len(asked(rounds)) == space.size == len(set(asked(rounds)))
 
 
 @seeded
 def test_what_was_told_from_elsewhere_is_not_asked(name):
-    space = small_space()
+    space = small_space_of(name)
     known = [arch.indices for arch in itertools.islice(space.enumerate(), 0, None, 3)]
-    searcher = MAKERS[name](space, 0)
-    searcher.tell(evaluate(space, np.array(known, dtype=INDEX)))
-    assert not set(known) & set(asked(search(searcher, space, budget=1000)))
+    searcher, problem = made(name, space, 0)
+    searcher.tell(evaluate(space, np.array(known, dtype=INDEX), problem))
+    rest = asked(search(searcher, space, budget=1000, problem=problem))
+    assert not set(known) & set(rest) and len(rest) == space.size - len(known)
+
+
+@learning
+def test_bounds_that_nothing_meets_bring_the_violation_down(name):
+    space = flat_space()
+    searcher, problem = made(name, space, 0)
+    never = Problem(problem.objectives, (Bound("latency_s", 0.1),))
+    if name == "guided":
+        exactly = exact(space)
+        fit = lambda found: lambda rows: (exactly(rows)[0], exactly(rows)[0][:, 1])  # noqa: E731
+        searcher = GuidedSearch(space, fit, 2, 0, initial=12, generations=8, population=60)
+    budget = SLOW.get(name, 96)
+    found, chance = (told(search(s, space, budget, budget // 8, never)) for s in (searcher, RandomSearch(space, 0)))
+    assert len(found) == budget
+    assert min(e.violation for e in found) < min(e.violation for e in chance)
+
+
+@learning
+def test_a_single_objective_is_brought_down(name):
+    space = flat_space()
+    searcher, problem = made(name, space, 0, 1)
+    costs = [e.costs[0] for e in told(search(searcher, space, budget_of(name), problem=problem))]
+    chance = told(search(RandomSearch(space, 0), space, budget_of(name), problem=problem))
+    assert min(costs) < min(e.costs[0] for e in chance)
 
 
 @pytest.mark.parametrize(("name", "budget"), [("nsga2", 240), ("guided", BUDGET)])
 @pytest.mark.parametrize("seed", range(4))
 def test_search_beats_random_search(name, budget, seed):
-    space = SearchSpace("flat", [Choice(f"c{j}", (1, 2, 3, 4)) for j in range(16)])
+    space = flat_space()
     found, chance = (cost_array(told(search(MAKERS[n](space, seed), space, budget, 12))) for n in (name, "random"))
     box = shared_box([found, chance])
     assert relative_hypervolume(found, *box) > 1.04 * relative_hypervolume(chance, *box)
@@ -238,24 +327,3 @@ def test_bounds_that_nearly_nothing_meets_are_met(name):
         "guided": GuidedSearch(space, fit, 2, 0, initial=24, generations=10, population=30),
     }
     assert len(feasible(searchers[name])) > len(feasible(RandomSearch(space, 0)))
-
-
-@pytest.mark.parametrize("name", ["nsga2", "guided"])
-def test_bounds_that_nothing_meets_bring_the_violation_down(name):
-    space = wide_space()
-    never = Problem(PROBLEM.objectives, (Bound("latency_s", 0.1),))
-    searchers = {
-        "nsga2": NSGA2(space, 2, 0, population=12),
-        "guided": GuidedSearch(
-            space,
-            lambda found: lambda rows: (exact(space)(rows)[0], exact(space)(rows)[0][:, 1]),
-            2,
-            0,
-            initial=12,
-            generations=8,
-            population=60,
-        ),
-    }
-    violations = [e.violation for e in told(search(searchers[name], space, 96, 12, never))]
-    assert len(violations) == 96
-    assert np.mean(violations[-24:]) < 0.7 * np.mean(violations[:24])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from search_spaces.catalog import SPACES
 from search_spaces.encoding import one_hot, ordinal
-from search_spaces.moves import crossover, mutate, neighbours
+from search_spaces.moves import crossover, mutate, mutate_one, neighbours
 from search_spaces.network import find_space
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice, Condition
@@ -167,7 +167,7 @@ def check_moves(space, n, seed, rate):
     before = mothers.copy(), fathers.copy()
     mutated, child = mutate(space, mothers, rate, rng), crossover(space, mothers, fathers, rng)
     assert np.array_equal(mothers, before[0]) and np.array_equal(fathers, before[1])
-    for rows in (mutated, child):
+    for rows in (mutated, child, mutate_one(space, mothers, rng)):
         assert rows.shape == mothers.shape and rows.dtype == mothers.dtype
         assert not np.shares_memory(rows, mothers) and not np.shares_memory(rows, fathers)
         assert np.array_equal(space.canonical(rows), rows)

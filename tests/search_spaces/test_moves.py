@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from search_spaces.moves import crossover, mutate, neighbours
+from search_spaces.moves import crossover, mutate, mutate_one, neighbours
 from search_spaces.space import MOST_OPTIONS, SearchSpace
 from search_spaces.value import Choice
 
@@ -99,3 +99,17 @@ def test_a_rate_outside_0_to_1_is_refused(rate):
 def test_parents_of_unlike_number_are_refused():
     with pytest.raises(ValueError, match=re.escape("each mother needs one father, got shapes (2, 4) and (1, 4)")):
         crossover(SPACE, repeated([0] * 4, 2), repeated([0] * 4, 1), np.random.default_rng(0))
+
+
+def test_one_mutation_changes_one_choice_each_alike_and_each_other_option_alike():
+    rows = repeated([1, 2, 1, 0], 8000)
+    moved = mutate_one(SPACE, rows, np.random.default_rng(0))
+    gate, inner, free, _ = (moved != rows).T
+    assert np.allclose([gate.mean(), (inner & ~gate).mean(), free.mean()], 1 / 3, atol=0.02)
+    assert (gate + (inner & ~gate) + free == 1).all()  # where the gate closes, what is behind it goes to 0
+    assert np.allclose(shares(moved[free, 2], 3), [0.5, 0, 0.5], atol=0.02)
+
+
+def test_where_nothing_can_change_one_mutation_changes_nothing():
+    space = SearchSpace("s", (SINGLE,))
+    assert mutate_one(space, np.zeros((3, 1), dtype=int), np.random.default_rng(0)).tolist() == [[0]] * 3

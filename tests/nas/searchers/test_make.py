@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+
+from nas.searchers.make import make_searcher
+from nas.searchers.random_search import RandomSearch
+from tests.nas.searchers.bowl import SPACE
+
+
+def test_a_searcher_is_made_with_its_seed():
+    rows = make_searcher("random", SPACE, 2, seed=4).ask(5)
+    assert np.array_equal(rows, RandomSearch(SPACE, 4).ask(5))
+
+
+@pytest.mark.parametrize(
+    ("name", "objectives", "message"),
+    [
+        ("evolutoin", 2, "unknown searcher 'evolutoin' .did you mean 'evolution'"),
+        ("random", 0, "needs one objective at least, got 0"),
+        ("guided", 2, "made by `nas search`, which has the cost model that it needs"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(name, objectives, message):
+    with pytest.raises(ValueError, match=message):
+        make_searcher(name, SPACE, objectives, seed=0)
