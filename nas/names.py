@@ -104,22 +104,22 @@ def check_device(name: str, precisions: Sequence[str]) -> Device:
 
 
 def check_searcher(name: str, objectives: int) -> None:
-    """Refuses a searcher that does not exist, or that cannot weigh so many objectives.
+    """Refuses a searcher that does not exist, or that is not for so many objectives.
 
     Raises:
         ValueError: with the nearest name, or what to take instead.
     """
     if name not in SEARCHERS:
         raise ValueError(f"unknown searcher {name!r}{suggestion(name, SEARCHERS)}; there are {', '.join(SEARCHERS)}")
-    if objectives < 1:
-        raise ValueError(f"a searcher needs one objective at least, got {objectives}")
-    most = SEARCHERS[name].most_objectives
-    if most is not None and objectives > most:
-        others = [other for other, entry in SEARCHERS.items() if entry.most_objectives is None]
-        raise ValueError(
-            f"searcher {name!r} takes {most} objective{'s' if most > 1 else ''} at most, got {objectives}: "
-            f"take one of {', '.join(others)}"
-        )
+    if not _takes(name, objectives):
+        others = [other for other in SEARCHERS if _takes(other, objectives)]
+        instead = f"take one of {', '.join(others)}" if others else "give one at least"
+        raise ValueError(f"searcher {name!r} cannot weigh {objectives} objectives: {instead}")
+
+
+def _takes(searcher: str, objectives: int) -> bool:
+    entry = SEARCHERS[searcher]
+    return entry.least_objectives <= objectives and objectives <= (entry.most_objectives or objectives)
 
 
 def catalog_entry(name: str) -> SpaceEntry:

@@ -21,6 +21,7 @@ class SearcherEntry:
     Args:
         maker: `module:Class`; None for one that needs more than a space, objectives and a seed.
         options: what the class is given by name besides those.
+        least_objectives: how many it needs.
         most_objectives: how many it can weigh against each other; None for any number.
         counts_objectives: whether the class has to know how many there are.
     """
@@ -28,6 +29,7 @@ class SearcherEntry:
     summary: str
     maker: str | None
     options: Mapping[str, object] = field(default_factory=dict)
+    least_objectives: int = 1
     most_objectives: int | None = None
     counts_objectives: bool = True
 
@@ -74,5 +76,39 @@ SEARCHERS = {
         summary="NSGA-II on real evaluations only",
         maker="nas.searchers.nsga2:NSGA2",
         options=_POPULATION,
+    ),
+    "nsga3": SearcherEntry(
+        summary="NSGA-III: niches along reference directions, for three objectives and more",
+        maker="nas.searchers.nsga3:NSGA3",
+        options=_POPULATION,
+    ),
+    "sms-emoa": SearcherEntry(
+        summary="SMS-EMOA: the member that adds least hypervolume goes",
+        maker="nas.searchers.pymoo_algorithms:NamedPymooSearch",
+        options={"algorithm": "sms-emoa"},
+        least_objectives=2,
+    ),
+    "spea2": SearcherEntry(
+        summary="SPEA2: strength of domination and nearness to neighbours",
+        maker="nas.searchers.pymoo_algorithms:NamedPymooSearch",
+        options={"algorithm": "spea2"},
+    ),
+    "ga": SearcherEntry(
+        summary="genetic algorithm, for one objective",
+        maker="nas.searchers.pymoo_algorithms:NamedPymooSearch",
+        options={"algorithm": "ga"},
+        most_objectives=1,
+    ),
+    "es": SearcherEntry(
+        summary="evolution strategy in the unit cube, for one objective",
+        maker="nas.searchers.pymoo_algorithms:NamedPymooSearch",
+        options={"algorithm": "es"},
+        most_objectives=1,
+    ),
+    "pso": SearcherEntry(
+        summary="particle swarm in the unit cube, for one objective",
+        maker="nas.searchers.pymoo_algorithms:NamedPymooSearch",
+        options={"algorithm": "pso"},
+        most_objectives=1,
     ),
 }
