@@ -111,4 +111,24 @@ SEARCHERS = {
         options={"algorithm": "pso"},
         most_objectives=1,
     ),
+    "tpe": SearcherEntry(
+        summary="tree-structured Parzen estimator, by Optuna",
+        maker="nas.searchers.optuna_sampler:OptunaSearch",
+        options={"sampler": "tpe"},
+    ),
+    "gp": SearcherEntry(
+        summary="Gaussian process with expected (hypervolume) improvement, by Optuna; seconds for each ask",
+        maker="nas.searchers.optuna_sampler:OptunaSearch",
+        options={"sampler": "gp", "tries": 1},  # each costs another fit
+    ),
+    "optuna-nsga2": SearcherEntry(
+        summary="NSGA-II as Optuna has it",
+        maker="nas.searchers.optuna_sampler:OptunaSearch",
+        options={"sampler": "nsga2"},
+    ),
+    "optuna-nsga3": SearcherEntry(
+        summary="NSGA-III as Optuna has it",
+        maker="nas.searchers.optuna_sampler:OptunaSearch",
+        options={"sampler": "nsga3"},
+    ),
 }
