@@ -4,10 +4,10 @@ import numpy as np
 import optuna
 import pytest
 
-from nas.searchers.optuna_sampler import SAMPLERS, OptunaSearch
+from nas.searchers.optuna_sampler import OptunaSearch
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
-from tests.nas.searchers.bowl import SPACE, TARGET, distance, evaluate, tuples
+from tests.nas.searchers.bowl import SPACE, TARGET, evaluate, tuples
 
 GATE = Choice("gate", ("closed", "open"))
 GATED = SearchSpace("gated", [GATE, Choice("inner", (1, 2, 4), GATE.among("open")), Choice("mixed", (3, 1, 2))])
@@ -56,16 +56,6 @@ def test_bounds_begin_to_count_with_the_first_that_is_broken(name):
     violations = [t.user_attrs["violation"] for t in found]
     assert len(found) == 8 and violations[:4] == [0.0] * 4 and max(violations) > 0
     assert [t.system_attrs["constraints"] for t in found] == [(v,) for v in violations]
-
-
-@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"gp"}))  # which takes seconds
-def test_they_come_near_the_target(name):
-    searcher, seen = OptunaSearch(SPACE, 1, 0, name), []
-    while len(seen) < 80:
-        rows = searcher.ask(10)
-        searcher.tell(evaluate(rows))
-        seen += tuples(rows)
-    assert sum(map(distance, seen[-20:])) < 0.7 * sum(map(distance, seen[:20]))
 
 
 def test_optuna_keeps_silent_and_its_settings_stay(capfd):
