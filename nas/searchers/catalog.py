@@ -72,6 +72,11 @@ SEARCHERS = {
         maker="nas.searchers.regularized_evolution:RegularizedEvolution",
         counts_objectives=False,
     ),
+    "de": SearcherEntry(
+        summary="differential evolution in a discretised unit cube, for several objectives as GDE3",
+        maker="nas.searchers.differential_evolution:DifferentialEvolution",
+        counts_objectives=False,
+    ),
     "nsga2": SearcherEntry(
         summary="NSGA-II on real evaluations only",
         maker="nas.searchers.nsga2:NSGA2",

@@ -42,6 +42,21 @@ def crowding(costs: np.ndarray) -> np.ndarray:
     return distance
 
 
+def ranks_of(evaluations: Sequence[Evaluation]) -> np.ndarray:
+    """The ranks (n,) of evaluations, as `ranks`."""
+    return ranks(cost_array(evaluations), np.array([e.violation for e in evaluations]))
+
+
+def best_first(evaluations: Sequence[Evaluation]) -> np.ndarray:
+    """The positions (n,) of evaluations by rank and, within one rank, the less crowded first."""
+    costs, rank = cost_array(evaluations), ranks_of(evaluations)
+    sparse = np.zeros(len(costs))
+    for front in range(rank.max(initial=-1) + 1):
+        sparse[rank == front] = crowding(costs[rank == front])
+    order: np.ndarray = np.lexsort((-sparse, rank))
+    return order
+
+
 def best(evaluations: Sequence[Evaluation]) -> Evaluation:
     """The least crowded evaluation of rank 0; of equal ones the first.
 
@@ -50,22 +65,14 @@ def best(evaluations: Sequence[Evaluation]) -> Evaluation:
     """
     if not evaluations:
         raise ValueError("there is no best of no evaluations")
-    costs = cost_array(evaluations)
-    front = np.flatnonzero(ranks(costs, _violations(evaluations)) == 0)
-    return evaluations[front[np.argmax(crowding(costs[front]))]]
+    front = np.flatnonzero(ranks_of(evaluations) == 0)
+    return evaluations[front[np.argmax(crowding(cost_array(evaluations)[front]))]]
 
 
 def non_dominated_of(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """The evaluations of rank 0, in the order given; of equally good ones the first."""
-    if not evaluations:
-        return []
-    rank = ranks(cost_array(evaluations), _violations(evaluations))
     first: dict[object, Evaluation] = {}
-    for evaluation, place in zip(evaluations, rank, strict=True):
+    for evaluation, place in zip(evaluations, ranks_of(evaluations), strict=True):
         if place == 0:
             first.setdefault(evaluation.costs if evaluation.violation == 0 else evaluation.violation, evaluation)
     return list(first.values())
-
-
-def _violations(evaluations: Sequence[Evaluation]) -> np.ndarray:
-    return np.array([e.violation for e in evaluations])

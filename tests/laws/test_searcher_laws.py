@@ -90,6 +90,7 @@ MOST = {name: entry.most_objectives or 3 for name, entry in SEARCHERS.items()} |
 UNLEARNED = ("random", "exhaustive", "scaling")
 SLOW = {  # budgets of those that take their time for each ask
     "guided": 36,
+    "de": 96,
     **dict.fromkeys(("nsga3", "sms-emoa", "spea2", "ga", "es", "pso"), 48),
     **dict.fromkeys(("optuna-nsga2", "optuna-nsga3"), 24),
     "tpe": 18,
