@@ -121,6 +121,11 @@ def space_of(name):
     return small_space() if name in ("exhaustive", "gp") else wide_space()
 
 
+def to_learn(name):
+    """A space, and evaluations enough for the searcher to do better in it than chance."""
+    return (flat_space(6), 18) if name == "gp" else (flat_space(), 2 * budget_of(name))
+
+
 def small_space_of(name):
     """A space that the searcher can use up in the time of a test."""
     if name not in SLOW:
@@ -272,14 +277,13 @@ def test_what_was_told_from_elsewhere_is_not_asked(name):
 
 @learning
 def test_bounds_that_nothing_meets_bring_the_violation_down(name):
-    space = flat_space()
+    space, budget = to_learn(name)
     searcher, problem = made(name, space, 0)
     never = Problem(problem.objectives, (Bound("latency_s", 0.1),))
     if name == "guided":
         exactly = exact(space)
         fit = lambda found: lambda rows: (exactly(rows)[0], exactly(rows)[0][:, 1])  # noqa: E731
         searcher = GuidedSearch(space, fit, 2, 0, initial=12, generations=8, population=60)
-    budget = SLOW.get(name, 96)
     found, chance = (told(search(s, space, budget, budget // 8, never)) for s in (searcher, RandomSearch(space, 0)))
     assert len(found) == budget
     assert min(e.violation for e in found) < min(e.violation for e in chance)
@@ -287,7 +291,7 @@ def test_bounds_that_nothing_meets_bring_the_violation_down(name):
 
 @pytest.mark.parametrize("name", [name for name in LEARNING if LEAST[name] == 1])
 def test_a_single_objective_is_brought_down(name):
-    space, budget = (flat_space(6), 18) if name == "gp" else (flat_space(), 2 * budget_of(name))
+    space, budget = to_learn(name)
     searcher, problem = made(name, space, 0, 1)
     found, chance = (told(search(s, space, budget, problem=problem)) for s in (searcher, RandomSearch(space, 0)))
     assert min(e.costs for e in found) < min(e.costs for e in chance)
