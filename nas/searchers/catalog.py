@@ -116,6 +116,16 @@ SEARCHERS = {
         options={"algorithm": "pso"},
         most_objectives=1,
     ),
+    "bananas": SearcherEntry(
+        summary="BANANAS: an ensemble of networks, Thompson sampling, mutations of the best",
+        maker="nas.searchers.bananas:Bananas",
+        counts_objectives=False,
+    ),
+    "cma-es": SearcherEntry(
+        summary="CMA-ES in a discretised unit cube, for one objective",
+        maker="nas.searchers.cma_es:CMAES",
+        most_objectives=1,
+    ),
     "tpe": SearcherEntry(
         summary="tree-structured Parzen estimator, by Optuna",
         maker="nas.searchers.optuna_sampler:OptunaSearch",

@@ -47,14 +47,19 @@ def ranks_of(evaluations: Sequence[Evaluation]) -> np.ndarray:
     return ranks(cost_array(evaluations), np.array([e.violation for e in evaluations]))
 
 
-def best_first(evaluations: Sequence[Evaluation]) -> np.ndarray:
-    """The positions (n,) of evaluations by rank and, within one rank, the less crowded first."""
-    costs, rank = cost_array(evaluations), ranks_of(evaluations)
+def order(costs: np.ndarray, violations: np.ndarray) -> np.ndarray:
+    """The positions (n,) of rows of `costs` (n, m) by rank and, within one rank, the less crowded first."""
+    rank = ranks(costs, violations)
     sparse = np.zeros(len(costs))
     for front in range(rank.max(initial=-1) + 1):
         sparse[rank == front] = crowding(costs[rank == front])
-    order: np.ndarray = np.lexsort((-sparse, rank))
-    return order
+    best: np.ndarray = np.lexsort((-sparse, rank))
+    return best
+
+
+def best_first(evaluations: Sequence[Evaluation]) -> np.ndarray:
+    """The positions (n,) of evaluations, as `order`."""
+    return order(cost_array(evaluations), np.array([e.violation for e in evaluations]))
 
 
 def best(evaluations: Sequence[Evaluation]) -> Evaluation:
