@@ -134,6 +134,7 @@ class PymooSearch:
             self._known.setdefault(row, None)
         self._known.update({e.arch.indices: e for e in evaluations})
         self._open.clear()
+        self._waiting = [row for row in self._waiting if row not in self._known]  # what came from elsewhere
 
     def _breed(self) -> None:
         """Makes the next generation with something new in it: a random one where breeding finds nothing."""

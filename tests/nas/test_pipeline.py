@@ -8,12 +8,22 @@ import numpy as np
 import pytest
 
 from nas.objectives import Problem, maximize, minimize
-from nas.pipeline import _faster_policy, _uniform_policies, check_disk, choose_finalists, hypervolumes, unmet
+from nas.pipeline import (
+    _faster_policy,
+    _searchers,
+    _uniform_policies,
+    check_disk,
+    choose_finalists,
+    hypervolumes,
+    unmet,
+)
 from nas.record import importance
+from nas.searchers.catalog import SEARCHERS
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
 SPACE = SearchSpace("toy", [Choice("a", (0, 1, 2, 3)), Choice("b", (0, 1)), Choice("x.precision", ("int8", "fp32"))])
+RNG = np.random.default_rng(0)
 PROBLEM = Problem((maximize("val_accuracy"), minimize("latency_s")))
 
 
@@ -63,6 +73,14 @@ def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch
     with pytest.raises(OSError, match="less than 200 MB free") as caught:
         check_disk(tmp_path / "deep" / "run")
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [name for name, entry in SEARCHERS.items() if entry.most_objectives is None])
+def test_every_searcher_of_the_catalog_searches(name):
+    settings = SimpleNamespace(searcher=name, problem=PROBLEM, seed=0, evaluations=30, baselines=False)
+    watched, inherited = SimpleNamespace(cost_model=None), SimpleNamespace(population=SPACE.sample(3, RNG))
+    made = _searchers(SimpleNamespace(settings=settings, space=SPACE), None, watched, inherited)
+    assert list(made) == ["search"] and made["search"].ask(2).shape[1] == len(SPACE)
 
 
 def test_importance_finds_the_choice_that_decides():
