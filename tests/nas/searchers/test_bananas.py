@@ -43,5 +43,14 @@ def test_it_finds_the_target_and_of_two_objectives_the_ends():
     assert {TARGET, (3, 3, 3, 3)} <= set(searched(50, objectives=2)[1])
 
 
+def test_a_predicted_violation_nearer_to_none_than_to_the_smallest_known_is_none(monkeypatch):
+    searcher = Bananas(SPACE, 0)
+    searcher.tell(evaluate(np.array([TARGET, (3, 0, 2, 0), (0, 0, 0, 0)]), bounds=[0.5]))  # violations 0, 1 and 11
+    said = np.array([[1.0, 0.4], [1.0, 0.6], [1.0, -3.0]])
+    monkeypatch.setattr(searcher, "_predictions", lambda targets, rows: np.array([said] * 2))
+    costs, violations = searcher._drawn(np.zeros((3, 4), dtype=int))
+    assert costs.tolist() == [[1.0]] * 3 and violations.tolist() == [0.0, 0.6, 0.0]
+
+
 def test_bounds_lead_to_what_meets_them():
     assert TARGET in searched(40, bounds=[0.5])[1]

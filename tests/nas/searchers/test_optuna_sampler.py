@@ -60,9 +60,12 @@ def test_bounds_begin_to_count_with_the_first_that_is_broken(name):
 
 def test_optuna_keeps_silent_and_its_settings_stay(capfd):
     before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         searcher = OptunaSearch(SPACE, 2, 0, "tpe")
         searcher.tell(evaluate(searcher.ask(12), objectives=2, bounds=[0.5]))
         searcher.ask(2)
-    assert capfd.readouterr() == ("", "") and optuna.logging.get_verbosity() == before
+    after = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(before)
+    assert capfd.readouterr() == ("", "") and after == optuna.logging.INFO
