@@ -11,6 +11,7 @@ from nas.searchers.catalog import SEARCHERS
 from nas.searchers.guided import GuidedSearch
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.random_search import RandomSearch
+from nas.searchers.robot import RoBoT
 from nas.searchers.scaling import UniformScaling
 from search_spaces.encoding import one_hot
 from search_spaces.space import INDEX, Architecture, SearchSpace
@@ -54,6 +55,14 @@ def fitted(space, evaluations):
     return lambda population: (one_hot(space, population, np.float64) @ weights, np.zeros(len(population)))
 
 
+def pool(space):
+    """The architectures that RoBoT chooses from, and three proxies: a good one, a bad one, and noise."""
+    rng = np.random.default_rng(9)
+    rows = np.unique(space.sample(6 * BUDGET if space.size > 1000 else 4000, rng), axis=0)
+    errors = exact(space)(rows)[0][:, 0]
+    return rows, np.column_stack([rng.normal(size=len(rows)) - errors, errors, rng.normal(size=len(rows))])
+
+
 MAKERS = {
     "random": lambda space, seed: RandomSearch(space, seed),
     "nsga2": lambda space, seed: NSGA2(space, 2, seed, population=12),
@@ -61,6 +70,7 @@ MAKERS = {
         space, lambda found: fitted(space, found), 2, seed, initial=12, generations=8, population=20
     ),
     "scaling": lambda space, seed: UniformScaling(space, BUDGET),
+    "robot": lambda space, seed: RoBoT(*pool(space), seed, rounds=BUDGET // 4),
 }
 SEEDED = [name for name in MAKERS if name != "scaling"]
 every = pytest.mark.parametrize("name", MAKERS)

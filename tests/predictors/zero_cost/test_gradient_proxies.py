@@ -85,6 +85,14 @@ def test_fisher_sums_over_positions_before_it_squares():
     assert fisher(net, X, Y) == pytest.approx((products.square().mean(0).sum() / 2).item(), rel=1e-5)
 
 
+def test_fisher_sees_activations_as_they_were_before_the_next_layer_changed_them():
+    def net(inplace):
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Conv2d(1, 2, 1), nn.Hardswish(inplace), nn.Flatten(), nn.Linear(8, 3))
+
+    assert fisher(net(True), X, Y) == fisher(net(False), X, Y)
+
+
 def test_zico_of_a_linear_network():
     net = linear()
     halves = [(errors(net, X[i : i + 3], Y[i : i + 3]).T @ X[i : i + 3].flatten(1) / 3).abs() for i in (0, 3)]

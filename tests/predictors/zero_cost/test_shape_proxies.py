@@ -118,6 +118,12 @@ def test_meco_of_channels_that_say_the_same_is_zero():
     assert meco(net, X, Y) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_meco_of_channels_that_are_constant_is_zero():
+    conv = nn.Conv2d(3, 2, 1)
+    nn.init.zeros_(conv.weight)
+    assert meco(nn.Sequential(conv, *head(2)), X, Y) == 0
+
+
 def test_meco_refuses_networks_without_feature_maps():
     with pytest.raises(CannotScore, match="feature maps"):
         meco(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)), X, Y)
