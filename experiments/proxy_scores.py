@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,18 +47,20 @@ def batch(data: Path, seed: int) -> tuple[Tensor, Tensor]:
     )
 
 
-def score_cells(cells: dict[int, str], seeds: Sequence[int], data: Path, cache: Path) -> Iterator[Scored]:
-    """The scores of cells by their index in the table; those in the file `cache` are not computed again."""
+def score_cells(
+    cells: Sequence[tuple[int, str, int]], proxies: Collection[str], data: Path, cache: Path
+) -> Iterator[Scored]:
+    """The scores of cells (index in the table, cell, seed); those in the file `cache` are not computed again."""
     known = _read(cache)
-    batches = {seed: batch(data, seed) for seed in seeds}
-    for index, cell in cells.items():
-        for seed in seeds:
-            scored = known.get((index, seed), Scored(index, seed, {}, {}))
-            if not PROXIES.keys() <= scored.scores.keys():
-                scored = _complete(scored, cell, *batches[seed])
-                with cache.open("a") as file:
-                    file.write(json.dumps(asdict(scored)) + "\n")
-            yield scored
+    batches = {seed: batch(data, seed) for seed in {seed for _, _, seed in cells}}
+    for index, cell, seed in cells:
+        scored = known.get((index, seed), Scored(index, seed, {}, {}))
+        missing = [name for name in proxies if name not in scored.scores]
+        if missing:
+            scored = _complete(scored, missing, cell, *batches[seed])
+            with cache.open("a") as file:
+                file.write(json.dumps(asdict(scored)) + "\n")
+        yield scored
 
 
 def _read(cache: Path) -> dict[tuple[int, int], Scored]:
@@ -68,11 +70,11 @@ def _read(cache: Path) -> dict[tuple[int, int], Scored]:
     return {(found.index, found.seed): found for found in (Scored(**json.loads(line)) for line in lines)}
 
 
-def _complete(known: Scored, cell: str, images: Tensor, labels: Tensor) -> Scored:
-    """`known` with the scores that it lacks."""
+def _complete(known: Scored, missing: Sequence[str], cell: str, images: Tensor, labels: Tensor) -> Scored:
+    """`known` with the scores of `missing` proxies."""
     network = cell_network(operations_of(cell), known.seed)
     scores, seconds = dict(known.scores), dict(known.seconds)
-    for name in PROXIES.keys() - known.scores.keys():
+    for name in missing:
         start = time.perf_counter()
         try:
             scores[name] = PROXIES[name].score(network, images, labels, known.seed)

@@ -74,8 +74,8 @@ class RoBoT:
             self._known.setdefault(place, None)
         self._open.clear()
         for evaluation in evaluations:
-            place = self._place.get(evaluation.arch.indices)
-            if place is not None:
+            if evaluation.arch.indices in self._place:
+                place = self._place[evaluation.arch.indices]
                 self._known[place] = evaluation.costs[0] if evaluation.violation == 0 else None
 
     def _exploit(self, n: int) -> list[int]:
