@@ -36,7 +36,7 @@ class Agreement:
         with_table: of the first seed with the table's column, and of the mean over seeds where there are several.
         between_seeds: of the first two seeds with each other: what chance leaves of a rank.
         accuracy, table_accuracy: of ours and of the table's column with the table's accuracy.
-        lead: of ours over the better of our baselines.
+        lead, low, high: of ours over the better of our baselines, and its 95 % bootstrap interval over networks.
         seconds: for one network, in the median.
     """
 
@@ -46,9 +46,11 @@ class Agreement:
     repeated: int
     mean_with_table: float | None
     between_seeds: float | None
-    accuracy: float | None
+    accuracy: float
     table_accuracy: float | None
-    lead: float | None
+    lead: float
+    low: float
+    high: float
     seconds: float
 
 
@@ -105,8 +107,14 @@ def agreements(task: Task, scored: list[Scored]) -> list[Agreement]:
     """Our scores beside the table's, proxy by proxy."""
     names = [name for name in PROXIES if all(name in s.scores for s in scored)]
     columns = {name: _by_seed(task, scored, name) for name in names}
-    baselines = [_spearman(columns[b][:, 0], task.accuracy) or 0.0 for b in ("params", "macs") if b in columns]
-    return [_agreement(task, scored, name, columns[name], max(baselines, default=0.0)) for name in names]
+    first = {_COLUMNS.get(name, name): values[:, 0] for name, values in columns.items()}
+    own = {_standing_name(s): s for s in standings(Task("ours", task.keys, task.accuracy, first))}
+    return [_agreement(task, scored, name, columns[name], own[name]) for name in names]
+
+
+def _standing_name(standing: Standing) -> str:
+    """Our name of the proxy that the table may call otherwise."""
+    return {theirs: ours for ours, theirs in _COLUMNS.items()}.get(standing.proxy, standing.proxy)
 
 
 def _by_seed(task: Task, scored: list[Scored], name: str) -> np.ndarray:
@@ -119,21 +127,23 @@ def _by_seed(task: Task, scored: list[Scored], name: str) -> np.ndarray:
     return values
 
 
-def _agreement(task: Task, scored: list[Scored], name: str, values: np.ndarray, baseline: float) -> Agreement:
+def _agreement(task: Task, scored: list[Scored], name: str, values: np.ndarray, standing: Standing) -> Agreement:
     column = task.proxies.get(_COLUMNS.get(name, name))
-    accuracy, mean = _spearman(values[:, 0], task.accuracy), values.mean(axis=1)  # NaN but for repeated networks
+    mean = values.mean(axis=1)  # NaN but for networks that all seeds have scored
     several = values.shape[1] > 1
     there = np.isfinite(values[:, 0])
     return Agreement(
         proxy=name,
-        networks=int(there.sum()),
+        networks=standing.networks,
         with_table=_spearman(values[:, 0], column),
         repeated=int(np.isfinite(mean).sum()) if several else 0,
         mean_with_table=_spearman(mean, column) if several else None,
         between_seeds=_spearman(values[:, 0], values[:, 1]) if several else None,
-        accuracy=accuracy,
+        accuracy=standing.spearman,
         table_accuracy=None if column is None else _spearman(column[there], task.accuracy[there]),
-        lead=None if accuracy is None else accuracy - baseline,
+        lead=standing.lead,
+        low=standing.low,
+        high=standing.high,
         seconds=statistics.median(s.seconds[name] for s in scored),
     )
 
@@ -170,7 +180,8 @@ def _ours_table(found: list[Agreement]) -> Table:
     for a in found:
         table.add_row(
             *(a.proxy, str(a.networks), _text(a.with_table), str(a.repeated), _text(a.mean_with_table)),
-            *(_text(a.between_seeds), _text(a.accuracy), _text(a.table_accuracy), _text(a.lead), f"{a.seconds:.2f}"),
+            *(_text(a.between_seeds), _text(a.accuracy), _text(a.table_accuracy)),
+            *(f"{a.lead:+.3f} ({a.low:+.2f} to {a.high:+.2f})", f"{a.seconds:.2f}"),
         )
     return table
 

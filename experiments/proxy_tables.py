@@ -89,7 +89,7 @@ def standings(task: Task) -> list[Standing]:
 
 
 def _standing(task: Task, name: str) -> Standing:
-    there = np.isfinite(task.proxies[name])
+    there = np.all([np.isfinite(task.proxies[column]) for column in (name, *BASELINES)], axis=0)
     columns = np.stack([task.accuracy, task.proxies[name], *(task.proxies[b] for b in BASELINES)])[:, there]
     n = columns.shape[1]
     drawn = np.random.default_rng(0).integers(n, size=(_RESAMPLES, n))

@@ -1,4 +1,4 @@
-"""Fisher: Turner et al., "BlockSwap", arXiv:1906.04113, equation 3; over weights as in arXiv:2101.08134."""
+"""Fisher: Turner et al., "BlockSwap", arXiv:1906.04113, section 3; over weights as in arXiv:2101.08134."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GradSign: Zhang and Jia, "Model performance inference with theoretical insights", arXiv:2110.08616, algorithm 1."""
+"""GradSign: Zhang and Jia, "GradSign: model performance inference with theoretical insights", arXiv:2110.08616."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GraSP, gradient signal preservation: Wang, Zhang and Grosse, arXiv:2002.07376, equation 8, at temperature 1."""
+"""GraSP, gradient signal preservation: Wang, Zhang and Grosse, arXiv:2002.07376, S(-θ), at temperature 1."""
 
 from __future__ import annotations
 

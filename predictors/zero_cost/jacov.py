@@ -1,4 +1,4 @@
-"""Jacobian covariance: Mellor et al., "Neural architecture search without training", arXiv:2006.04647v1, section 3."""
+"""Jacobian covariance: Mellor et al., "Neural architecture search without training", arXiv:2006.04647v1."""
 
 from __future__ import annotations
 

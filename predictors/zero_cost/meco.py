@@ -1,4 +1,7 @@
-"""MeCo, minimum eigenvalue of correlation: Jiang, Wang and Bie, NeurIPS 2023, equation 12."""
+"""MeCo, minimum eigenvalue of correlation: Jiang, Wang and Bie, NeurIPS 2023.
+
+The authors' code also counts the outputs of modules that hold others, so that its score depends on how they are nested.
+"""
 
 from __future__ import annotations
 

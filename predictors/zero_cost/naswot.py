@@ -1,4 +1,4 @@
-"""NASWOT: Mellor et al., "Neural architecture search without training", arXiv:2006.04647v3, equation 2."""
+"""NASWOT: Mellor et al., "Neural architecture search without training", arXiv:2006.04647v3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SNIP, connection sensitivity: Lee, Ajanthan and Torr, arXiv:1810.02340, equation 6; summed as in arXiv:2101.08134."""
+"""SNIP, connection sensitivity: Lee, Ajanthan and Torr, arXiv:1810.02340, section 4; summed as in arXiv:2101.08134."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SynFlow, synaptic flow: Tanaka et al., arXiv:2006.05467, equation 2; without norms as in arXiv:2101.08134."""
+"""SynFlow, synaptic flow: Tanaka et al., arXiv:2006.05467; without norms as in arXiv:2101.08134."""
 
 from __future__ import annotations
 

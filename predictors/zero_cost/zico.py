@@ -1,4 +1,7 @@
-"""ZiCo, inverse coefficient of variation on gradients: Li et al., arXiv:2301.11300, equation 20."""
+"""ZiCo, inverse coefficient of variation on gradients: Li et al., arXiv:2301.11300.
+
+As in the paper: the authors' code takes the deviation of signed gradients, and adds the first batch's to the second's.
+"""
 
 from __future__ import annotations
 
