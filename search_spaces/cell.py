@@ -133,7 +133,7 @@ def cell_network(operations: Sequence[str], seed: int, in_channels: int = 3, num
     if len(operations) != len(EDGES) or not set(operations) <= set(OPERATIONS):
         raise ValueError(f"a cell has {len(EDGES)} operations of {', '.join(OPERATIONS)}, got {tuple(operations)}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         network = CellNetwork([Choice(f"edge{i}", (op,)) for i, op in enumerate(operations)], in_channels, num_classes)
         plain = extract(network, find_space(network).smallest())
         for module in plain.modules():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -44,9 +45,7 @@ def proxy(name: str) -> Callable[[Callable[[nn.Module, Tensor, Tensor], Tensor |
         @functools.wraps(raw)
         def score(network: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> float:
             _check(images, labels)
-            devices = {p.device.index or 0 for p in network.parameters() if p.device.type == "cuda"}
-            with torch.random.fork_rng(devices=devices), torch.enable_grad():
-                torch.manual_seed(seed)
+            with _seeded(network, seed), torch.enable_grad():
                 value = float(torch.as_tensor(raw(_working_copy(network), images, labels)).detach())
             if not math.isfinite(value):
                 raise CannotScore(f"{name} of this network is {value}: leave it out, or use other images or weights")
@@ -55,6 +54,20 @@ def proxy(name: str) -> Callable[[Callable[[nn.Module, Tensor, Tensor], Tensor |
         return score
 
     return decorate
+
+
+@contextlib.contextmanager
+def _seeded(network: nn.Module, seed: int) -> Iterator[None]:
+    """The generators of the network's devices stand at `seed` inside the block, and are put back.
+
+    `torch.manual_seed` would seed those of other devices too.
+    """
+    devices = sorted({p.device.index for p in network.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(seed)
+        yield
 
 
 def _check(images: Tensor, labels: Tensor) -> None:
