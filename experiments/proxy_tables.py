@@ -56,8 +56,8 @@ class Standing:
 
     @property
     def beats_both(self) -> bool:
-        """Whether its lead over both baselines is none of chance."""
-        return self.low > 0
+        """Whether it ranks better than by chance, and its lead over both baselines is none of chance."""
+        return self.spearman > 0 and self.low > 0
 
 
 def tasks(data: Path) -> list[Task]:
