@@ -10,6 +10,7 @@ from nas.searchers.guided import GuidedSearch
 from nas.searchers.make import make_searcher
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.random_search import RandomSearch
+from nas.searchers.robot import RoBoT
 from nas.searchers.scaling import UniformScaling
 from search_spaces.encoding import one_hot
 from search_spaces.space import INDEX, Architecture, SearchSpace
@@ -75,6 +76,14 @@ def from_catalog(name):
     return lambda space, seed, objectives=2: make_searcher(name, space, objectives, seed)
 
 
+def pool(space):
+    """The architectures that RoBoT chooses from, and three proxies: a good one, a bad one, and noise."""
+    rng = np.random.default_rng(9)
+    rows = np.unique(space.sample(6 * BUDGET if space.size > 1000 else 4000, rng), axis=0)
+    errors = exact(space)(rows)[0][:, 0]
+    return rows, np.column_stack([rng.normal(size=len(rows)) - errors, errors, rng.normal(size=len(rows))])
+
+
 MAKERS = {
     **{name: from_catalog(name) for name, entry in SEARCHERS.items() if entry.maker is not None},
     "nsga2": lambda space, seed, objectives=2: NSGA2(space, objectives, seed, population=12),
@@ -82,9 +91,10 @@ MAKERS = {
         space, lambda found: fitted(space, found), objectives, seed, initial=12, generations=8, population=20
     ),
     "scaling": lambda space, seed, objectives=2: UniformScaling(space, BUDGET),
+    "robot": lambda space, seed, objectives=1: RoBoT(*pool(space), seed, rounds=BUDGET // 4),
 }
-LEAST = {name: entry.least_objectives for name, entry in SEARCHERS.items()} | {"scaling": 1}
-MOST = {name: entry.most_objectives or 3 for name, entry in SEARCHERS.items()} | {"scaling": 3}
+LEAST = {name: entry.least_objectives for name, entry in SEARCHERS.items()} | {"scaling": 1, "robot": 1}
+MOST = {name: entry.most_objectives or 3 for name, entry in SEARCHERS.items()} | {"scaling": 3, "robot": 1}
 UNLEARNED = ("random", "exhaustive", "scaling")
 SLOW = {  # budgets of those that take their time for each ask
     "guided": 36,
