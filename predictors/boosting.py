@@ -58,8 +58,9 @@ def fit_boosting(
     """
     order = training_order(population, targets)
     x = np.ascontiguousarray(features(np.asarray(population)[order]), dtype=np.float32)
-    warp = fit_warp(np.asarray(targets, dtype=float))
-    z = warp.forward(np.asarray(targets, dtype=float)[order])
+    y = np.asarray(targets, dtype=float)[order]
+    warp = fit_warp(y)
+    z = warp.forward(y)
     left_out = left_out_folds(len(z), members, np.random.default_rng(seed))
     fitted = tuple(
         GradientBoostingRegressor(

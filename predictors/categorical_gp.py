@@ -24,8 +24,8 @@ from predictors.training import training_order
 from predictors.warp import Warp, fit_warp
 from search_spaces.space import SearchSpace
 
-_SIZES = np.log([1.0, 0.5, 0.05])  # of the smooth part, the trend and the noise, as variances, before any data
-_SIZE_WIDTHS = np.array([1.0, 1.0, 1.5])  # how far their logarithms, and those of λ, may move
+_SIZES = np.log([1.0, 0.5, 0.1])  # of the smooth part, the trend and the noise, as variances, before any data
+_SIZE_WIDTHS = np.array([1.0, 1.0, 0.7])  # how far their logarithms, and those of λ, may move
 _GLOBAL_WIDTH, _FACTOR_WIDTH = 2.0, 1.0
 _LEVEL = 1.0  # the variance of the mean
 _LEAST_NOISE = 1e-4  # of the targets' variance, so that single precision is enough to predict

@@ -17,7 +17,7 @@ from search_spaces.space import SearchSpace
 
 METHODS = ("gp", "ridge", "boosting")  # what is worth its time; the first is taken where others are hardly better
 _MOST = 200  # points that methods are compared on, so that a choice takes a bounded time
-_TIE = 0.02  # a difference in Kendall's tau that is none
+_TIE = 0.3  # a difference in Kendall's tau that is none, times the root of the number of points
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ def choose_predictor(
 ) -> Chosen:
     """Fits the best of `methods` to the metric `targets` (n,) of a population (n, d).
 
-    Where the best is ahead by less than a hair, the one listed first is taken.  Beyond 200 points, 200 drawn by the
-    seed are cross-validated; time then grows only with the one fit to all.
+    Of those that chance may have put behind the best (by 0.3 / √n in tau) the one listed first is taken.  Beyond 200
+    points, 200 drawn by the seed are cross-validated; time then grows only with the one fit to all.
 
     Raises:
         ValueError: no methods or an unknown one, fewer than three points, not as many targets, or one not finite.
@@ -58,7 +58,7 @@ def choose_predictor(
     fits: dict[str, Fit] = {name: _seeded(space, name, seed) for name in methods}
     found = {name: left_out_predictions(fit, rows[some], y[some], folds, seed) for name, fit in fits.items()}
     scores = {name: _tau(prediction.mean, y[some]) for name, prediction in found.items()}
-    name = next(name for name in methods if scores[name] >= max(scores.values()) - _TIE)
+    name = next(name for name in methods if scores[name] >= max(scores.values()) - _TIE / np.sqrt(len(some)))
     factor = deviation_factor(found[name], y[some])
     return Chosen(name, Conformal(fits[name](rows, y), factor), scores)
 

@@ -2,7 +2,8 @@
 
 Source: Geurts, Ernst and Wehenkel, "Extremely randomized trees", 2006; by scikit-learn.  The deviation is that of
 Hutter et al., "Algorithm runtime prediction: methods and evaluation", 2014, section 4.3.2: the spread of the trees'
-means plus the mean of their leaves' spreads.
+means plus the mean of their leaves' spreads.  It is scaled by how far the trees that have not seen a training point
+are off (Johansson et al., "Regression conformal prediction with random forests", 2014).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.tree import ExtraTreeRegressor
 
+from predictors.conformal import deviation_factor
 from predictors.protocol import Prediction
 from predictors.training import training_order
 from predictors.warp import Warp, fit_warp
 
 Features = Callable[[np.ndarray], np.ndarray]
+_LEAST = 1e-4  # the variance of trees that all say the same, as a share of the targets'
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,23 +30,23 @@ class Forest:
 
     Args:
         leaves: of each tree, the mean and the mean square of the targets at its nodes (nodes, 2).
+        factor: by which deviations are multiplied.
     """
 
     features: Features
     warp: Warp
     trees: tuple[ExtraTreeRegressor, ...]
     leaves: tuple[np.ndarray, ...]
+    factor: float
 
     def predict(self, population: np.ndarray) -> Prediction:
         """The metric of each row of a population (n, d)."""
         x = np.ascontiguousarray(self.features(population), dtype=np.float32)
-        means, mean_squares = np.zeros(len(x)), np.zeros(len(x))
+        total = np.zeros((len(x), 2))
         for tree, leaves in zip(self.trees, self.leaves, strict=True):
-            reached = leaves[tree.tree_.apply(x)]
-            means += reached[:, 0]
-            mean_squares += reached[:, 1]
-        mean = means / len(self.trees)
-        return self.warp.unwarp(Prediction(mean, np.sqrt(np.maximum(mean_squares / len(self.trees) - mean**2, 0))))
+            total += leaves[tree.tree_.apply(x)]
+        found = _prediction(total / len(self.trees))
+        return self.warp.unwarp(Prediction(found.mean, found.std * self.factor))
 
 
 def fit_forest(
@@ -58,11 +61,26 @@ def fit_forest(
         ValueError: fewer than two points, not as many targets, or a target that is not finite.
     """
     order = training_order(population, targets)
-    x, y = features(np.asarray(population)[order]), np.asarray(targets, dtype=float)[order]
+    x = np.ascontiguousarray(features(np.asarray(population)[order]), dtype=np.float32)
+    y = np.asarray(targets, dtype=float)[order]
     warp = fit_warp(y)
     z = warp.forward(y)
-    model = ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=seed).fit(x, z)
-    return Forest(features, warp, tuple(model.estimators_), tuple(_moments(tree) for tree in model.estimators_))
+    model = ExtraTreesRegressor(trees, min_samples_leaf=leaf, bootstrap=True, random_state=seed).fit(x, z)
+    leaves = tuple(_moments(tree) for tree in model.estimators_)
+    total, votes = np.zeros((len(z), 2)), np.zeros((len(z), 1))
+    for tree, drawn, known in zip(model.estimators_, model.estimators_samples_, leaves, strict=True):
+        unseen = np.setdiff1d(np.arange(len(z)), drawn)
+        total[unseen] += known[tree.tree_.apply(x[unseen])]
+        votes[unseen] += 1
+    told = votes[:, 0] > 0
+    factor = deviation_factor(_prediction(total[told] / votes[told]), z[told]) if told.any() else 1.0
+    return Forest(features, warp, tuple(model.estimators_), leaves, factor)
+
+
+def _prediction(moments: np.ndarray) -> Prediction:
+    """Mean and deviation from means and mean squares (n, 2)."""
+    mean = moments[:, 0]
+    return Prediction(mean, np.sqrt(np.maximum(moments[:, 1] - mean**2, _LEAST)))
 
 
 def _moments(tree: ExtraTreeRegressor) -> np.ndarray:

@@ -98,8 +98,8 @@ def fit_mlp(
     order = training_order(population, targets)
     population, targets = np.asarray(population)[order], np.asarray(targets, dtype=float)[order]
     known = features(population if statistics is None else statistics.population)
-    center, spread = known.mean(axis=0), known.std(axis=0)
-    scale = np.where(spread > 1e-6, spread, 1.0) * np.sqrt(max(known.shape[1], 1))
+    center = known.mean(axis=0)
+    scale = _spread(known.std(axis=0)) * np.sqrt(max(known.shape[1], 1))
     x, warp = (features(population) - center) / scale, fit_warp(targets)
     z = warp.forward(targets)
     left_out = left_out_folds(len(z), members, np.random.default_rng(seed))
@@ -110,7 +110,7 @@ def fit_mlp(
     scores = _forward(layers, x.astype(np.float32)).astype(float)
     level, width_of = np.zeros((len(scores), 1)), np.ones((len(scores), 1))
     if loss != "squared":
-        level, width_of = scores.mean(axis=1, keepdims=True), scores.std(axis=1, keepdims=True) + 1e-9
+        level, width_of = scores.mean(axis=1, keepdims=True), _spread(scores.std(axis=1, keepdims=True))
         scores = (scores - level) / width_of
         unseen = scores[left_out.argmax(axis=0), np.arange(len(z))]
         warp = fit_monotone(unseen, targets)
@@ -123,11 +123,17 @@ def _taught(x: np.ndarray, statistics: Statistics, layers: Layers, seed: int, st
     from predictors.mlp_training import new_layers, train
 
     columns = statistics.columns
-    spread = columns.std(axis=0)
-    y = (columns - columns.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    size = np.maximum(np.abs(columns).max(axis=0), np.finfo(float).tiny)  # MACs are large numbers
+    y = (columns - columns.mean(axis=0)) / size
+    y /= _spread(y.std(axis=0))
     members, width, _ = layers[-1][0].shape
     heads = new_layers((width, y.shape[1]), members, seed + 1)
     return train([*layers[:-1], *heads], x, y, np.ones((members, len(x))), "squared", steps)[:-1]
+
+
+def _spread(deviation: np.ndarray) -> np.ndarray:
+    """What to divide by: a deviation, and 1 where there is none."""
+    return np.where(deviation > 1e-6, deviation, 1.0)
 
 
 def _forward(layers: Layers, x: np.ndarray) -> np.ndarray:

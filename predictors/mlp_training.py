@@ -40,7 +40,7 @@ def train(layers: Layers, x: np.ndarray, y: np.ndarray, weights: np.ndarray, los
     """
     parameters = [torch.tensor(a, requires_grad=True) for layer in layers for a in layer]
     inputs, targets, seen = (torch.tensor(np.asarray(a, dtype=np.float32)) for a in (x, y, weights))
-    optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         outputs = inputs

@@ -20,5 +20,6 @@ def fit_monotone(scores: np.ndarray, values: np.ndarray) -> Warp:
     middles = np.add.reduceat(scores[order], starts) / np.diff(starts, append=len(level))
     if len(starts) > 1:
         return Warp(level[starts], middles)
-    slope = 1e-3 * (np.std(values) + 1e-12) / (np.std(scores) + 1e-12)
-    return Warp(level[0] + np.array([-slope, slope]), middles[0] + np.array([-1.0, 1.0]))
+    reach = max(float(np.std(scores)), 1e-6)
+    slight = 1e-3 * max(float(np.std(values)), 1e-9 * abs(float(level[0])), 1e-12)
+    return Warp(level[0] + np.array([-slight, slight]), middles[0] + np.array([-reach, reach]))
