@@ -85,20 +85,18 @@ def test_the_order_of_the_data_does_not_matter(fit, fitted):
     assert np.array_equal(train, kept[0]) and np.array_equal(targets, kept[1])
 
 
-def test_constant_targets_and_few_points_are_no_trouble(fit):
+def test_constant_targets_are_no_trouble(fit):
     found = fit(rows(9, 8), np.full(9, 0.25), 0).predict(rows(5, 9))
     np.testing.assert_allclose(found.mean, 0.25, atol=1e-3)
-    few = fit(rows(3, 8), np.array([0.1, 0.2, 0.4]), 0).predict(rows(5, 9))
-    assert np.isfinite(few.mean).all() and np.isfinite(few.std).all()
+    assert (found.std < 0.01).all()
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_single_architecture_is_known_by_its_values_only(name):
+def test_fewer_values_than_folds_of_a_single_architecture_are_no_trouble(name):
     fixed = SearchSpace("fixed", [Choice("width", (8,)), Choice("act", ("relu",))])
-    found = METHODS[name](fixed, np.zeros((6, 2), dtype=int), np.array([1.0, 2, 3, 4, 5, 6]), 0).predict(
-        np.zeros((1, 2), dtype=int)
-    )
-    assert found.mean[0] == pytest.approx(3.5, abs=0.6) and 0 < found.std[0] < 10
+    rows = np.zeros((3, 2), dtype=int)
+    found = METHODS[name](fixed, rows, np.array([2.0, 3.0, 4.0]), 0).predict(rows[:1])
+    assert found.mean[0] == pytest.approx(3, abs=0.5) and 0.3 < found.std[0] < 10
 
 
 def test_what_cannot_be_fitted_is_refused(fit):
