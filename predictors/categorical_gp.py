@@ -25,8 +25,8 @@ from predictors.warp import Warp, fit_warp
 from search_spaces.space import SearchSpace
 
 _SIZES = np.log([1.0, 0.5, 0.1])  # of the smooth part, the trend and the noise, as variances, before any data
-_SIZE_WIDTHS = np.array([1.0, 1.0, 0.7])  # how far their logarithms, and those of λ, may move
-_GLOBAL_WIDTH, _FACTOR_WIDTH = 2.0, 1.0
+_SIZE_WIDTHS = np.array([1.0, 1.0, 0.7])  # the deviations of their logarithms
+_GLOBAL_WIDTH, _FACTOR_WIDTH = 2.0, 1.0  # the same of what all λ have in common, and of each factor
 _LEVEL = 1.0  # the variance of the mean
 _LEAST_NOISE = 1e-4  # of the targets' variance, so that single precision is enough to predict
 _FEW, _STEPS, _LAST_STEPS = 256, 60, 10  # at most so many points take all the steps, the whole set a few from there
@@ -125,16 +125,17 @@ def fit_categorical_gp(
     order = training_order(population, targets)
     features = option_features(space)
     given = _columns(features, np.asarray(population), extra)[order]
-    warp = fit_warp(np.asarray(targets, dtype=float)[order])
-    y = warp.forward(np.asarray(targets, dtype=float)[order])
+    y = np.asarray(targets, dtype=float)[order]
+    warp = fit_warp(y)
+    z = warp.forward(y)
     center, scale = given.mean(axis=0), np.ones(given.shape[1])
     extras = slice(len(features.choice), None)
     scale[extras] = np.where(np.ptp(given[:, extras], axis=0) > 0, given[:, extras].std(axis=0), 1.0)
     x = (given - center) / scale
-    logs, (smooth, trend, noise) = _most_likely(x, y, _factors(features, given.shape[1]))
+    logs, (smooth, trend, noise) = _most_likely(x, z, _factors(features, given.shape[1]))
     kernel = Kernel(np.exp(0.5 * logs), trend * _trend_weights(x, np.exp(logs)), float(smooth))
-    factor = np.linalg.cholesky(kernel(x, x) + noise * np.eye(len(y)))
-    coefficients, whitening = cho_solve((factor, True), y), dtrtri(factor, lower=1)[0].T
+    factor = np.linalg.cholesky(kernel(x, x) + noise * np.eye(len(z)))
+    coefficients, whitening = cho_solve((factor, True), z), dtrtri(factor, lower=1)[0].T
     own = 1 / np.square(whitening).sum(axis=1)  # Rasmussen and Williams, equation 5.12
     back = np.argsort(order)
     return CategoricalGP(
@@ -147,7 +148,7 @@ def fit_categorical_gp(
         coefficients=_single(coefficients),
         whitening=_single(whitening),
         noise=float(noise),
-        left_out=warp.unwarp(Prediction((y - coefficients * own)[back], np.sqrt(own)[back])),
+        left_out=warp.unwarp(Prediction((z - coefficients * own)[back], np.sqrt(own)[back])),
     )
 
 
@@ -169,7 +170,7 @@ def _columns(features: OptionFeatures, population: np.ndarray, extra: np.ndarray
 
 def _factors(features: OptionFeatures, columns: int) -> np.ndarray:
     """Which factors make up each column's λ (f, p): one of all, of its choice, and of its option; 0 or 1."""
-    extras = np.arange(columns - len(features.choice)) + columns * 2  # each extra column is a choice of its own
+    extras = -1 - np.arange(columns - len(features.choice))  # each extra column is a choice of its own
     choice, option = (np.concatenate([numbers, extras]) for numbers in (features.choice, features.option))
     groups = [choice[:, None] == np.unique(choice), option[:, None] == np.unique(option)]
     return np.concatenate([np.ones((columns, 1)), *groups], axis=1, dtype=float)

@@ -100,22 +100,20 @@ def fit_mlp(
     known = features(population if statistics is None else statistics.population)
     center = known.mean(axis=0)
     scale = _spread(known.std(axis=0)) * np.sqrt(max(known.shape[1], 1))
-    x, warp = (features(population) - center) / scale, fit_warp(targets)
-    z = warp.forward(targets)
-    left_out = left_out_folds(len(z), members, np.random.default_rng(seed))
+    x, warp = ((features(population) - center) / scale).astype(np.float32), fit_warp(targets)
+    left_out = left_out_folds(len(x), members, np.random.default_rng(seed))
     layers = new_layers((x.shape[1], width, width, 1), len(left_out), seed)
     if statistics is not None:
         layers = [*_taught((known - center) / scale, statistics, layers, seed, steps), layers[-1]]
-    layers = train(layers, x, z[:, None], ~left_out, loss, steps)
-    scores = _forward(layers, x.astype(np.float32)).astype(float)
-    level, width_of = np.zeros((len(scores), 1)), np.ones((len(scores), 1))
-    if loss != "squared":
-        level, width_of = scores.mean(axis=1, keepdims=True), _spread(scores.std(axis=1, keepdims=True))
-        scores = (scores - level) / width_of
-        unseen = scores[left_out.argmax(axis=0), np.arange(len(z))]
-        warp = fit_monotone(unseen, targets)
-        z = warp.forward(targets)
-    return MLP(features, center, scale, layers, level, width_of, warp, noise_of(scores, left_out, z))
+    layers = train(layers, x, warp.forward(targets)[:, None], ~left_out, loss, steps)
+    level, spread = np.zeros((len(left_out), 1)), np.ones((len(left_out), 1))
+    scores = _forward(layers, x).astype(float)
+    if loss != "squared":  # scores that only order, each member's on a scale of its own
+        level, spread = scores.mean(axis=1, keepdims=True), _spread(scores.std(axis=1, keepdims=True))
+        scores = (scores - level) / spread
+        warp = fit_monotone(scores[left_out.argmax(axis=0), np.arange(len(x))], targets)
+    noise = noise_of(scores, left_out, warp.forward(targets))
+    return MLP(features, center, scale, layers, level, spread, warp, noise)
 
 
 def _taught(x: np.ndarray, statistics: Statistics, layers: Layers, seed: int, steps: int) -> Layers:

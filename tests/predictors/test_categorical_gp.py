@@ -83,8 +83,8 @@ def test_a_point_left_out_is_predicted_from_the_others():
 
 def test_extra_columns_are_used_and_must_come_again():
     train, test = rows(60), rows(100, seed=1)
-    seconds = np.random.default_rng(2).normal(size=(160, 1)) + 1e6  # far from zero, where single precision is coarse
-    truth = worth(np.concatenate([train, test])) + 3 * np.sin(seconds[:, 0] - 1e6)
+    seconds = np.random.default_rng(2).normal(size=(160, 1)) + 1e9  # far from zero, where single precision is coarse
+    truth = worth(np.concatenate([train, test])) + 3 * np.sin(seconds[:, 0] - 1e9)
     model = fit_categorical_gp(CELLS, train, truth[:60], extra=seconds[:60])
     assert kendalltau(model.predict(test, seconds[60:]).mean, truth[60:]).statistic > 0.75
     assert kendalltau(fit_categorical_gp(CELLS, train, truth[:60]).predict(test).mean, truth[60:]).statistic < 0.5
