@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.tree import ExtraTreeRegressor
 
-from predictors.forest import fit_forest
+from predictors.forest import _moments, fit_forest
 from predictors.warp import fit_warp
 
 
@@ -45,3 +46,11 @@ def test_a_seed_decides():
         fit_forest(np.asarray, rows(50), target(rows(50)), seed, trees=5).predict(rows(9)).mean for seed in (0, 0, 1)
     )
     assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_nodes_know_mean_and_mean_square_of_their_targets():
+    tree = ExtraTreeRegressor(max_leaf_nodes=2, random_state=0).fit(rows(40), target(rows(40)))
+    reached = tree.apply(rows(40))
+    for node in (1, 2):
+        inside = target(rows(40))[reached == node]
+        np.testing.assert_allclose(_moments(tree)[node], [inside.mean(), np.mean(inside**2)])
