@@ -67,14 +67,21 @@ def fit_forest(
     z = warp.forward(y)
     model = ExtraTreesRegressor(trees, min_samples_leaf=leaf, bootstrap=True, random_state=seed).fit(x, z)
     leaves = tuple(_moments(tree) for tree in model.estimators_)
-    total, votes = np.zeros((len(z), 2)), np.zeros((len(z), 1))
+    factor = _unseen_factor(model, leaves, x, z)
+    return Forest(features, warp, tuple(model.estimators_), leaves, factor)
+
+
+def _unseen_factor(
+    model: ExtraTreesRegressor, leaves: tuple[np.ndarray, ...], x: np.ndarray, targets: np.ndarray
+) -> float:
+    """By what deviations are to be multiplied for 90 % of the targets (n,), by the trees that were not shown them."""
+    total, votes = np.zeros((len(x), 2)), np.zeros((len(x), 1))
     for tree, drawn, known in zip(model.estimators_, model.estimators_samples_, leaves, strict=True):
-        unseen = np.setdiff1d(np.arange(len(z)), drawn)
+        unseen = np.setdiff1d(np.arange(len(x)), drawn)
         total[unseen] += known[tree.tree_.apply(x[unseen])]
         votes[unseen] += 1
     told = votes[:, 0] > 0
-    factor = deviation_factor(_prediction(total[told] / votes[told]), z[told]) if told.any() else 1.0
-    return Forest(features, warp, tuple(model.estimators_), leaves, factor)
+    return deviation_factor(_prediction(total[told] / votes[told]), targets[told]) if told.any() else 1.0
 
 
 def _prediction(moments: np.ndarray) -> Prediction:
