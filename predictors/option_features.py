@@ -7,7 +7,7 @@ network, so that what one layer teaches about an operation carries over to the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +79,7 @@ def _compare(choice: Choice) -> np.ufunc:
     return np.greater_equal if is_ordered(choice) else np.equal
 
 
-def _numbered(keys: list) -> np.ndarray:
+def _numbered(keys: Sequence[Hashable]) -> np.ndarray:
     """Each key's number (n,), in the order of first appearance."""
-    numbers: Mapping = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return np.array([numbers[key] for key in keys], dtype=int)
