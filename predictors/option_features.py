@@ -54,6 +54,7 @@ def option_features(space: SearchSpace) -> OptionFeatures:
         # That an ordered choice stands at its first option or above says only that it is active.
         first = int(is_ordered(choice) and not choice.when)
         columns += [(j, index) for index in range(first, len(choice.options))]
+    columns = columns or [(0, 0)]  # nothing to choose: one constant, since not every method can do without columns
     keys = [(space.choices[j].options, index) for j, index in columns]
     option = _numbered(keys)
     shared = [k for k in np.unique(option) if (option == k).sum() > 1]
