@@ -96,10 +96,7 @@ def accel(data: Path, device: str = "latency_vck190") -> Benchmark:
     The table is a sample of the space, so that a search needs a function of all of it, as the benchmark itself has.
     """
     table = [row for row in read(data / "accel_nasbench.csv.gz") if row[device]]
-    names = [name for name in table[0] if name.startswith("block")]
-    options: dict[str, list[int]] = {name: sorted({_number(row[name]) for row in table}) for name in names}
-    space = SearchSpace("accel", [Choice(name, tuple(options[name])) for name in names])
-    rows = np.array([[options[name].index(_number(row[name])) for name in names] for row in table], dtype=INDEX)
+    space, rows = _accel_networks(table)
     cost = np.array([float(row[device]) for row in table])
     fitted = {
         ACCURACY: _boosted(space, rows, np.array([float(row["val_top1"]) / 100 for row in table])),
@@ -110,6 +107,15 @@ def accel(data: Path, device: str = "latency_vck190") -> Benchmark:
         return {name: model.predict(population) for name, model in fitted.items()}
 
     return Benchmark("accel_nasbench", space, values, rows, whole=False)
+
+
+def accel_measured(data: Path) -> tuple[SearchSpace, np.ndarray, np.ndarray, np.ndarray]:
+    """Measured ImageNet top-1 of Accel-NASBench: the space, its networks (n, d), accuracies, and MACs (n,)."""
+    table = read(data / "accel_nasbench.csv.gz")
+    space, found = _accel_networks(table)
+    rows, first = np.unique(found, axis=0, return_index=True)
+    accuracy, macs = (np.array([float(table[i][name]) for i in first]) for name in ("val_top1", "macs"))
+    return space, rows, accuracy / 100, macs * 1e6
 
 
 def ofa(data: Path) -> Benchmark:
@@ -154,6 +160,15 @@ def ofa_measured(data: Path) -> tuple[SearchSpace, np.ndarray, np.ndarray, np.nd
     rows, first = np.unique(np.array(found, dtype=INDEX), axis=0, return_index=True)
     accuracy, macs = (np.array([float(table[i][name]) for i in first]) for name in ("top1", "macs"))
     return space, rows, accuracy / 100, macs
+
+
+def _accel_networks(table: Sequence[Mapping[str, str]]) -> tuple[SearchSpace, np.ndarray]:
+    """The space that the table's networks are from, and these (n, d)."""
+    names = [name for name in table[0] if name.startswith("block")]
+    options: dict[str, list[int]] = {name: sorted({_number(row[name]) for row in table}) for name in names}
+    space = SearchSpace("accel", [Choice(name, tuple(options[name])) for name in names])
+    rows = np.array([[options[name].index(_number(row[name])) for name in names] for row in table], dtype=INDEX)
+    return space, rows
 
 
 def _number(text: str) -> int:
