@@ -208,7 +208,7 @@ class PredictedEvaluator:
         return PredictedPoint(
             candidate=candidate,
             accuracy=accuracy(session, self._dataset.x_test, self._dataset.y_test),
-            val_accuracy=evaluation.metrics["val_accuracy"],
+            val_accuracy=evaluation.values["val_accuracy"],
             latency_s=mean,
             ci95_s=(max(0.0, mean - half), mean + half),
             undisturbed=float("nan"),

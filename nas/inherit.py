@@ -103,7 +103,7 @@ class Inheritance:
 
     def _inherited(self, evaluations: Sequence[Evaluation]) -> Inherited:
         rows = np.array([e.arch.indices for e in evaluations], dtype=INDEX)
-        return Inherited(self.anatomy.in_fp32(rows), np.array([e.metrics["val_accuracy"] for e in evaluations]))
+        return Inherited(self.anatomy.in_fp32(rows), np.array([e.values["val_accuracy"] for e in evaluations]))
 
 
 def read_inherited(known: Mapping[str, float], anatomy: Anatomy) -> Inherited:

@@ -111,8 +111,8 @@ class Journal:
         """
         if evaluation.provenance != self.provenance:
             raise ValueError(f"a journal holds {self.provenance} evaluations, got an {evaluation.provenance} one")
-        values = [evaluation.metrics[o.metric] for o in self._problem.objectives]
-        self._add(evaluation.arch, TrialState.COMPLETE, values, {"metrics": dict(evaluation.metrics)})
+        values = [evaluation.values[o.metric] for o in self._problem.objectives]
+        self._add(evaluation.arch, TrialState.COMPLETE, values, {"metrics": dict(evaluation.values)})
 
     def record_failure(self, arch: Architecture, reason: str) -> None:
         """Adds an architecture whose evaluation failed, so that it is not tried again."""

@@ -6,16 +6,15 @@ Source: the ask/tell scheme of pyribs and cmaes.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import closing
 
 from nas.errors import CannotBeDone
+from nas.evaluating import Evaluate, Outcome
 from nas.journal import Journal
 from nas.objectives import Evaluation, Problem
 from nas.searchers.protocol import Searcher
 from search_spaces.space import Architecture, SearchSpace
 
-Measure = Callable[[Architecture], dict[str, float]]
 MAX_FAILURES = 10  # in a row, after which something is wrong with more than one architecture
 
 
@@ -27,12 +26,11 @@ def run_loop(
     searcher: Searcher,
     space: SearchSpace,
     problem: Problem,
-    measure: Measure,
+    evaluate: Evaluate,
     *,
     budget: int,
     batch: int,
     journal: Journal,
-    executor: Executor,
     on_evaluation: Callable[[Evaluation | None], None] = lambda _: None,
 ) -> list[Evaluation]:
     """Spends `budget` real evaluations, `batch` at a time, and returns those that succeeded, in order asked.
@@ -42,7 +40,7 @@ def run_loop(
     one stops the run, so that a run whose cause of failure was mended goes on.
 
     Args:
-        measure: from an architecture to its metrics; runs on the executor.
+        evaluate: see `nas/evaluating.py`; not asked about what the journal knows.
         on_evaluation: told after each one, None for a failed one.
 
     Raises:
@@ -57,7 +55,7 @@ def run_loop(
             break  # the space, or the searcher's list, is used up
         asked += len(rows)
         archs = [Architecture(space, tuple(row)) for row in rows.tolist()]
-        with closing(_settle(archs, measure, problem, journal, executor)) as settled:
+        with closing(_settle(archs, evaluate, problem, journal)) as settled:
             for arch, error in settled:
                 evaluation = journal.find(arch)
                 on_evaluation(evaluation)
@@ -71,34 +69,28 @@ def run_loop(
 
 
 def _settle(
-    archs: Sequence[Architecture], measure: Measure, problem: Problem, journal: Journal, executor: Executor
+    archs: Sequence[Architecture], evaluate: Evaluate, problem: Problem, journal: Journal
 ) -> Generator[tuple[Architecture, Exception | None], None, None]:
     """Gives out each architecture once the journal holds its outcome, with the error where it failed just now.
 
     Known ones come first, the others as they are done, so that a slow one holds up no record.
     """
     journal.refresh()
-    pending = {arch: executor.submit(measure, arch) for arch in archs if arch not in journal}
-    try:
-        yield from [(arch, None) for arch in archs if arch not in pending]
-        while pending:
-            done = wait(pending.values(), return_when=FIRST_COMPLETED).done
-            ready = [arch for arch, future in pending.items() if future in done]
-            yield from [(arch, _record(arch, pending.pop(arch), problem, journal)) for arch in ready]
-    finally:
-        for future in pending.values():
-            future.cancel()
+    new = [arch for arch in archs if arch not in journal]
+    yield from [(arch, None) for arch in archs if arch in journal]
+    if new:
+        with closing(evaluate(new)) as outcomes:
+            for done in outcomes:
+                yield from [(arch, _record(arch, outcome, problem, journal)) for arch, outcome in done]
 
 
-def _record(
-    arch: Architecture, future: Future[dict[str, float]], problem: Problem, journal: Journal
-) -> Exception | None:
+def _record(arch: Architecture, outcome: Outcome, problem: Problem, journal: Journal) -> Exception | None:
     """Journals what came of `arch`; the error if it failed."""
     try:
-        evaluation = problem.evaluation(arch, future.result(), journal.provenance)
-    except BrokenExecutor:  # a worker died, which says nothing about this architecture
-        raise
-    except (ValueError, ArithmeticError, RuntimeError) as error:
+        if isinstance(outcome, Exception):
+            raise outcome
+        evaluation = problem.evaluation(arch, outcome, journal.provenance)
+    except Exception as error:  # noqa: BLE001 - which errors are failures, the evaluator has decided
         journal.record_failure(arch, f"{type(error).__name__}: {error}")
         return error
     journal.record(evaluation)

@@ -55,17 +55,17 @@ class Evaluation:
     """What is known about one architecture.
 
     Args:
-        metrics: metric name to value, in SI base units.
+        values: metric name to value, in SI base units.
         costs: one per objective, lower is better.
         violation: the summed relative excess over all bounds; 0 where all hold.
-        provenance: `predicted`, `inherited` or `verified`.
+        provenance: `predicted`, `inherited`, `evaluated` (by a function of the user's) or `verified`.
 
     Raises:
         ValueError: a cost or violation that is not finite.
     """
 
     arch: Architecture
-    metrics: Mapping[str, float]
+    values: Mapping[str, float]
     costs: tuple[float, ...]
     violation: float
     provenance: str

@@ -31,11 +31,12 @@ from nas.config import Settings
 from nas.describe import describe_space
 from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
+from nas.evaluating import Measure, one_by_one
 from nas.executed import Executed
 from nas.folder import JOURNAL, PROFILE, RECORD, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
-from nas.loop import Measure, run_loop
+from nas.loop import run_loop
 from nas.measuring import say_busy
 from nas.metrics import Cost
 from nas.names import check_names
@@ -279,11 +280,10 @@ def search_with(
                 searcher,
                 setup.space,
                 problem,
-                measure,
+                one_by_one(measure, executor),
                 budget=settings.evaluations,
                 batch=max(4, settings.evaluations // 6),
                 journal=journal,
-                executor=executor,
                 on_evaluation=told,
             )
     return Searched(groups, watched.predictions, hypervolumes(groups))
@@ -308,7 +308,7 @@ class Watched:
             predicted = self._newest.predict(np.array([evaluation.arch.indices], dtype=INDEX))
             self.predictions.append(
                 {
-                    metric: {"predicted": float(predicted[metric][0]), "verified": evaluation.metrics[metric]}
+                    metric: {"predicted": float(predicted[metric][0]), "verified": evaluation.values[metric]}
                     for metric in dict.fromkeys(("val_accuracy", "latency_s", *self._problem.names))
                 }
             )
@@ -364,7 +364,7 @@ def one_worker() -> Any:
 
 def in_short(evaluation: Evaluation, costs: Sequence[Cost]) -> str:
     """For the line of a stage."""
-    metrics = evaluation.metrics
+    metrics = evaluation.values
     return f"{100 * metrics['val_accuracy']:.1f} % at {', '.join(c.show(metrics[c.metric]) for c in costs)}"
 
 
@@ -448,7 +448,7 @@ def unmet(evaluations: list[Evaluation], settings: Settings) -> str:
         return "no architecture could be evaluated"
     parts = []
     for bound in settings.problem.bounds:
-        values = [e.metrics[bound.metric] for e in evaluations]
+        values = [e.values[bound.metric] for e in evaluations]
         best = max(values) if bound.at_least else min(values)
         parts.append(f"{bound.metric} {'≥' if bound.at_least else '≤'} {bound.limit:g} (best possible found: {best:g})")
     return f"no architecture keeps to the bounds: {'; '.join(parts)}"

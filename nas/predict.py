@@ -178,7 +178,7 @@ def _rows(anatomy: Anatomy, evaluations: Sequence[Evaluation]) -> np.ndarray:
 
 
 def _seen(evaluations: Sequence[Evaluation], metric: str) -> np.ndarray:
-    return np.array([e.metrics[metric] for e in evaluations])
+    return np.array([e.values[metric] for e in evaluations])
 
 
 def _size_terms(anatomy: Anatomy, population: np.ndarray) -> np.ndarray:

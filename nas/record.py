@@ -149,7 +149,7 @@ def _search_record(setup: Setup, searched: Searched) -> dict[str, Any]:
     return {
         "evaluations": len(searched.groups["search"]),
         "groups": {
-            name: [[e.metrics[metric] for metric in setup.settings.problem.names] for e in found]
+            name: [[e.values[metric] for metric in setup.settings.problem.names] for e in found]
             for name, found in searched.groups.items()
         },
         "hypervolume": searched.hypervolume,
@@ -172,7 +172,7 @@ def importance(space: SearchSpace, evaluations: Sequence[Evaluation], metrics: S
         label = np.where(active[:, j], rows[:, j], -1)
         entry: dict[str, Any] = {"choice": choice.name}
         for metric in metrics:
-            values = np.array([e.metrics[metric] for e in evaluations])
+            values = np.array([e.values[metric] for e in evaluations])
             values = values if metric == "val_accuracy" else np.log(values)
             between = sum((label == k).mean() * (values[label == k].mean() - values.mean()) ** 2 for k in set(label))
             entry[metric] = float(between / max(values.var(), 1e-12))

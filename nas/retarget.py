@@ -24,6 +24,7 @@ from latency.harness import QUICK, measure_models
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.config import Settings
+from nas.evaluating import one_by_one
 from nas.folder import JOURNAL, RECORD, default_folder, open_folder, read_record, read_settings
 from nas.inherit import FILE as INHERITED
 from nas.inherit import read_inherited
@@ -235,7 +236,7 @@ class _Retargeting:
         def fit(evaluations: Sequence[Evaluation]) -> Predicts:
             own = [e for e in evaluations if e.provenance == "verified"]
             told = np.array([e.arch.indices for e in own], dtype=INDEX).reshape(-1, len(s.space))
-            return fit_transferred(transfer, (rows, seconds), told, [e.metrics for e in own])
+            return fit_transferred(transfer, (rows, seconds), told, [e.values for e in own])
 
         watched = Watched(fit, problem)
         candidates, objectives = transfer.known.inherited_in(s.space).population, len(problem.objectives)
@@ -254,11 +255,10 @@ class _Retargeting:
                 searcher,
                 s.space,
                 problem,
-                measure,
+                one_by_one(measure, executor),
                 budget=s.settings.evaluations,
                 batch=max(4, s.settings.evaluations // 4),
                 journal=Journal(s.folder / JOURNAL, "search", s.space, problem),
-                executor=executor,
                 on_evaluation=told,
             )
         groups = {"search": found}
@@ -272,7 +272,7 @@ class _Retargeting:
         latency = predictor.predict(np.array([arch.indices for arch, _ in seen], dtype=INDEX))["latency_s"]
         problem = self.setup.settings.problem
         return [
-            problem.evaluation(arch, {**before.metrics, "latency_s": float(t)}, "predicted")
+            problem.evaluation(arch, {**before.values, "latency_s": float(t)}, "predicted")
             for (arch, before), t in zip(seen, latency, strict=True)
         ]
 

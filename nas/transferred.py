@@ -133,7 +133,7 @@ def fit_transferred(
     population = [inherited.population, before, rows]
     accuracies = [
         inherited.val_accuracy,
-        np.array([e.metrics["val_accuracy"] for _, e in told]),
+        np.array([e.values["val_accuracy"] for _, e in told]),
         np.array([m["val_accuracy"] for m in metrics]),
     ]
     seconds = np.concatenate([timed[1], [m["latency_s"] for m in metrics]])

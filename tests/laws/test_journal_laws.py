@@ -17,6 +17,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 import nas.journal
+from nas.evaluating import one_by_one
 from nas.journal import Journal
 from nas.loop import run_loop
 from nas.objectives import Problem, maximize, minimize
@@ -59,11 +60,10 @@ def search(folder, measure, seen=lambda _: None):
             searcher,
             SPACE,
             PROBLEM,
-            measure,
+            one_by_one(measure, executor),
             budget=BUDGET,
             batch=5,
             journal=journal_of(folder),
-            executor=executor,
             on_evaluation=seen,
         )
 

@@ -51,7 +51,7 @@ def test_the_study_reads_as_any_of_optunas(tmp_path):
     journal.record(evaluation(5))
     [trial] = journal.study.trials
     assert trial.params == dict(ARCHS[5].values)
-    assert trial.values == [evaluation(5).metrics["accuracy"], evaluation(5).metrics["latency_s"]]
+    assert trial.values == [evaluation(5).values["accuracy"], evaluation(5).values["latency_s"]]
     assert journal.study.metric_names == ["accuracy", "latency_s"]
     assert [d.name for d in journal.study.directions] == ["MAXIMIZE", "MINIMIZE"]
 

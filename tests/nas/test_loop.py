@@ -6,6 +6,7 @@ import numpy as np
 import optuna
 import pytest
 
+from nas.evaluating import one_by_one
 from nas.journal import Journal
 from nas.loop import MAX_FAILURES, TooManyFailures, run_loop
 from nas.objectives import Problem, maximize, minimize
@@ -79,11 +80,10 @@ def loop(searcher, measure, journal=None, budget=20, batch=6, executor=None, **m
             searcher,
             SPACE,
             PROBLEM,
-            measure,
+            one_by_one(measure, pool),
             budget=budget,
             batch=batch,
             journal=new_journal() if journal is None else journal,
-            executor=pool,
             **more,
         )
 

@@ -66,10 +66,10 @@ def test_an_evaluation_guards_against_costs_that_are_no_numbers(costs, violation
 def test_metrics_are_copied_as_plain_floats():
     given = {"accuracy": np.float32(0.5), "latency_s": 2, "extra": np.int64(7)}
     evaluation = PROBLEM.evaluation(ARCH, given, "verified")
-    assert evaluation.metrics == {"accuracy": 0.5, "latency_s": 2.0, "extra": 7.0}
-    assert {type(v) for v in evaluation.metrics.values()} == {float}
+    assert evaluation.values == {"accuracy": 0.5, "latency_s": 2.0, "extra": 7.0}
+    assert {type(v) for v in evaluation.values.values()} == {float}
     given["accuracy"] = 0.1
-    assert evaluation.metrics["accuracy"] == 0.5
+    assert evaluation.values["accuracy"] == 0.5
 
 
 def test_costs_of_many_equal_the_costs_of_each():

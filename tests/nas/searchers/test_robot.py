@@ -85,7 +85,7 @@ def test_what_failed_counts_as_the_worst():
 
     bad = Problem(PROBLEM.objectives, (Bound("accuracy", 1000.0, at_least=True),))
     failed = rest(lambda found: found[1:])
-    infeasible = rest(lambda found: [bad.evaluation(found[0].arch, found[0].metrics, "verified"), *found[1:]])
+    infeasible = rest(lambda found: [bad.evaluation(found[0].arch, found[0].values, "verified"), *found[1:]])
     assert np.array_equal(failed, infeasible)
     assert not np.array_equal(failed, rest(lambda found: found))
 
