@@ -79,7 +79,7 @@ def search(
     image_size: int | None = None,
     precisions: Sequence[str] = ("fp32", "int8"),
     objectives: Sequence[str] = ("latency",),
-    searcher: str = "guided",
+    searcher: str = "linas",
     seed: int = 0,
     budget_s: float = 240.0,
     epochs: int | None = None,

@@ -66,7 +66,7 @@ def search(
     objective: Annotated[
         str, typer.Option(help=f"Costs to make small, beside accuracy, by commas: {', '.join(COSTS)}.")
     ] = "latency",
-    searcher: Annotated[str, typer.Option(help=f"One of {', '.join(SEARCHERS)}.")] = "guided",
+    searcher: Annotated[str, typer.Option(help=f"One of {', '.join(SEARCHERS)}.")] = "linas",
     budget: Annotated[str, typer.Option(help="For the whole run, roughly: 90s, 4m, 1h.")] = "4m",
     epochs: Annotated[int | None, typer.Option(help="Of training, instead of a share of the budget.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per training step.")] = None,

@@ -41,7 +41,7 @@ class Settings(BaseModel):
     device: str = "cpu"
     precisions: tuple[str, ...] = ("fp32", "int8")
     objectives: tuple[str, ...] = ("latency",)  # costs to make small, beside accuracy
-    searcher: str = "guided"
+    searcher: str = "linas"
     seed: int = Field(default=0, ge=0)
     budget_s: float = Field(default=240.0, gt=0)
     epochs: int | None = Field(default=None, ge=1)

@@ -17,7 +17,7 @@ from nas.anatomy import Anatomy
 from nas.objectives import Evaluation, Problem
 from nas.predict import Inherited, MetricPredictor, PredictsHardware, fit_accuracy
 from nas.progress import Stage
-from nas.searchers.guided import GuidedSearch
+from nas.searchers.linas import LINAS
 from nas.searchers.protocol import CostModel
 from search_spaces.space import INDEX, SearchSpace
 from supernet.atomic import write_json
@@ -61,7 +61,7 @@ class Inheritance:
         file = folder / FILE
         known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
         scaled = np.array([self.architectures.scaled(step / (SCALED - 1)).indices for step in range(SCALED)])
-        searcher = GuidedSearch(self.architectures, self._fit, len(self.problem.objectives), seed, FIRST, scaled)
+        searcher = LINAS(self.architectures, self._fit, len(self.problem.objectives), seed, FIRST, scaled)
         found: list[Evaluation] = []
         for size in (FIRST, *[A_ROUND] * rounds):
             rows = searcher.ask(size)

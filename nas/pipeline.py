@@ -49,7 +49,7 @@ from nas.progress import Reporter
 from nas.record import Parts, Searched, Setup, make_record
 from nas.report import write_report
 from nas.searchers.catalog import SEARCHERS
-from nas.searchers.guided import GuidedSearch
+from nas.searchers.linas import LINAS
 from nas.searchers.make import make_searcher
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.protocol import CostModel, Searcher
@@ -324,7 +324,7 @@ def _searchers(setup: Setup, profile: Profile, watched: Watched, inherited: Inhe
     objectives = len(settings.problem.objectives)
     corners = np.array([uniform(arch, "fp32").indices for arch in (space.smallest(), space.largest())])
     makers: dict[str, Callable[[], Searcher]] = {
-        "guided": lambda: GuidedSearch(
+        "linas": lambda: LINAS(
             space, watched.cost_model, objectives, settings.seed, len(corners), corners, inherited.population
         ),
         "nsga2": lambda: NSGA2(space, objectives, settings.seed, population=max(4, settings.evaluations // 3)),

@@ -56,7 +56,7 @@ from nas.progress import Reporter
 from nas.record import Parts, Searched, Setup, make_record
 from nas.report import write_report
 from nas.results import run_data
-from nas.searchers.guided import GuidedSearch
+from nas.searchers.linas import LINAS
 from nas.spec import SpaceLike
 from nas.transferred import Carried, Transfer, fit_transferred, prepare_transfer
 from nas.verify import RealEvaluator
@@ -147,7 +147,7 @@ def _settings(was: Settings, record: dict[str, Any], device: Device, timings: in
         update={
             "device": device.name,
             "precisions": tuple(p for p in was.precisions if p in runs),
-            "searcher": "guided",
+            "searcher": "linas",
             "evaluations": timings - _neutral(timings),
             "baselines": False,
             "profile": None,
@@ -240,7 +240,7 @@ class _Retargeting:
 
         watched = Watched(fit, problem)
         candidates, objectives = transfer.known.inherited_in(s.space).population, len(problem.objectives)
-        searcher = GuidedSearch(s.space, watched.cost_model, objectives, s.settings.seed, 0, known=candidates)
+        searcher = LINAS(s.space, watched.cost_model, objectives, s.settings.seed, 0, known=candidates)
         searcher.tell(self._carried(fit(())))
         measure = RealEvaluator(builder_of(s), s.dataset, s.device, s.store, executed_of(s))
         with s.reporter.stage("search", s.settings.evaluations) as stage, one_worker() as executor:

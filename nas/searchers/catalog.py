@@ -48,7 +48,7 @@ class SearcherEntry:
 
 
 SEARCHERS = {
-    "guided": SearcherEntry(
+    "linas": SearcherEntry(
         summary="predictor-guided NSGA-II in rounds: measure, refit, search, measure the best (the default)",
         maker=None,
     ),

@@ -6,7 +6,7 @@ import pytest
 from nas.objectives import Bound, Problem, cost_array, minimize
 from nas.pareto import relative_hypervolume, shared_box
 from nas.searchers.catalog import SEARCHERS
-from nas.searchers.guided import GuidedSearch
+from nas.searchers.linas import LINAS
 from nas.searchers.make import make_searcher
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.random_search import RandomSearch
@@ -87,7 +87,7 @@ def pool(space):
 MAKERS = {
     **{name: from_catalog(name) for name, entry in SEARCHERS.items() if entry.maker is not None},
     "nsga2": lambda space, seed, objectives=2: NSGA2(space, objectives, seed, population=12),
-    "guided": lambda space, seed, objectives=2: GuidedSearch(
+    "linas": lambda space, seed, objectives=2: LINAS(
         space, lambda found: fitted(space, found), objectives, seed, initial=12, generations=8, population=20
     ),
     "scaling": lambda space, seed, objectives=2: UniformScaling(space, BUDGET),
@@ -97,7 +97,7 @@ LEAST = {name: entry.least_objectives for name, entry in SEARCHERS.items()} | {"
 MOST = {name: entry.most_objectives or 3 for name, entry in SEARCHERS.items()} | {"scaling": 3, "robot": 1}
 UNLEARNED = ("random", "exhaustive", "scaling")
 SLOW = {  # budgets of those that take their time for each ask
-    "guided": 36,
+    "linas": 36,
     "de": 96,
     **dict.fromkeys(("nsga3", "sms-emoa", "spea2", "ga", "es", "pso", "cma-es"), 48),
     **dict.fromkeys(("optuna-nsga2", "optuna-nsga3"), 24),
@@ -291,10 +291,10 @@ def test_bounds_that_nothing_meets_bring_the_violation_down(name):
     space, budget = to_learn(name)
     searcher, problem = made(name, space, 0)
     never = Problem(problem.objectives, (Bound("latency_s", 0.1),))
-    if name == "guided":
+    if name == "linas":
         exactly = exact(space)
         fit = lambda found: lambda rows: (exactly(rows)[0], exactly(rows)[0][:, 1])  # noqa: E731
-        searcher = GuidedSearch(space, fit, 2, 0, initial=12, generations=8, population=60)
+        searcher = LINAS(space, fit, 2, 0, initial=12, generations=8, population=60)
     found, chance = (told(search(s, space, budget, budget // 8, never)) for s in (searcher, RandomSearch(space, 0)))
     assert len(found) == budget
     assert min(e.violation for e in found) < min(e.violation for e in chance)
@@ -308,7 +308,7 @@ def test_a_single_objective_is_brought_down(name):
     assert min(e.costs for e in found) < min(e.costs for e in chance)
 
 
-@pytest.mark.parametrize(("name", "budget"), [("nsga2", 240), ("guided", BUDGET)])
+@pytest.mark.parametrize(("name", "budget"), [("nsga2", 240), ("linas", BUDGET)])
 @pytest.mark.parametrize("seed", range(4))
 def test_search_beats_random_search(name, budget, seed):
     space = flat_space()
@@ -323,12 +323,12 @@ def test_guided_search_with_an_exact_model_comes_close_to_the_front():
     ideal, reference = shared_box([everything])
     best = relative_hypervolume(everything, ideal, reference)
     for seed in range(3):
-        searcher = GuidedSearch(space, lambda _: exact(space), 2, seed, initial=8, generations=10, population=30)
+        searcher = LINAS(space, lambda _: exact(space), 2, seed, initial=8, generations=10, population=30)
         found = cost_array(told(search(searcher, space, budget=36)))
         assert relative_hypervolume(found, ideal, reference) > 0.99 * best
 
 
-@pytest.mark.parametrize("name", ["nsga2", "guided"])
+@pytest.mark.parametrize("name", ["nsga2", "linas"])
 def test_bounds_that_nearly_nothing_meets_are_met(name):
     space = wide_space()
     tight = Problem(PROBLEM.objectives, (Bound("latency_s", 2.5), Bound("error", 11.0)))
@@ -342,6 +342,6 @@ def test_bounds_that_nearly_nothing_meets_are_met(name):
 
     searchers = {
         "nsga2": NSGA2(space, 2, 0, population=12),
-        "guided": GuidedSearch(space, fit, 2, 0, initial=24, generations=10, population=30),
+        "linas": LINAS(space, fit, 2, 0, initial=24, generations=10, population=30),
     }
     assert len(feasible(searchers[name])) > len(feasible(RandomSearch(space, 0)))

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
             "4 costs at most, got 5: bound some",
         ),
         ({"objectives": ()}, "must be different costs, one at least, got none"),
-        ({"searcher": "guidd"}, "unknown searcher 'guidd' .did you mean 'guided'"),
+        ({"searcher": "lina"}, "unknown searcher 'lina' .did you mean 'linas'"),
         ({"precisions": ("fp32", "int3")}, "unknown precision 'int3'"),
     ],
 )
@@ -81,5 +81,5 @@ def test_names_are_checked_without_torch():
 
 
 def test_suggestions_are_near_or_absent():
-    assert suggestion("guidd", {"guided": 1, "random": 2}) == " (did you mean 'guided'?)"
-    assert suggestion("xyz", ["guided"]) == ""
+    assert suggestion("lina", {"linas": 1, "random": 2}) == " (did you mean 'linas'?)"
+    assert suggestion("xyz", ["linas"]) == ""

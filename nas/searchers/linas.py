@@ -18,7 +18,7 @@ from nas.searchers.random_search import fresh_rows
 from search_spaces.space import INDEX, SearchSpace
 
 
-class GuidedSearch:
+class LINAS:
     """Asks for random architectures first, then for those that a fitted cost model finds best.
 
     Args:

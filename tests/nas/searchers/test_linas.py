@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nas.objectives import Bound, Problem, minimize
-from nas.searchers.guided import GuidedSearch, _spread
+from nas.searchers.linas import LINAS, _spread
 from nas.searchers.random_search import RandomSearch
 from search_spaces.space import Architecture, SearchSpace
 from search_spaces.value import Choice
@@ -25,12 +25,12 @@ def evaluate(rows, problem=PROBLEM):
     ]
 
 
-def guided(fit=lambda _: model, initial=8):
-    return GuidedSearch(SPACE, fit, 2, 0, initial, generations=20, population=40)
+def linas(fit=lambda _: model, initial=8):
+    return LINAS(SPACE, fit, 2, 0, initial, generations=20, population=40)
 
 
 def test_the_initial_architectures_are_those_of_random_search():
-    searcher, chance = guided(), RandomSearch(SPACE, 0)
+    searcher, chance = linas(), RandomSearch(SPACE, 0)
     pieces = []
     for n in (5, 5):
         pieces.append(searcher.ask(n))
@@ -40,14 +40,14 @@ def test_the_initial_architectures_are_those_of_random_search():
 
 
 def test_then_come_the_best_by_prediction():
-    searcher = guided()
+    searcher = linas()
     searcher.tell(evaluate(searcher.ask(8)))
     assert {tuple(row) for row in searcher.ask(4).tolist()} == {(i, 0, 0, 0, 0, 0) for i in range(4)}
 
 
 def test_the_model_is_fitted_on_everything_told():
     seen = []
-    searcher = guided(lambda found: seen.append(list(found)) or model)
+    searcher = linas(lambda found: seen.append(list(found)) or model)
     first = evaluate(searcher.ask(8))
     searcher.tell(first)
     second = evaluate(searcher.ask(3))
@@ -58,7 +58,7 @@ def test_the_model_is_fitted_on_everything_told():
 
 def test_random_ones_are_asked_until_one_succeeds():
     called = []
-    searcher = guided(lambda found: called.append(1) or model)
+    searcher = linas(lambda found: called.append(1) or model)
     rows = [searcher.ask(8)]
     searcher.tell([])
     rows.append(searcher.ask(8))
@@ -74,14 +74,14 @@ def test_infeasible_predictions_are_asked_by_violation():
         return costs, 1.0 + rows.sum(axis=1)
 
     tight = Problem(PROBLEM.objectives, (Bound("a", 0.5), Bound("b", 0.5)))
-    searcher = guided(lambda _: strict)
+    searcher = linas(lambda _: strict)
     searcher.tell(evaluate(searcher.ask(8), tight))
     rows = searcher.ask(5)
     assert sorted(rows.sum(axis=1).tolist()) == [0, 1, 1, 1, 1]
 
 
 def test_a_model_that_predicts_no_numbers_is_refused():
-    searcher = guided(lambda _: lambda rows: (np.full((len(rows), 2), np.nan), np.zeros(len(rows))))
+    searcher = linas(lambda _: lambda rows: (np.full((len(rows), 2), np.nan), np.zeros(len(rows))))
     searcher.tell(evaluate(searcher.ask(8)))
     with pytest.raises(ValueError, match="finite costs"):
         searcher.ask(4)
@@ -107,6 +107,6 @@ def test_known_architectures_are_always_candidates():
         return np.column_stack([np.where(good, -9.0, 1.0), np.where(good, -9.0, 1.0)]), np.zeros(len(rows))
 
     for known, found in ((best, True), (None, False)):
-        searcher = GuidedSearch(SPACE, lambda _: one_best, 2, 0, 4, known=known, generations=2, population=8)
+        searcher = LINAS(SPACE, lambda _: one_best, 2, 0, 4, known=known, generations=2, population=8)
         searcher.tell(evaluate(searcher.ask(4)))
         assert (tuple(best[0].tolist()) in {tuple(row) for row in searcher.ask(2).tolist()}) == found
