@@ -16,6 +16,8 @@ _PUBLIC = {
     "Dataset": "supernet.data",
     "Linear": "search_spaces.elastic",
     "Measurement": "latency.measurement",
+    "Objective": "nas.objectives",
+    "Optimization": "nas.optimization",
     "Network": "search_spaces.network",
     "OneOf": "search_spaces.elastic",
     "Resize": "search_spaces.elastic",
@@ -28,18 +30,25 @@ _PUBLIC = {
     "extract": "search_spaces.network",
     "export": "nas.exporting",
     "find_space": "search_spaces.network",
+    "maximize": "nas.objectives",
     "measure": "nas.measuring",
     "measure_energy": "nas.measuring",
+    "minimize": "nas.objectives",
+    "optimize": "nas.optimization",
     "load_profile": "nas.profiles",
     "profile": "nas.api",
     "retarget": "nas.api",
     "search": "nas.api",
 }
 
-__all__ = sorted(_PUBLIC)
+_MODULES = ("pareto",)
+
+__all__ = sorted((*_PUBLIC, *_MODULES))
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"nas.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'nas' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

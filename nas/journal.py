@@ -97,6 +97,13 @@ class Journal:
         """All that succeeded, in the order recorded."""
         return [evaluation for evaluation in self._known.values() if evaluation is not None]
 
+    @property
+    def failures(self) -> dict[Architecture, str]:
+        """The architectures that failed, with the reason, in the order recorded."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        failed = {self._space.architecture(trial.params): trial.user_attrs.get("reason", "") for trial in trials}
+        return {arch: reason for arch, reason in failed.items() if self._known.get(arch) is None}
+
     def find(self, arch: Architecture) -> Evaluation | None:
         """The evaluation of `arch`, or None where there is none or it failed."""
         return self._known.get(arch)

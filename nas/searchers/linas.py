@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nas.objectives import Evaluation, cost_array
-from nas.pareto import hypervolume, non_dominated, shared_box
+from nas.pareto import non_dominated
+from nas.searchers.choosing import Choose, most_volume
 from nas.searchers.nsga2 import NSGA2
 from nas.searchers.protocol import CostModel
 from nas.searchers.random_search import fresh_rows
 from search_spaces.space import INDEX, SearchSpace
+
+_LEAST = 2  # evaluations to fit on
 
 
 class LINAS:
@@ -26,7 +29,9 @@ class LINAS:
         initial: how many architectures come before the first fit: the anchors, then random ones.
         anchors: architectures (n, d) to begin with, such as the space's corners: models extrapolate badly.
         known: architectures (n, d) of which the model knows more than of others; always among the candidates.
+        choose: which of the candidates are measured.
         generations: of the inner NSGA-II, whose population is `population`.
+        walked: up to so many architectures, all of the space are candidates, and there is no inner search.
     """
 
     def __init__(
@@ -38,12 +43,15 @@ class LINAS:
         initial: int,
         anchors: np.ndarray | None = None,
         known: np.ndarray | None = None,
+        choose: Choose = most_volume,
         generations: int = 20,
         population: int = 64,
+        walked: int = 0,
     ) -> None:
         self._space, self._fit, self._objectives = space, fit, objectives
         self._seed, self._initial = seed, initial
-        self._generations, self._population = generations, population
+        self._choose, self._generations, self._population = choose, generations, population
+        self._whole = _all_rows(space) if space.size <= walked else None
         self._candidates = np.zeros((0, len(space)), dtype=INDEX) if known is None else known
         self._rng = np.random.default_rng(seed)
         self._asked: set[tuple[int, ...]] = set()
@@ -58,7 +66,7 @@ class LINAS:
         if self._anchors:
             return self._open(n)
         missing = self._initial - len(self._asked)
-        if missing > 0 or not self._told:
+        if missing > 0 or len(self._told) < _LEAST:
             return fresh_rows(self._space, min(n, max(missing, 1)), self._rng, self._asked)
         self._round += 1
         rows = self._promising(n)
@@ -85,8 +93,22 @@ class LINAS:
         model = self._fit(tuple(self._told))
         feasible = [e for e in self._told if e.violation == 0]
         measured = cost_array(feasible).reshape(len(feasible), self._objectives)
-        best = [e.arch.indices for e, on in zip(feasible, non_dominated(measured), strict=True) if on]
-        start = np.array(best, dtype=INDEX).reshape(len(best), len(self._space))
+        rows = self._whole
+        if rows is None:
+            best = [e.arch.indices for e, on in zip(feasible, non_dominated(measured), strict=True) if on]
+            rows = self._searched(model, np.array(best, dtype=INDEX).reshape(len(best), len(self._space)))
+        rows = rows[[row not in self._asked for row in map(tuple, rows.tolist())]]
+        if not len(rows):
+            return rows
+        costs, violations = model(rows)
+        allowed = np.flatnonzero(violations == 0)
+        picked = allowed[self._choose(costs[allowed], measured, n, self._rng)] if len(allowed) else allowed
+        others = np.flatnonzero(violations > 0)
+        nearest = others[np.lexsort((others, violations[others]))]
+        return rows[np.concatenate([picked, nearest[: n - len(picked)]])]
+
+    def _searched(self, model: CostModel, start: np.ndarray) -> np.ndarray:
+        """What the inner search finds from `start` (j, d), and the architectures that are always candidates (k, d)."""
         inner = NSGA2(
             self._space,
             self._objectives,
@@ -94,34 +116,10 @@ class LINAS:
             population=self._population,
             start=start,
         )
-        rows = np.unique(np.concatenate([inner.minimise(model, self._generations), self._candidates]), axis=0)
-        rows = rows[[row not in self._asked for row in map(tuple, rows.tolist())]]
-        if not len(rows):
-            return rows
-        costs, violations = model(rows)
-        order = np.lexsort((np.arange(len(rows)), violations))
-        if not (violations == 0).any():
-            return rows[order[:n]]
-        allowed = np.flatnonzero(violations == 0)
-        return rows[allowed[_spread(costs[allowed], measured, n)]]
+        return np.unique(np.concatenate([inner.minimise(model, self._generations), self._candidates]), axis=0)
 
 
-def _spread(costs: np.ndarray, known: np.ndarray, n: int) -> list[int]:
-    """Greedily picks up to n rows of `costs` (k, m) that add most hypervolume to `known` and each other.
-
-    Costs are scaled to the box of all fronts first.  Rows that add nothing come last, nearest to the front.
-    """
-    ideal, reference = shared_box([costs, known])
-    scale = reference - ideal
-    scaled, kept = (costs - ideal) / scale, list((known - ideal) / scale)
-    corner = np.ones(costs.shape[1])
-    picked: list[int] = []
-    while len(picked) < min(n, len(costs)):
-        left = [i for i in range(len(costs)) if i not in picked]
-        base = hypervolume(np.array(kept).reshape(len(kept), len(corner)), corner)
-        gains = [hypervolume(np.array([*kept, scaled[i]]), corner) - base for i in left]
-        # Equal gains (all zero at the end): the smallest scaled cost sum is nearest to the front.
-        best = max(range(len(left)), key=lambda j: (round(gains[j], 12), -scaled[left[j]].sum()))
-        picked.append(left[best])
-        kept.append(scaled[left[best]])
-    return picked
+def _all_rows(space: SearchSpace) -> np.ndarray:
+    """Every architecture of a small space (n, d)."""
+    product = np.indices(tuple(space.cardinalities), dtype=INDEX).reshape(len(space), -1).T
+    return np.unique(space.canonical(product), axis=0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nas.objectives import Bound, Problem, minimize
-from nas.searchers.linas import LINAS, _spread
+from nas.searchers.linas import LINAS
 from nas.searchers.random_search import RandomSearch
 from search_spaces.space import Architecture, SearchSpace
 from search_spaces.value import Choice
@@ -85,18 +85,6 @@ def test_a_model_that_predicts_no_numbers_is_refused():
     searcher.tell(evaluate(searcher.ask(8)))
     with pytest.raises(ValueError, match="finite costs"):
         searcher.ask(4)
-
-
-def test_spread_takes_the_largest_gain_first_and_near_misses_last():
-    known = np.array([[0.0, 10.0], [10.0, 0.0]])
-    costs = np.array([[9.0, 9.0], [5.0, 5.0], [2.0, 8.0], [11.0, 11.0]])
-    assert _spread(costs, known, 4) == [1, 2, 0, 3]
-    assert set(_spread(costs, np.zeros((0, 2)), 2)) == {1, 2}
-
-
-def test_spread_of_costs_without_any_spread():
-    same = np.full((3, 2), 1e6)
-    assert sorted(_spread(same, same[:1], 2)) == [0, 1]
 
 
 def test_known_architectures_are_always_candidates():

@@ -1,0 +1,1 @@
+"""How many evaluations each searcher needs, on benchmark tables."""

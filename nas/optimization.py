@@ -1,0 +1,169 @@
+"""Search in any space for any function: `nas.optimize`."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from optuna.storages import BaseStorage, InMemoryStorage
+
+from nas.cheap import CheapMetrics, Column, cheap_metrics
+from nas.errors import CannotBeDone
+from nas.evaluating import OfOne, UserFunction, one_by_one, together
+from nas.journal import Journal
+from nas.learning import learn_costs
+from nas.loop import run_loop
+from nas.metrics import MOST_OBJECTIVES
+from nas.objectives import Bound, Evaluation, Objective, Problem
+from nas.pareto import front
+from nas.searchers.choosing import along_front
+from nas.searchers.linas import LINAS
+from nas.searchers.make import make_searcher
+from nas.searchers.protocol import Searcher
+from search_spaces.space import Architecture, SearchSpace
+
+BATCH = 5  # evaluations between two fits: more cost little, and they may run side by side
+INITIAL = 15  # random evaluations before the first fit, at most a quarter of the budget
+WALKED = 50_000  # architectures, up to which every one is a candidate
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """What `optimize` found.
+
+    Args:
+        evaluations: those that succeeded, in the order asked; each has `.arch`, `.values` by objective name,
+            `.costs` (lower is better), `.violation` of the constraints and `.provenance`.
+        failures: the architectures whose evaluation failed, with the reason.
+    """
+
+    space: SearchSpace
+    problem: Problem
+    evaluations: tuple[Evaluation, ...]
+    failures: Mapping[Architecture, str]
+
+    @functools.cached_property
+    def front(self) -> tuple[Evaluation, ...]:
+        """The non-dominated and feasible evaluations, by their last cost from low to high."""
+        return tuple(front(self.evaluations))
+
+
+def optimize(
+    space: SearchSpace,
+    evaluate: UserFunction,
+    objectives: Sequence[Objective],
+    *,
+    budget: int,
+    searcher: str | Searcher = "linas",
+    seed: int = 0,
+    constraints: Mapping[str, float] | None = None,
+    cheap: Sequence[str] | Mapping[str, Column] = (),
+    batch: int = BATCH,
+    executor: Executor | None = None,
+    storage: BaseStorage | None = None,
+    study: str = "optimize",
+    on_evaluation: Callable[[Evaluation | None], None] = lambda _: None,
+) -> Optimization:
+    """Finds the architectures that are best by `evaluate`, within a budget of evaluations.
+
+    Args:
+        evaluate: from a list of assignments (choice name to option) to a list of dicts (metric name to value).  NaN or
+            None for an architecture records it as failed, and so does an error; where a whole list was asked about,
+            its architectures are then asked about one by one.
+        objectives: of `nas.maximize(name)` and `nas.minimize(name)`, at most four.
+        budget: evaluations, failed ones included.
+        searcher: a name (see `nas/searchers/catalog.py`), or an object with `ask` and `tell`.
+        constraints: metric name to its limit: the most of it, or the least where it is to be maximised.
+        cheap: metrics that cost nothing to ask: names, or for each a function from a list of assignments to a list of
+            numbers.  LINAS asks for them of every candidate and does not predict them.  Names are asked of `evaluate`:
+            as `evaluate(archs, only=names)` if it has such an argument; if not, as it is.
+        batch: how many are asked for at once.
+        executor: where `evaluate` is called, with one architecture at a time; by default here, with whole batches.
+        storage: an Optuna storage, in which the evaluations are kept; what its `study` holds is not evaluated again.
+        on_evaluation: told each one as it is done, None for a failed one.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit together; nothing has been evaluated.
+        TooManyFailures: ten evaluations in a row failed; it names the last reason.
+        CannotBeDone: none succeeded.
+    """
+    problem = _problem(objectives, constraints or {})
+    _check_counts(budget=budget, batch=batch, seed=seed)
+    if not isinstance(space, SearchSpace):
+        raise TypeError(f"space is a nas.SearchSpace, got {type(space).__name__}: of a module, nas.find_space gives it")
+    free = cheap_metrics(space, evaluate, cheap, seed)
+    _check_known(problem, free)
+    chosen = _searcher(searcher, space, problem, free, seed, budget) if isinstance(searcher, str) else searcher
+    evaluator = one_by_one(OfOne(evaluate), executor, (Exception,)) if executor else together(evaluate)
+    if isinstance(cheap, Mapping) and free is not None:
+        evaluator = free.completing(evaluator)
+    journal = Journal(storage or InMemoryStorage(), study, space, problem, provenance="evaluated")
+    found = run_loop(
+        chosen,
+        space,
+        problem,
+        evaluator,
+        budget=budget,
+        batch=batch,
+        journal=journal,
+        on_evaluation=on_evaluation,
+    )
+    failures = journal.failures
+    if not found and failures:
+        arch, reason = next(reversed(failures.items()))
+        raise CannotBeDone(f"none of {len(failures)} evaluations succeeded; the last, of {arch}: {reason}")
+    return Optimization(space, problem, tuple(found), failures)
+
+
+def _problem(objectives: Sequence[Objective], constraints: Mapping[str, float]) -> Problem:
+    """The objectives within the constraints.
+
+    Raises:
+        TypeError: something else than objectives, or a limit that is no number.
+        ValueError: none or too many, a name given twice, or a limit that is not finite.
+    """
+    if isinstance(objectives, Objective) or not all(isinstance(o, Objective) for o in objectives):
+        raise TypeError(f"objectives is a list of nas.maximize(name) and nas.minimize(name), got {objectives!r}")
+    names = [o.metric for o in objectives]
+    if not 1 <= len(names) <= MOST_OBJECTIVES or len(set(names)) < len(names):
+        raise ValueError(f"expected one to {MOST_OBJECTIVES} different objectives, got {', '.join(names) or 'none'}")
+    for name, limit in constraints.items():
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+            raise TypeError(f"constraints[{name!r}] is a number, got {limit!r}")
+        if not math.isfinite(limit):
+            raise ValueError(f"constraints[{name!r}] must be finite, got {limit}: leave it out for no constraint")
+    large = {o.metric for o in objectives if o.maximise}
+    bounds = tuple(Bound(name, float(limit), at_least=name in large) for name, limit in constraints.items())
+    return Problem(tuple(objectives), bounds)
+
+
+def _check_counts(**counts: int) -> None:
+    """Refuses counts that are not whole numbers from 1 on (a seed: from 0 on)."""
+    for name, count in counts.items():
+        least = 0 if name == "seed" else 1
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"{name} is a whole number, got {count!r}")
+        if count < least:
+            raise ValueError(f"{name} must be at least {least}, got {count}")
+
+
+def _check_known(problem: Problem, free: CheapMetrics | None) -> None:
+    """Refuses cheap metrics that nothing needs."""
+    for name in free.names if free else ():
+        if name not in problem.metrics:
+            needed = ", ".join(sorted(problem.metrics))
+            raise ValueError(f"cheap names {name!r}, which is no objective or constraint; these are {needed}")
+
+
+def _searcher(
+    name: str, space: SearchSpace, problem: Problem, free: CheapMetrics | None, seed: int, budget: int
+) -> Searcher:
+    objectives = len(problem.objectives)
+    if name != "linas":
+        return make_searcher(name, space, objectives, seed)
+    initial = max(2, min(INITIAL, budget // 4))
+    fit = learn_costs(space, problem, free)
+    return LINAS(space, fit, objectives, seed, initial, choose=along_front, population=100, walked=WALKED)
