@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from experiments.decode_images import decode
@@ -37,22 +39,40 @@ class Scored:
     seconds: dict[str, float]
 
 
-def batch(data: Path, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (BATCH, 3, 32, 32) and labels (BATCH,) of CIFAR-10, normalised by channel."""
+def batch(data: Path, seed: int, photos: bool) -> tuple[Tensor, Tensor]:
+    """Images (BATCH, 3, 32, 32), normalised by channel, and labels (BATCH,).
+
+    Args:
+        photos: whether to take shrunk photographs with labels at random in the place of CIFAR-10's images, whose lossy
+            files lack the fine detail that gradients depend on.
+    """
+    rng = np.random.default_rng(seed)
+    images, labels = _photos(data, rng) if photos else _cifar(data, rng)
+    scaled = ((images / 255 - np.array(_MEAN)) / np.array(_STD)).astype(np.float32)
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+
+def _cifar(data: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     images, labels = decode(data / "cifar10_jpg_train.npz", _FIRST)
-    chosen = np.random.default_rng(seed).choice(len(images), BATCH, replace=False)
-    scaled = (images[chosen] / 255 - np.array(_MEAN)) / np.array(_STD)
-    return torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(
-        labels[chosen]
-    )
+    chosen = rng.choice(len(images), BATCH, replace=False)
+    return images[chosen], labels[chosen]
+
+
+def _photos(data: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    content = np.load(data / "imagenet_1per_class_256.npz")
+    offset, body = content["offset"], content["body"].tobytes()
+    chosen = rng.choice(len(offset) - 1, BATCH, replace=False)
+    opened = (Image.open(io.BytesIO(body[offset[i] : offset[i + 1]])).convert("RGB") for i in chosen)
+    images = np.stack([np.asarray(image.resize((32, 32), Image.Resampling.BOX)) for image in opened])
+    return images, rng.integers(0, 10, BATCH)
 
 
 def score_cells(
-    cells: Sequence[tuple[int, str, int]], proxies: Collection[str], data: Path, cache: Path
+    cells: Sequence[tuple[int, str, int]], proxies: Collection[str], data: Path, cache: Path, photos: bool = False
 ) -> Iterator[Scored]:
     """The scores of cells (index in the table, cell, seed); those in the file `cache` are not computed again."""
     known = _read(cache)
-    batches = {seed: batch(data, seed) for seed in {seed for _, _, seed in cells}}
+    batches = {seed: batch(data, seed, photos) for seed in {seed for _, _, seed in cells}}
     for index, cell, seed in cells:
         scored = known.get((index, seed), Scored(index, seed, {}, {}))
         missing = [name for name in proxies if name not in scored.scores]

@@ -85,6 +85,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=2, help="how many")
     parser.add_argument("--proxies", type=lambda text: text.split(","), default=list(PROXIES))
     parser.add_argument("--cache", type=Path, default=Path("proxy_scores.jsonl"), help="scores known so far")
+    parser.add_argument("--photos", action="store_true", help="in the place of CIFAR-10; give it a cache of its own")
     parser.add_argument("--robot-seeds", type=int, default=20)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -101,7 +102,7 @@ def _scored(arguments: argparse.Namespace, task: Task) -> list[Scored]:
         for seed in range(arguments.seeds if i < arguments.repeated else 1)
     ]
     proxies = [name for name, entry in PROXIES.items() if entry.baseline or name in arguments.proxies]
-    return list(score_cells(cells, proxies, arguments.data, arguments.cache))
+    return list(score_cells(cells, proxies, arguments.data, arguments.cache, arguments.photos))
 
 
 def agreements(task: Task, scored: list[Scored]) -> list[Agreement]:

@@ -74,10 +74,7 @@ def cheap_metrics(
 
     Raises:
         ValueError: `evaluate` takes long and cannot be asked for some metrics only.
-        TypeError: a single text instead of names.
     """
-    if isinstance(cheap, str):
-        raise TypeError(f"cheap is a tuple of names or a dict of functions, got the text {cheap!r}: write ({cheap!r},)")
     if not cheap:
         return None
     names = tuple(cheap)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from nas.cheap import CheapMetrics
 from nas.objectives import Evaluation, Problem
@@ -18,15 +19,20 @@ _UNKNOWN = 1e30  # the violation of an architecture that has no cheap metrics: i
 def learn_costs(
     space: SearchSpace, problem: Problem, cheap: CheapMetrics | None
 ) -> Callable[[Sequence[Evaluation]], CostModel]:
-    """From evaluations to the costs and violations of populations: cheap metrics asked, others predicted."""
+    """From evaluations to the costs and violations of populations: cheap metrics asked, others predicted.
+
+    On one thread: the matrices are small, and on a busy machine BLAS threads that wait for each other cost minutes.
+    """
     learnt = sorted(problem.metrics - set(cheap.names if cheap else ()))
 
     def fit(evaluations: Sequence[Evaluation]) -> CostModel:
         rows = np.array([e.arch.indices for e in evaluations], dtype=INDEX)
-        fitted = {n: fit_categorical_gp(space, rows, np.array([e.values[n] for e in evaluations])) for n in learnt}
+        with threadpool_limits(1, user_api="blas"):
+            fitted = {n: fit_categorical_gp(space, rows, np.array([e.values[n] for e in evaluations])) for n in learnt}
 
         def costs(population: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            metrics = {name: predictor.predict(population).mean for name, predictor in fitted.items()}
+            with threadpool_limits(1, user_api="blas"):
+                metrics = {name: predictor.predict(population).mean for name, predictor in fitted.items()}
             return _costs(problem, {**metrics, **(cheap.of(population) if cheap else {})})
 
         return costs

@@ -94,8 +94,8 @@ def optimize(
     _check_counts(budget=budget, batch=batch, seed=seed)
     if not isinstance(space, SearchSpace):
         raise TypeError(f"space is a nas.SearchSpace, got {type(space).__name__}: of a module, nas.find_space gives it")
+    _check_cheap(problem, cheap)
     free = cheap_metrics(space, evaluate, cheap, seed)
-    _check_known(problem, free)
     chosen = _searcher(searcher, space, problem, free, seed, budget) if isinstance(searcher, str) else searcher
     evaluator = one_by_one(OfOne(evaluate), executor, (Exception,)) if executor else together(evaluate)
     if isinstance(cheap, Mapping) and free is not None:
@@ -150,9 +150,16 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be at least {least}, got {count}")
 
 
-def _check_known(problem: Problem, free: CheapMetrics | None) -> None:
-    """Refuses cheap metrics that nothing needs."""
-    for name in free.names if free else ():
+def _check_cheap(problem: Problem, cheap: Sequence[str] | Mapping[str, Column]) -> None:
+    """Refuses cheap metrics that nothing needs.
+
+    Raises:
+        TypeError: a single text instead of names.
+        ValueError: a name that is no objective or constraint.
+    """
+    if isinstance(cheap, str):
+        raise TypeError(f"cheap is a tuple of names or a dict of functions, got the text {cheap!r}: write ({cheap!r},)")
+    for name in cheap:
         if name not in problem.metrics:
             needed = ", ".join(sorted(problem.metrics))
             raise ValueError(f"cheap names {name!r}, which is no objective or constraint; these are {needed}")

@@ -5,9 +5,9 @@ python -m experiments.sample_efficiency --out FILE.json [--data DIR] [--tasks sa
 python -m experiments.sample_efficiency.summary FILE.json
 
 Accuracy against latency of NAS-Bench-201 on six devices, against MACs of NAS-Bench-Macro, and against latency of
-Accel-NASBench and once-for-all.  Costs are scaled to the true front's ideal and nadir (of the best front ever found in
-the two large spaces), and the reference is (1.1, 1.1).  The cost is given as `cheap`, or with `--unknown` not; searchers
-other than LINAS do not use it.  What FILE holds is not run again.
+Accel-NASBench and once-for-all.  Costs are scaled to the ideal and nadir of the true front (in the two large spaces, of
+the best that a long search finds), the reference is (1.1, 1.1).  The cost is given as `cheap`, with `--unknown` not;
+other searchers than LINAS do not use it.  What FILE holds is not run again.
 
 Defaults were chosen on the six other devices `CHOSEN_ON` and on seeds from 1,000 on.
 """
@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import nas
 from experiments.sample_efficiency.direct import DIRECT
-from experiments.sample_efficiency.tasks import DEVICES, OTHERS, task
+from experiments.sample_efficiency.tasks import DEVICES, OTHERS, Task, task
 from experiments.tables import ACCURACY, COST, DATA
 from nas.searchers.catalog import SEARCHERS
 
@@ -37,7 +37,11 @@ OWN = tuple(
 
 def run(data: Path, name: str, searcher: str, cheap: bool, seed: int, budget: int) -> dict[str, object]:
     """The shares of one search after each of `AT` evaluations, and the seconds it took."""
-    here = task(data, name)
+    with threadpool_limits(1):
+        return _run(task(data, name), name, searcher, cheap, seed, budget)
+
+
+def _run(here: Task, name: str, searcher: str, cheap: bool, seed: int, budget: int) -> dict[str, object]:
     started_s = time.perf_counter()
     if searcher in DIRECT:
         rows = DIRECT[searcher](here, budget, seed)
@@ -80,7 +84,6 @@ def main() -> None:
     given = parser.parse_args()
     held = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     done = {(r["task"], r["searcher"], r["cheap"], r["seed"]) for r in held}
-    os.environ["OMP_NUM_THREADS"] = "1"  # for the workers, of which there is one a core
     with ProcessPoolExecutor(given.jobs) as pool, given.out.open("a") as out:
         wanted = [
             (given.data, name, searcher, not given.unknown, seed, given.budget)

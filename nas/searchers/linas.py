@@ -13,7 +13,7 @@ import numpy as np
 from nas.objectives import Evaluation, cost_array
 from nas.pareto import non_dominated
 from nas.searchers.choosing import Choose, most_volume
-from nas.searchers.nsga2 import NSGA2
+from nas.searchers.evolve import evolve
 from nas.searchers.protocol import CostModel
 from nas.searchers.random_search import fresh_rows
 from search_spaces.space import INDEX, SearchSpace
@@ -49,14 +49,13 @@ class LINAS:
         walked: int = 0,
     ) -> None:
         self._space, self._fit, self._objectives = space, fit, objectives
-        self._seed, self._initial = seed, initial
+        self._initial = initial
         self._choose, self._generations, self._population = choose, generations, population
         self._whole = _all_rows(space) if space.size <= walked else None
         self._candidates = np.zeros((0, len(space)), dtype=INDEX) if known is None else known
         self._rng = np.random.default_rng(seed)
         self._asked: set[tuple[int, ...]] = set()
         self._told: list[Evaluation] = []
-        self._round = 0
         self._anchors: list[tuple[int, ...]] = (
             [] if anchors is None else list(dict.fromkeys(map(tuple, anchors.tolist())))
         )
@@ -68,7 +67,6 @@ class LINAS:
         missing = self._initial - len(self._asked)
         if missing > 0 or len(self._told) < _LEAST:
             return fresh_rows(self._space, min(n, max(missing, 1)), self._rng, self._asked)
-        self._round += 1
         rows = self._promising(n)
         self._asked.update(map(tuple, rows.tolist()))
         if len(rows) < n:
@@ -109,14 +107,8 @@ class LINAS:
 
     def _searched(self, model: CostModel, start: np.ndarray) -> np.ndarray:
         """What the inner search finds from `start` (j, d), and the architectures that are always candidates (k, d)."""
-        inner = NSGA2(
-            self._space,
-            self._objectives,
-            seed=self._seed + 7919 * self._round,
-            population=self._population,
-            start=start,
-        )
-        return np.unique(np.concatenate([inner.minimise(model, self._generations), self._candidates]), axis=0)
+        found = evolve(self._space, model, start, self._population, self._generations, self._rng)
+        return np.unique(np.concatenate([found, self._candidates]), axis=0)
 
 
 def _all_rows(space: SearchSpace) -> np.ndarray:

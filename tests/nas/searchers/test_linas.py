@@ -56,15 +56,17 @@ def test_the_model_is_fitted_on_everything_told():
     assert seen == [first, first + second]
 
 
-def test_random_ones_are_asked_until_one_succeeds():
+def test_random_ones_are_asked_until_two_succeed():
     called = []
     searcher = linas(lambda found: called.append(1) or model)
     rows = [searcher.ask(8)]
     searcher.tell([])
     rows.append(searcher.ask(8))
     assert not called and len(rows[1]) == 1
-    searcher.tell(evaluate(rows[1]))
-    searcher.ask(4)
+    for _ in range(2):
+        searcher.tell(evaluate(rows[-1]))
+        assert not called
+        rows.append(searcher.ask(1))
     assert called
 
 

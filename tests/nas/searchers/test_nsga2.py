@@ -3,7 +3,7 @@ import pytest
 
 from nas.objectives import Problem, minimize
 from nas.searchers.nsga2 import NSGA2
-from search_spaces.space import INDEX, Architecture, SearchSpace
+from search_spaces.space import Architecture, SearchSpace
 from search_spaces.value import Choice
 
 SPACE = SearchSpace("s", [Choice(f"c{j}", (0, 1, 2, 3)) for j in range(8)])
@@ -82,17 +82,3 @@ def test_any_number_of_objectives(objectives, reached):
         rows = searcher.ask(8)
         searcher.tell(evaluate(rows, objectives))
     assert min(sum(row) for row in parents(searcher)) <= reached
-
-
-def test_minimise_finds_the_front_of_a_cost_model():
-    final = NSGA2(SPACE, 2, 0, population=40).minimise(model, 60)
-    assert final.dtype == INDEX and np.array_equal(SPACE.canonical(final), final)
-    sums = set(final.sum(axis=1).tolist())
-    assert len(sums) >= 23  # every sum from 0 to 24 is on the front
-
-
-def test_minimise_refuses_costs_that_are_no_numbers():
-    with pytest.raises(ValueError, match="finite costs"):
-        NSGA2(SPACE, 2, 0, population=8).minimise(lambda rows: (model(rows)[0] * np.nan, np.zeros(len(rows))), 3)
-    with pytest.raises(ValueError, match="finite costs"):
-        NSGA2(SPACE, 2, 0, population=8).minimise(lambda rows: (model(rows)[0], np.full(len(rows), np.inf)), 3)

@@ -1,0 +1,192 @@
+import math
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import optuna
+import pytest
+
+import nas
+from nas.errors import CannotBeDone
+from nas.loop import TooManyFailures
+
+OPTIONS = ("none", "skip", "pool", "conv1", "conv3")
+SPACE = nas.SearchSpace("cells", [nas.Choice(f"edge{i}", OPTIONS) for i in range(5)])
+BOTH = (nas.maximize("accuracy"), nas.minimize("latency_s"))
+
+
+def values(arch):
+    weights = [OPTIONS.index(arch[f"edge{i}"]) for i in range(5)]
+    return {
+        "accuracy": 1 - math.prod(1 - 0.15 * w / (i + 1) for i, w in enumerate(weights)),
+        "latency_s": 1e-3 * (1 + sum(w**1.5 for w in weights)),
+    }
+
+
+def evaluate(archs):
+    return [values(arch) for arch in archs]
+
+
+def optimize(function=evaluate, objectives=BOTH, budget=30, **more):
+    return nas.optimize(SPACE, function, objectives, budget=budget, **more)
+
+
+def test_evaluations_come_in_the_order_asked_with_values_by_name():
+    seen = []
+
+    def watched(archs):
+        seen.extend(archs)
+        return evaluate(archs)
+
+    result = optimize(watched)
+    assert len(result.evaluations) == 30 and not result.failures
+    assert [dict(e.arch.assignment) for e in result.evaluations] == seen
+    for e in result.evaluations:
+        assert e.values == values(e.arch) and e.costs == (-e.values["accuracy"], e.values["latency_s"])
+        assert e.provenance == "evaluated"
+    costs = [e.costs for e in result.evaluations]
+    expected = {c for c in costs if not any(o != c and o[0] <= c[0] and o[1] <= c[1] for o in costs)}
+    assert {e.costs for e in result.front} == expected
+
+
+def test_the_same_seed_gives_the_same_and_another_one_another():
+    assert optimize(seed=1).evaluations == optimize(seed=1).evaluations != optimize(seed=2).evaluations
+
+
+@pytest.mark.parametrize("searcher", ["random", "nsga2", "local", "evolution"])
+def test_other_searchers_are_taken_by_name(searcher):
+    assert len(optimize(searcher=searcher).evaluations) == 30
+
+
+def test_one_objective_and_a_constraint():
+    result = optimize(objectives=[nas.maximize("accuracy")], budget=60, constraints={"latency_s": 0.012})
+    best = max(
+        values(arch.assignment)["accuracy"]
+        for arch in SPACE.enumerate()
+        if values(arch.assignment)["latency_s"] <= 0.012
+    )
+    assert [e.values["accuracy"] for e in result.front] == pytest.approx([best], rel=0.02)
+    assert all(e.values["latency_s"] <= 0.012 for e in result.front)
+
+
+def test_a_limit_of_what_is_maximised_is_the_least():
+    result = optimize(constraints={"accuracy": 0.6})
+    assert result.front and min(e.values["accuracy"] for e in result.front) >= 0.6
+
+
+def only(archs, only=("accuracy", "latency_s")):
+    return [{name: values(arch)[name] for name in only} for arch in archs]
+
+
+def slow_part_alone(archs):
+    return [{"accuracy": values(arch)["accuracy"]} for arch in archs]
+
+
+def column(archs):
+    return [values(arch)["latency_s"] for arch in archs]
+
+
+@pytest.mark.parametrize(
+    ("function", "cheap"),
+    [(evaluate, ("latency_s",)), (only, ["latency_s"]), (slow_part_alone, {"latency_s": column})],
+)
+def test_cheap_metrics_are_asked_in_each_way(function, cheap):
+    result = optimize(function, cheap=cheap)
+    assert result.evaluations == optimize(evaluate, cheap=("latency_s",)).evaluations
+    assert result.evaluations != optimize().evaluations
+    assert all(e.values == values(e.arch) for e in result.evaluations)
+
+
+def test_with_only_the_rest_is_evaluated_for_the_budget_alone():
+    whole = []
+
+    def counted(archs, only=None):
+        whole.extend(archs if only is None else [])
+        return evaluate(archs)
+
+    optimize(counted, cheap=("latency_s",))
+    assert len(whole) == 30
+
+
+def test_failures_are_recorded_and_the_search_goes_on():
+    def fragile(archs):
+        if any(arch["edge0"] == "none" for arch in archs):
+            raise KeyError("not in the table")
+        return [
+            None if a["edge1"] == "none" else {**values(a), **({"accuracy": math.nan} if a["edge2"] == "none" else {})}
+            for a in archs
+        ]
+
+    result = optimize(fragile, searcher="random")
+    assert len(result.evaluations) + len(result.failures) == 30
+    reasons = {arch["edge0"] == "none": reason for arch, reason in result.failures.items()}
+    assert "not in the table" in reasons[True]
+    for arch, reason in result.failures.items():
+        assert (arch["edge0"] == "none") == ("KeyError" in reason)
+        assert "none" in (arch["edge0"], arch["edge1"], arch["edge2"])
+    assert len(optimize(fragile).evaluations) >= 15
+
+
+def test_ten_failures_in_a_row_stop_it_and_fewer_that_are_all_are_an_error():
+    with pytest.raises(TooManyFailures, match=r"the last 10 evaluations failed; of edge0=.*: metric 'accuracy'"):
+        optimize(lambda archs: [{"latency_s": 1.0} for _ in archs])
+    with pytest.raises(CannotBeDone, match=r"none of 3 evaluations succeeded; the last, of .*: ValueError: no"):
+        optimize(lambda archs: (_ for _ in ()).throw(ValueError("no")), budget=3)
+
+
+@pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
+def test_an_executor_gives_the_same(pool):
+    with pool(2) as executor:
+        assert optimize(executor=executor).evaluations == optimize().evaluations
+
+
+def test_what_a_storage_holds_is_not_evaluated_again():
+    storage, calls = optuna.storages.InMemoryStorage(), []
+
+    def counted(archs):
+        calls.extend(archs)
+        return evaluate(archs)
+
+    before = optimize(counted, budget=20, storage=storage).evaluations
+    after = optimize(counted, budget=20, storage=storage, batch=5).evaluations
+    assert before == after and len(calls) == 20
+    assert [t.values for t in optuna.load_study(study_name="optimize", storage=storage).trials] == [
+        [e.values["accuracy"], e.values["latency_s"]] for e in before
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "message"),
+    [
+        ({"objectives": nas.maximize("accuracy")}, TypeError, "objectives is a list"),
+        ({"objectives": ["accuracy"]}, TypeError, r"list of nas.maximize\(name\).*got \['accuracy'\]"),
+        ({"objectives": []}, ValueError, "objectives, got none"),
+        ({"objectives": [nas.maximize("a"), nas.minimize("a")]}, ValueError, "different objectives, got a, a"),
+        ({"budget": 0}, ValueError, "budget must be at least 1, got 0"),
+        ({"budget": 2.5}, TypeError, "budget is a whole number, got 2.5"),
+        ({"batch": 0}, ValueError, "batch must be at least 1"),
+        ({"constraints": {"latency_s": "10ms"}}, TypeError, r"constraints\['latency_s'\] is a number, got '10ms'"),
+        ({"constraints": {"latency_s": math.nan}}, ValueError, "must be finite"),
+        ({"cheap": "latency_s"}, TypeError, r"write \('latency_s',\)"),
+        ({"cheap": ("size",)}, ValueError, "cheap names 'size', which is no objective"),
+        ({"searcher": "lina"}, ValueError, "did you mean 'linas'"),
+        ({"searcher": "ga"}, ValueError, "cannot weigh 2 objectives"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_before_anything_is_evaluated(more, error, message):
+    def never(archs):
+        pytest.fail("evaluated")
+
+    with pytest.raises(error, match=message):
+        optimize(**{"function": never, **more})
+
+
+def test_a_wrong_number_of_results_is_an_error_at_once():
+    with pytest.raises(TypeError, match="one dict for each of 5 architectures, got 1 results"):
+        optimize(lambda archs: evaluate(archs)[:1])
+    with pytest.raises(TypeError, match="got a dict"):
+        optimize(lambda archs: values(archs[0]))
+
+
+def test_a_slow_function_cannot_be_asked_about_every_candidate(monkeypatch):
+    monkeypatch.setattr("nas.cheap._SLOW_S", 0.0)
+    with pytest.raises(ValueError, match=r"thousands of candidates.*argument `only`"):
+        optimize(cheap=("latency_s",))
