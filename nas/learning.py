@@ -32,7 +32,7 @@ def learn_costs(
 
         def costs(population: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             with threadpool_limits(1, user_api="blas"):
-                metrics = {name: predictor.predict(population).mean for name, predictor in fitted.items()}
+                metrics = {name: predictor.predict_mean(population) for name, predictor in fitted.items()}
             return _costs(problem, {**metrics, **(cheap.of(population) if cheap else {})})
 
         return costs

@@ -18,6 +18,14 @@ def non_dominated(costs: np.ndarray) -> np.ndarray:
     return mask
 
 
+def ranks(costs: np.ndarray) -> np.ndarray:
+    """The non-dominated sort of `costs` (n, m): the front (n,) each row is on, 0 the best; equal rows share theirs."""
+    if not len(costs):
+        return np.zeros(0, dtype=int)
+    found: np.ndarray = moocore.pareto_rank(np.asarray(costs, dtype=float))
+    return found
+
+
 def front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """The feasible evaluations that no other feasible one dominates, by their last cost from low to high.
 

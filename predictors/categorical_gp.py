@@ -94,13 +94,7 @@ class CategoricalGP:
         Raises:
             ValueError: other extra columns than the fit had.
         """
-        given = _columns(self.features, population, extra)
-        if given.shape[1] != len(self.center):
-            expected = len(self.center) - len(self.features.choice)
-            got = given.shape[1] - len(self.features.choice)
-            raise ValueError(f"the process was fitted with {expected} extra columns, got {got}")
-        x = np.subtract(given, self.center, dtype=given.dtype)  # extra columns may be large: in double precision
-        x = _single(x / self.scale.astype(x.dtype))
+        x = self._standardised(population, extra)
         mean, variance = np.empty(len(x)), np.empty(len(x))
         for start in range(0, len(x), _CHUNK):
             here = slice(start, start + _CHUNK)
@@ -109,6 +103,28 @@ class CategoricalGP:
             mean[here] = shared @ self.coefficients
             variance[here] = self.kernel.variance(x[here]) - np.einsum("ij,ij->i", explained, explained)
         return self.warp.unwarp(Prediction(mean, np.sqrt(np.maximum(variance, 0.0) + self.noise)))
+
+    def predict_mean(self, population: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray:
+        """The means (n,) of `predict` alone, in a third of the time.
+
+        Raises:
+            ValueError: as `predict`.
+        """
+        x = self._standardised(population, extra)
+        mean = np.empty(len(x))
+        for start in range(0, len(x), _CHUNK):
+            here = slice(start, start + _CHUNK)
+            mean[here] = self.kernel(x[here], self.known) @ self.coefficients
+        return self.warp.back(mean)
+
+    def _standardised(self, population: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
+        given = _columns(self.features, population, extra)
+        if given.shape[1] != len(self.center):
+            expected = len(self.center) - len(self.features.choice)
+            got = given.shape[1] - len(self.features.choice)
+            raise ValueError(f"the process was fitted with {expected} extra columns, got {got}")
+        x = np.subtract(given, self.center, dtype=given.dtype)  # extra columns may be large: in double precision
+        return _single(x / self.scale.astype(x.dtype))
 
 
 def fit_categorical_gp(

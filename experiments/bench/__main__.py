@@ -10,6 +10,7 @@ import json
 # Name to the module that has its `bench()`, which returns rows (dataclasses that print as lines).
 BENCHMARKS = {
     "depthwise": "experiments.bench.depthwise",
+    "inner_search": "experiments.bench.inner_search",
     "quantize": "experiments.bench.quantize",
     "spaces": "experiments.bench.spaces",
     "timing": "experiments.bench.timing",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import moocore
 import numpy as np
 
 from nas.objectives import Evaluation, cost_array
+from nas.pareto import ranks as unconstrained
 
 
 def ranks(costs: np.ndarray, violations: np.ndarray) -> np.ndarray:
@@ -21,7 +21,7 @@ def ranks(costs: np.ndarray, violations: np.ndarray) -> np.ndarray:
     result = np.zeros(len(costs), dtype=int)
     feasible = violations == 0
     if feasible.any():
-        result[feasible] = moocore.pareto_rank(costs[feasible])
+        result[feasible] = unconstrained(costs[feasible])
     _, place = np.unique(violations[~feasible], return_inverse=True)
     result[~feasible] = result[feasible].max(initial=-1) + 1 + place
     return result

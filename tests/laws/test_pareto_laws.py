@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.objectives import Evaluation
-from nas.pareto import front, hypervolume, non_dominated, relative_hypervolume, shared_box
+from nas.pareto import front, hypervolume, non_dominated, ranks, relative_hypervolume, shared_box
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -85,3 +85,15 @@ def test_shares_of_a_shared_box_lie_between_0_and_1(first, second):
 def test_hypervolume_of_a_unit_staircase(n):
     steps = np.array([[i, n - 1 - i] for i in range(n)], dtype=float)
     assert hypervolume(steps, np.array([n, n], dtype=float)) == n * (n + 1) / 2
+
+
+@LAW
+@given(cost_arrays())
+def test_ranks_peel_one_front_after_the_other(costs):
+    expected, left = np.full(len(costs), -1), list(range(len(costs)))
+    for rank in range(len(costs)):
+        best = [i for i in left if not any(dominates(costs[j], costs[i]) for j in left)]
+        expected[best] = rank
+        left = [i for i in left if i not in best]
+    assert ranks(costs).tolist() == expected.tolist()
+    assert ranks(costs[:0]).shape == (0,)

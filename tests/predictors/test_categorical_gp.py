@@ -101,3 +101,11 @@ def test_many_points_take_their_factors_from_some_first():
     model = fit_categorical_gp(CELLS, train, worth(train))
     assert kendalltau(model.predict(test).mean, worth(test)).statistic > 0.95
     assert model.noise >= _LEAST_NOISE and len(model.known) == 300
+
+
+def test_means_alone_are_those_of_predictions():
+    extra = worth(rows(60))[:, None]
+    test, beside = rows(40, seed=1), worth(rows(40, seed=1))[:, None]
+    for given, asked in ((None, None), (extra, beside)):
+        model = fit_categorical_gp(CELLS, rows(60), worth(rows(60)), given)
+        assert np.array_equal(model.predict_mean(test, asked), model.predict(test, asked).mean)
