@@ -26,7 +26,7 @@ from nas.searchers.protocol import Searcher
 from search_spaces.space import Architecture, SearchSpace
 
 BATCH = 5  # evaluations between two fits: more cost little, and they may run side by side
-INITIAL = 15  # random evaluations before the first fit, at most a quarter of the budget
+INITIAL = 25  # random evaluations before the first fit, at most a quarter of the budget
 WALKED = 50_000  # architectures, up to which every one is a candidate
 
 

@@ -51,7 +51,8 @@ def write_report(record: Record, folder: Path) -> Path:
 def headline(record: Record) -> str:
     """What was found and whether the search was worth it, in plain sentences.
 
-    A search is called better than a baseline when its hypervolume is larger by more than `WORTH`, relative.
+    A search is called better than a baseline when its hypervolume is larger by more than `WORTH`, relative, and larger
+    at the lower end of the ratio's 95 % interval.
     """
     return " ".join(
         part
@@ -161,17 +162,31 @@ def _worth(record: Record) -> str:
     if "search" not in volumes:
         return ""
     others = [g for g in volumes if g != "search"]
-    said = ", ".join(f"{_volume(record, g)} for {GROUPS[g]}" for g in others)
+    volume = ", ".join(f"{_volume(record, g)} for {GROUPS[g]}" for g in others)
     if not others:
         return "No baseline was run, so whether the search was worth it is not known."
-    worse = [g for g in others if volumes["search"] <= volumes[g] * (1 + WORTH)]
-    against = f"(hypervolume {_volume(record, 'search')}, against {said})"
+    worse = [g for g in others if volumes["search"] <= volumes[g] * (1 + WORTH) or not _sure(record, g)]
+    against = f"(hypervolume {_volume(record, 'search')}, against {volume})"
     if not worse:
         return f"The search was worth it: better than {' and '.join(GROUPS[g] for g in others)} {against}."
     better = [GROUPS[g] for g in others if g not in worse]
     than = " or ".join(GROUPS[g] for g in worse)
     also = f", though better than {' and '.join(better)}" if better else ""
-    return f"The search was no better than {than}{also} {against}: here it was not worth its evaluations."
+    said = f"{than}{also} {against}{_intervals(record, worse)}"
+    return f"No advantage: the search was not surely better than {said}: it was not worth its evaluations."
+
+
+def _sure(record: Record, group: str) -> bool:
+    """Whether the 95 % interval of the search's advantage over a group is above 1; where it is not known, yes."""
+    interval = field(record, "search", "advantage", group, "interval")
+    return interval is None or interval[0] > 1
+
+
+def _intervals(record: Record, groups: Sequence[str]) -> str:
+    """Of the ratio of hypervolumes, in words; nothing where none is known."""
+    known = {g: field(record, "search", "advantage", g, "interval") for g in groups}
+    said = [f"{low:.2f} to {high:.2f} times {GROUPS[g]}'s" for g in groups if known[g] for low, high in [known[g]]]
+    return f", with 95 % confidence {' and '.join(said)}" if said else ""
 
 
 def _volume(record: Record, group: str) -> str:

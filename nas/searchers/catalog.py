@@ -40,7 +40,9 @@ class SearcherEntry:
             ValueError: it needs more than that, or the space is not one for it.
         """
         if self.maker is None:
-            raise ValueError(f"{self.summary}: made by `nas search`, which has the cost model that it needs")
+            raise ValueError(
+                f"{self.summary}: made by `nas search` and `nas.optimize`, which have the cost model that it needs"
+            )
         module, _, name = self.maker.partition(":")
         given = {"objectives": objectives, **self.options} if self.counts_objectives else self.options
         searcher: Searcher = getattr(importlib.import_module(module), name)(space, seed=seed, **given)
@@ -49,7 +51,7 @@ class SearcherEntry:
 
 SEARCHERS = {
     "linas": SearcherEntry(
-        summary="predictor-guided NSGA-II in rounds: measure, refit, search, measure the best (the default)",
+        summary="in rounds: fit predictors, search on predictions, evaluate the best of them (the default)",
         maker=None,
     ),
     "random": SearcherEntry(

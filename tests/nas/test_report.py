@@ -299,8 +299,21 @@ def test_headline_warns_of_latencies_that_were_disturbed_throughout(record):
 def test_headline_says_when_random_was_as_good(record, random_volume):
     record["search"]["hypervolume"]["random"] = random_volume
     said = headline(record)
-    assert "no better than random sampling, though better than uniform scaling" in said
+    assert (
+        "No advantage: the search was not surely better than random sampling, though better than uniform scaling"
+        in said
+    )
     assert "not worth its evaluations" in said and "The search was worth it" not in said
+
+
+def test_a_lead_that_chance_may_have_made_is_no_advantage(record):
+    record["search"]["advantage"] = {
+        "random": {"ratio": 1.17, "interval": [0.9, 1.4]},
+        "uniform": {"ratio": 1.2, "interval": [1.1, 1.3]},
+    }
+    said = headline(record)
+    assert "No advantage: the search was not surely better than random sampling, though better than" in said
+    assert "with 95 % confidence 0.90 to 1.40 times random sampling's: it was not worth" in said
 
 
 def test_headline_without_baselines_claims_nothing(record):

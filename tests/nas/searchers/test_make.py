@@ -18,7 +18,7 @@ def test_a_searcher_is_made_with_its_seed():
         ("random", 0, "searcher 'random' cannot weigh 0 objectives: give one at least"),
         ("ga", 2, "searcher 'ga' cannot weigh 2 objectives: take one of linas, random, .*nsga2"),
         ("sms-emoa", 1, "searcher 'sms-emoa' cannot weigh 1 objectives: take one of .*, ga"),
-        ("linas", 2, "made by `nas search`, which has the cost model that it needs"),
+        ("linas", 2, "made by `nas search` and `nas.optimize`, which have the cost model that it needs"),
     ],
 )
 def test_what_cannot_be_made_is_refused(name, objectives, message):
