@@ -22,6 +22,10 @@ UserFunction = Callable[[list[dict[str, Option]]], Sequence[Mapping[str, float] 
 """From assignments (choice name to option) to the metrics of each; None for one that failed."""
 
 
+class WrongForm(TypeError):
+    """A user's function gave something of another form than asked: no failure of an architecture, but a mistake."""
+
+
 def one_by_one(
     measure: Measure,
     executor: Executor,
@@ -55,7 +59,7 @@ def _outcome(future: Future[Mapping[str, float]], failures: tuple[type[Exception
         Exception: what says nothing about the architecture.
     """
     error = future.exception()
-    if isinstance(error, failures) and not isinstance(error, BrokenExecutor):
+    if isinstance(error, failures) and not isinstance(error, (BrokenExecutor, WrongForm)):
         return error
     return future.result()
 
@@ -66,6 +70,8 @@ def together(function: UserFunction) -> Evaluate:
     def outcomes(archs: Sequence[Architecture]) -> Outcomes:
         try:
             found = function([dict(arch.assignment) for arch in archs])
+        except WrongForm:
+            raise
         except Exception as error:  # noqa: BLE001 - a user's function may fail in any way
             if len(archs) == 1:
                 yield [(archs[0], error)]
@@ -103,8 +109,8 @@ def _check_number(found: Sequence[object], n: int) -> None:
     """Refuses anything but one result for each architecture.
 
     Raises:
-        TypeError: another number of results, or none that can be counted.
+        WrongForm: another number of results, or none that can be counted.
     """
     if not isinstance(found, Sequence) or len(found) != n:
         got = f"{len(found)} results" if isinstance(found, Sequence) else f"a {type(found).__name__}"
-        raise TypeError(f"evaluate must return a list with one dict for each of {n} architectures, got {got}")
+        raise WrongForm(f"evaluate must return a list with one dict for each of {n} architectures, got {got}")

@@ -101,10 +101,11 @@ class Problem:
             ValueError: a metric that an objective or bound needs is missing or not finite.
         """
         for name in sorted(self.metrics):
-            if not math.isfinite(metrics.get(name, math.nan)):
-                got = metrics.get(name, "missing")
+            got = metrics.get(name, "missing")
+            if not isinstance(got, (int, float, np.number)) or not math.isfinite(got):
                 raise ValueError(f"metric {name!r} of {arch} is {got}: expected a finite number")
-        values = {name: float(value) for name, value in metrics.items()}  # plain floats, also of NumPy's
+        # Plain floats, also of NumPy's; what is no number, such as a name, is of no use here.
+        values = {n: float(value) for n, value in metrics.items() if isinstance(value, (int, float, np.number))}
         costs = tuple(o.cost(values[o.metric]) for o in self.objectives)
         violation = sum(b.excess(values[b.metric]) for b in self.bounds)
         return Evaluation(arch, values, costs, violation, provenance)

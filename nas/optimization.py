@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+import pickle
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from optuna.storages import BaseStorage, InMemoryStorage
 
@@ -15,7 +17,7 @@ from nas.errors import CannotBeDone
 from nas.evaluating import OfOne, UserFunction, one_by_one, together
 from nas.journal import Journal
 from nas.learning import learn_costs
-from nas.loop import run_loop
+from nas.loop import TooManyFailures, run_loop
 from nas.metrics import MOST_OBJECTIVES
 from nas.objectives import Bound, Evaluation, Objective, Problem
 from nas.pareto import front
@@ -26,7 +28,7 @@ from nas.searchers.protocol import Searcher
 from search_spaces.space import Architecture, SearchSpace
 
 BATCH = 5  # evaluations between two fits: more cost little, and they may run side by side
-INITIAL = 25  # random evaluations before the first fit, at most a quarter of the budget
+INITIAL = 25  # random evaluations before the first fit, at most a quarter of a small budget
 WALKED = 50_000  # architectures, up to which every one is a candidate
 
 
@@ -37,13 +39,15 @@ class Optimization:
     Args:
         evaluations: those that succeeded, in the order asked; each has `.arch`, `.values` by objective name,
             `.costs` (lower is better), `.violation` of the constraints and `.provenance`.
-        failures: the architectures whose evaluation failed, with the reason.
+        failures: the architectures whose evaluation failed, with the reason; of all that the storage holds.
+        stopped: why the search ended before its budget, if it did: ten evaluations failed in a row.
     """
 
     space: SearchSpace
     problem: Problem
     evaluations: tuple[Evaluation, ...]
     failures: Mapping[Architecture, str]
+    stopped: str | None = None
 
     @functools.cached_property
     def front(self) -> tuple[Evaluation, ...]:
@@ -82,40 +86,52 @@ def optimize(
             as `evaluate(archs, only=names)` if it has such an argument; if not, as it is.
         batch: how many are asked for at once.
         executor: where `evaluate` is called, with one architecture at a time; by default here, with whole batches.
+            Where a whole batch raises, its architectures are asked about again, one by one: give None for those that
+            fail rather than raise, if an evaluation takes long.
         storage: an Optuna storage, in which the evaluations are kept; what its `study` holds is not evaluated again.
         on_evaluation: told each one as it is done, None for a failed one.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit together; nothing has been evaluated.
-        TooManyFailures: ten evaluations in a row failed; it names the last reason.
+        ValueError, TypeError: arguments that do not fit together, before the search begins; or results of another
+            form.
+        TooManyFailures: the first ten evaluations failed; it names the last reason.
         CannotBeDone: none succeeded.
     """
     problem = _problem(objectives, constraints or {})
+    _check_callable(evaluate, executor)
     _check_counts(budget=budget, batch=batch, seed=seed)
     if not isinstance(space, SearchSpace):
         raise TypeError(f"space is a nas.SearchSpace, got {type(space).__name__}: of a module, nas.find_space gives it")
     _check_cheap(problem, cheap)
-    free = cheap_metrics(space, evaluate, cheap, seed)
-    chosen = _searcher(searcher, space, problem, free, seed, budget) if isinstance(searcher, str) else searcher
+    # Other searchers ask for none.
+    free = cheap_metrics(space, evaluate, cheap if searcher == "linas" or isinstance(cheap, Mapping) else (), seed)
     evaluator = one_by_one(OfOne(evaluate), executor, (Exception,)) if executor else together(evaluate)
     if isinstance(cheap, Mapping) and free is not None:
         evaluator = free.completing(evaluator)
     journal = Journal(storage or InMemoryStorage(), study, space, problem, provenance="evaluated")
-    found = run_loop(
-        chosen,
-        space,
-        problem,
-        evaluator,
-        budget=budget,
-        batch=batch,
-        journal=journal,
-        on_evaluation=on_evaluation,
-    )
+    if isinstance(searcher, str):
+        searcher = _searcher(searcher, space, problem, free, seed, _initial(journal, budget))
+    stopped = None
+    try:
+        found = run_loop(
+            searcher,
+            space,
+            problem,
+            evaluator,
+            budget=budget,
+            batch=batch,
+            journal=journal,
+            on_evaluation=on_evaluation,
+        )
+    except TooManyFailures as error:
+        found, stopped = journal.evaluations, str(error)
+        if not found:
+            raise
     failures = journal.failures
     if not found and failures:
         arch, reason = next(reversed(failures.items()))
         raise CannotBeDone(f"none of {len(failures)} evaluations succeeded; the last, of {arch}: {reason}")
-    return Optimization(space, problem, tuple(found), failures)
+    return Optimization(space, problem, tuple(found), failures, stopped)
 
 
 def _problem(objectives: Sequence[Objective], constraints: Mapping[str, float]) -> Problem:
@@ -131,7 +147,7 @@ def _problem(objectives: Sequence[Objective], constraints: Mapping[str, float]) 
     if not 1 <= len(names) <= MOST_OBJECTIVES or len(set(names)) < len(names):
         raise ValueError(f"expected one to {MOST_OBJECTIVES} different objectives, got {', '.join(names) or 'none'}")
     for name, limit in constraints.items():
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+        if isinstance(limit, bool) or not isinstance(limit, Real):
             raise TypeError(f"constraints[{name!r}] is a number, got {limit!r}")
         if not math.isfinite(limit):
             raise ValueError(f"constraints[{name!r}] must be finite, got {limit}: leave it out for no constraint")
@@ -144,7 +160,7 @@ def _check_counts(**counts: int) -> None:
     """Refuses counts that are not whole numbers from 1 on (a seed: from 0 on)."""
     for name, count in counts.items():
         least = 0 if name == "seed" else 1
-        if isinstance(count, bool) or not isinstance(count, int):
+        if isinstance(count, bool) or not isinstance(count, Integral):
             raise TypeError(f"{name} is a whole number, got {count!r}")
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")
@@ -165,12 +181,34 @@ def _check_cheap(problem: Problem, cheap: Sequence[str] | Mapping[str, Column]) 
             raise ValueError(f"cheap names {name!r}, which is no objective or constraint; these are {needed}")
 
 
+def _initial(journal: Journal, budget: int) -> int:
+    """How many random evaluations come first: as many as when the study was begun, whatever the budget is now."""
+    attributes = journal.study.user_attrs
+    if "initial" not in attributes:
+        journal.study.set_user_attr("initial", max(2, min(INITIAL, budget // 4)))
+    return int(journal.study.user_attrs["initial"])
+
+
+def _check_callable(evaluate: UserFunction, executor: Executor | None) -> None:
+    """Refuses what cannot be called, here or in another process.
+
+    Raises:
+        TypeError: no function, or one that a process pool cannot be sent.
+    """
+    if not callable(evaluate):
+        raise TypeError(f"evaluate is a function of a list of architectures, got {evaluate!r}")
+    if isinstance(executor, ProcessPoolExecutor):
+        try:
+            pickle.dumps(evaluate)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(f"evaluate cannot be sent to another process ({error}): define it in a module") from error
+
+
 def _searcher(
-    name: str, space: SearchSpace, problem: Problem, free: CheapMetrics | None, seed: int, budget: int
+    name: str, space: SearchSpace, problem: Problem, free: CheapMetrics | None, seed: int, initial: int
 ) -> Searcher:
     objectives = len(problem.objectives)
     if name != "linas":
         return make_searcher(name, space, objectives, seed)
-    initial = max(2, min(INITIAL, budget // 4))
     fit = learn_costs(space, problem, free)
     return LINAS(space, fit, objectives, seed, initial, choose=along_front, population=100, walked=WALKED)

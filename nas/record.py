@@ -15,7 +15,7 @@ from latency.store import MeasurementStore
 from nas.advantage import advantages
 from nas.anatomy import Anatomy
 from nas.config import Settings
-from nas.objectives import Evaluation, cost_array
+from nas.objectives import Evaluation
 from nas.predict import Inherited, fit_accuracy
 from nas.progress import Reporter
 from nas.verify import Verified, missed
@@ -154,9 +154,7 @@ def _search_record(setup: Setup, searched: Searched) -> dict[str, Any]:
             for name, found in searched.groups.items()
         },
         "hypervolume": searched.hypervolume,
-        "advantage": advantages(
-            {name: cost_array([e for e in found if e.violation == 0]) for name, found in searched.groups.items()}
-        ),
+        "advantage": advantages(searched.groups),
         "predictions": searched.predictions,
         "importance": importance(
             setup.space, [e for found in searched.groups.values() for e in found], setup.settings.problem.names

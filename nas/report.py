@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
+from nas.advantage import SURE
 from nas.figures import (
     GROUPS,
     Figure,
@@ -51,8 +52,8 @@ def write_report(record: Record, folder: Path) -> Path:
 def headline(record: Record) -> str:
     """What was found and whether the search was worth it, in plain sentences.
 
-    A search is called better than a baseline when its hypervolume is larger by more than `WORTH`, relative, and larger
-    at the lower end of the ratio's 95 % interval.
+    A search is called better than a baseline when its hypervolume is larger by more than `WORTH`, relative, and chance
+    would rarely do as much (`nas/advantage.py`).
     """
     return " ".join(
         part
@@ -172,21 +173,21 @@ def _worth(record: Record) -> str:
     better = [GROUPS[g] for g in others if g not in worse]
     than = " or ".join(GROUPS[g] for g in worse)
     also = f", though better than {' and '.join(better)}" if better else ""
-    said = f"{than}{also} {against}{_intervals(record, worse)}"
+    said = f"{than}{also} {against}{_chances(record, worse)}"
     return f"No advantage: the search was not surely better than {said}: it was not worth its evaluations."
 
 
 def _sure(record: Record, group: str) -> bool:
-    """Whether the 95 % interval of the search's advantage over a group is above 1; where it is not known, yes."""
-    interval = field(record, "search", "advantage", group, "interval")
-    return interval is None or interval[0] > 1
+    """Whether the search's advantage over a group is no chance; where it is not known, yes."""
+    chance = field(record, "search", "advantage", group, "chance")
+    return not is_number(chance) or chance <= SURE
 
 
-def _intervals(record: Record, groups: Sequence[str]) -> str:
-    """Of the ratio of hypervolumes, in words; nothing where none is known."""
-    known = {g: field(record, "search", "advantage", g, "interval") for g in groups}
-    said = [f"{low:.2f} to {high:.2f} times {GROUPS[g]}'s" for g in groups if known[g] for low, high in [known[g]]]
-    return f", with 95 % confidence {' and '.join(said)}" if said else ""
+def _chances(record: Record, groups: Sequence[str]) -> str:
+    """How often chance alone is as good, in words; nothing where it is not known."""
+    known = {g: chance for g in groups if is_number(chance := field(record, "search", "advantage", g, "chance"))}
+    said = [f"{percent(chance)} of the time against {GROUPS[g]}" for g, chance in known.items()]
+    return f", as good by chance {' and '.join(said)}" if said else ""
 
 
 def _volume(record: Record, group: str) -> str:

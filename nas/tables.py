@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latency.compare import Comparison
+from nas.advantage import SURE
 from nas.format import amount, count, duration, interval, percent, small
 from nas.metrics import Cost, columns_of
 from quant_search.policy import describe
@@ -98,7 +99,8 @@ def hypervolume_table(search: Mapping[str, Any]) -> RenderableType:
             gain = f"{100 * (volumes['search'] / volumes[name] - 1):+.1f} %"
             if (sure := search.get("advantage", {}).get(name)) is not None:
                 low, high = sure["interval"]
-                gain += f" ({100 * (low - 1):+.0f} to {100 * (high - 1):+.0f})" + ("" if low > 1 else ": no advantage")
+                gain += f" ({100 * (low - 1):+.0f} to {100 * (high - 1):+.0f})"
+                gain += "" if sure["chance"] <= SURE else ": no advantage"
         table.add_row(label, str(len(search["groups"][name])), f"{volumes[name]:.3f}", gain)
     return table
 

@@ -1,7 +1,7 @@
 """NSGA-II on predictions, whole generations at a time: the inner search of LINAS.
 
-Deb et al. 2002, with the moves of the space.  Nothing but arrays, since thousands of generations are predicted in a
-search: a generation of 1,000 takes some 20 ms with what the predictor needs, where pymoo's objects take ten times that.
+Deb et al. 2002, with the moves of the space.  Nothing but arrays: a search predicts thousands of generations, and an
+object for each architecture takes longer than its prediction (`python -m experiments.bench inner_search`).
 """
 
 from __future__ import annotations

@@ -50,9 +50,11 @@ def ranks_of(evaluations: Sequence[Evaluation]) -> np.ndarray:
 def order(costs: np.ndarray, violations: np.ndarray) -> np.ndarray:
     """The positions (n,) of rows of `costs` (n, m) by rank and, within one rank, the less crowded first."""
     rank = ranks(costs, violations)
-    sparse = np.zeros(len(costs))
-    for front in range(rank.max(initial=-1) + 1):
-        sparse[rank == front] = crowding(costs[rank == front])
+    sparse = np.full(len(costs), np.inf)  # the one or two of a small front are its ends
+    by_rank = np.argsort(rank, kind="stable")
+    for front in np.split(by_rank, np.flatnonzero(np.diff(rank[by_rank])) + 1):
+        if len(front) > 2:
+            sparse[front] = crowding(costs[front])
     best: np.ndarray = np.lexsort((-sparse, rank))
     return best
 

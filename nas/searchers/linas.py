@@ -1,11 +1,12 @@
 """Predictor-guided search in rounds: measure a few, refit, search on predictions, measure the best.
 
 The scheme of LINAS (Cummings et al., "Accelerating neural architecture exploration across modalities using
-genetic algorithms", 2022), with NSGA-II as the inner search.
+genetic algorithms", 2022), with NSGA-II as the inner search where a space is too large to be walked.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from nas.searchers.random_search import fresh_rows
 from search_spaces.space import INDEX, SearchSpace
 
 _LEAST = 2  # evaluations to fit on
+_MOST_AXES = 32  # of a NumPy array of any version
 
 
 class LINAS:
@@ -87,7 +89,7 @@ class LINAS:
         self._asked.update(e.arch.indices for e in evaluations)
 
     def _promising(self, n: int) -> np.ndarray:
-        """The n unseen architectures (≤ n, d) that by prediction add most to the measured front."""
+        """The n unseen architectures (≤ n, d) that `choose` takes by their predictions."""
         model = self._fit(tuple(self._told))
         feasible = [e for e in self._told if e.violation == 0]
         measured = cost_array(feasible).reshape(len(feasible), self._objectives)
@@ -107,11 +109,13 @@ class LINAS:
 
     def _searched(self, model: CostModel, start: np.ndarray) -> np.ndarray:
         """What the inner search finds from `start` (j, d), and the architectures that are always candidates (k, d)."""
-        found = evolve(self._space, model, start, self._population, self._generations, self._rng)
+        room = self._population + len(self._asked)  # many of the best are measured already
+        found = evolve(self._space, model, start, room, self._generations, self._rng)
         return np.unique(np.concatenate([found, self._candidates]), axis=0)
 
 
 def _all_rows(space: SearchSpace) -> np.ndarray:
     """Every architecture of a small space (n, d)."""
-    product = np.indices(tuple(space.cardinalities), dtype=INDEX).reshape(len(space), -1).T
-    return np.unique(space.canonical(product), axis=0)
+    if space.size == math.prod(space.cardinalities.tolist()) and len(space) < _MOST_AXES:
+        return np.indices(tuple(space.cardinalities), dtype=INDEX).reshape(len(space), -1).T
+    return np.array([arch.indices for arch in space.enumerate()], dtype=INDEX)

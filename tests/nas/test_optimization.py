@@ -190,3 +190,76 @@ def test_a_slow_function_cannot_be_asked_about_every_candidate(monkeypatch):
     monkeypatch.setattr("nas.cheap._SLOW_S", 0.0)
     with pytest.raises(ValueError, match=r"thousands of candidates.*argument `only`"):
         optimize(cheap=("latency_s",))
+
+
+def test_a_small_space_of_many_conditional_choices_is_walked():
+    first = nas.Choice("op", tuple(range(12)))
+    inner = [nas.Choice(f"c{i}", tuple(range(6)), when=first.among(i)) for i in range(12)]
+    space = nas.SearchSpace("wide", [first, *inner])
+    result = nas.optimize(
+        space,
+        lambda archs: [{"a": sum(v for v in a.values())} for a in archs],
+        [nas.maximize("a")],
+        budget=100,
+    )
+    assert len(result.evaluations) == space.size == 72
+    assert [e.values["a"] for e in result.front] == [16]
+
+
+@pytest.mark.parametrize("budget", [1, 2, 3])
+def test_tiny_budgets_and_three_objectives(budget):
+    three = [*BOTH, nas.minimize("third")]
+    result = optimize(lambda archs: [{**values(a), "third": 1.0, "name": "x"} for a in archs], three, budget)
+    assert len(result.evaluations) == budget and set(result.evaluations[0].values) == {"accuracy", "latency_s", "third"}
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_one_ended():
+    storage, calls = optuna.storages.InMemoryStorage(), []
+
+    def counted(archs):
+        calls.extend(archs)
+        return evaluate(archs)
+
+    before = optimize(counted, budget=20, storage=storage).evaluations
+    after = optimize(counted, budget=40, storage=storage).evaluations
+    assert after[:20] == before and len(calls) == 40
+
+
+def test_what_was_found_before_ten_failures_in_a_row_is_kept():
+    def dies(archs):
+        if len(calls) >= 20:
+            raise OSError("no device")
+        calls.extend(archs)
+        return evaluate(archs)
+
+    calls = []
+    result = optimize(dies, budget=60)
+    assert len(result.evaluations) == 20 and len(result.failures) == 10
+    assert "OSError" not in result.stopped and "no device" in result.stopped
+
+
+def test_a_cheap_function_that_never_works_is_an_error():
+    def broken(archs):
+        raise KeyError("latency_ms")
+
+    with pytest.raises(ValueError, match=r"none of 3\d+ architectures has the cheap metrics latency_s.*latency_ms"):
+        optimize(cheap={"latency_s": broken})
+    with pytest.raises(TypeError, match=r"cheap\['latency_s'\] must give one number for each of 1000, got 9"):
+        optimize(cheap={"latency_s": lambda archs: [1.0] * 9})
+
+
+def test_what_is_not_cheap_for_some_is_not_evaluated():
+    def some(archs):
+        return [math.nan if a["edge0"] == "skip" else values(a)["latency_s"] for a in archs]
+
+    result = optimize(cheap={"latency_s": some}, budget=40)
+    assert all(e.arch["edge0"] != "skip" for e in result.evaluations[10:])
+
+
+def test_a_function_that_cannot_be_sent_or_called_is_refused():
+    with ProcessPoolExecutor(1) as executor, pytest.raises(TypeError, match="cannot be sent to another process"):
+        optimize(lambda archs: evaluate(archs), executor=executor)
+    with pytest.raises(TypeError, match="evaluate is a function"):
+        optimize(None)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(TypeError, match="one dict for each of 1 architectures"):
+        optimize(lambda archs: [], executor=executor)

@@ -308,12 +308,12 @@ def test_headline_says_when_random_was_as_good(record, random_volume):
 
 def test_a_lead_that_chance_may_have_made_is_no_advantage(record):
     record["search"]["advantage"] = {
-        "random": {"ratio": 1.17, "interval": [0.9, 1.4]},
-        "uniform": {"ratio": 1.2, "interval": [1.1, 1.3]},
+        "random": {"ratio": 1.17, "interval": [0.9, 1.4], "chance": 0.12},
+        "uniform": {"ratio": 1.2, "interval": [1.1, 1.3], "chance": 0.001},
     }
     said = headline(record)
     assert "No advantage: the search was not surely better than random sampling, though better than" in said
-    assert "with 95 % confidence 0.90 to 1.40 times random sampling's: it was not worth" in said
+    assert "as good by chance 12.0 % of the time against random sampling: it was not worth" in said
 
 
 def test_headline_without_baselines_claims_nothing(record):
