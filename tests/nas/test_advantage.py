@@ -27,6 +27,13 @@ def test_a_better_one_has_and_a_worse_one_has_not():
     assert worse.chance > 0.9 and worse.high < 1
 
 
+def test_one_lucky_evaluation_lies_within_its_interval():
+    lucky = np.concatenate([CHANCE, CHANCE.min(axis=0, keepdims=True) - 0.3])
+    for found, baseline in ((lucky, CHANCE), (CHANCE, lucky)):
+        seen = advantage(found, baseline)
+        assert seen.low <= seen.ratio <= seen.high
+
+
 def test_of_equal_searches_few_are_called_better():
     rng = np.random.default_rng(1)
     sure = [advantage(rng.normal(size=(12, 2)), rng.normal(size=(12, 2)), seed).chance <= 0.1 for seed in range(40)]
