@@ -1,5 +1,7 @@
 """Laws of searchers: over every one of them, on synthetic spaces whose best answers are known."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -181,6 +183,12 @@ def run(name, seed=0, **options):
     return search(searcher, space, **{"budget": budget_of(name), "problem": problem, **options})
 
 
+@functools.cache
+def first_run(name):
+    """The run of seed 0, which several laws look at and none changes."""
+    return run(name)
+
+
 def test_every_searcher_of_the_catalog_is_held_to_these_laws():
     assert set(SEARCHERS) <= set(MAKERS)
 
@@ -198,15 +206,17 @@ def test_asks_are_new_points_of_the_space(name, objectives):
 
 
 @every
-def test_same_seed_and_same_tells_give_the_same_asks(name):
-    first, again, other = (asked(run(name, seed)) for seed in (3, 3, 4))
+def test_same_seed_and_same_tells_give_the_same_asks_and_leave_global_random_state_alone(name):
+    first, before = asked(first_run(name)), np.random.get_state()[1].copy()  # noqa: NPY002
+    again, other = (asked(run(name, seed)) for seed in (0, 1))
+    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     assert first == again
     assert first != other or name == "scaling"
 
 
 @every
 def test_replaying_a_prefix_and_going_on_equals_never_having_stopped(name):
-    space, whole = space_of(name), run(name)
+    space, whole = space_of(name), first_run(name)
     for length in sorted({1, len(whole) // 2, len(whole) - 1}):
         resumed, problem = made(name, space, 0)
         for rows, found in whole[:length]:
@@ -218,7 +228,7 @@ def test_replaying_a_prefix_and_going_on_equals_never_having_stopped(name):
 
 @every
 def test_what_the_caller_does_to_asks_and_tells_changes_nothing(name):
-    space, expected = space_of(name), run(name)
+    space, expected = space_of(name), first_run(name)
     (searcher, problem), found = made(name, space, 0), []
     for before, _ in expected:
         rows = searcher.ask(len(before))
@@ -230,13 +240,6 @@ def test_what_the_caller_does_to_asks_and_tells_changes_nothing(name):
         tells.clear()
         rows[:] = 0
     assert found == asked(expected)
-
-
-@seeded
-def test_global_random_state_is_left_alone(name):
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
-    run(name)
-    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
 @seeded
@@ -309,7 +312,7 @@ def test_a_single_objective_is_brought_down(name):
 
 
 @pytest.mark.parametrize(("name", "budget"), [("nsga2", 240), ("linas", BUDGET)])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_search_beats_random_search(name, budget, seed):
     space = flat_space()
     found, chance = (cost_array(told(search(MAKERS[n](space, seed), space, budget, 12))) for n in (name, "random"))

@@ -89,9 +89,9 @@ def column(archs):
     [(evaluate, ("latency_s",)), (only, ["latency_s"]), (slow_part_alone, {"latency_s": column})],
 )
 def test_cheap_metrics_are_asked_in_each_way(function, cheap):
-    result = optimize(function, cheap=cheap)
-    assert result.evaluations == optimize(evaluate, cheap=("latency_s",)).evaluations
-    assert result.evaluations != optimize().evaluations
+    result = optimize(function, budget=20, cheap=cheap)
+    assert result.evaluations == optimize(budget=20, cheap={"latency_s": column}).evaluations
+    assert result.evaluations != optimize(budget=20).evaluations
     assert all(e.values == values(e.arch) for e in result.evaluations)
 
 
