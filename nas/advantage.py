@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +34,10 @@ class Advantage:
     high: float
     chance: float
 
-    def plain(self) -> dict[str, float | list[float]]:
-        """As JSON."""
-        return {"ratio": self.ratio, "interval": [self.low, self.high], "chance": self.chance}
+    def plain(self) -> dict[str, Any]:
+        """As JSON, which has no infinity: None where the interval has no end, since the baseline has nearly nothing."""
+        ends = [end if math.isfinite(end) else None for end in (self.low, self.high)]
+        return {"ratio": self.ratio, "interval": ends, "chance": self.chance}
 
 
 def advantage(found: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Advantage:

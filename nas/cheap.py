@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from nas.evaluating import Evaluate, Outcome, Outcomes, UserFunction, WrongForm, together
+from nas.objectives import as_number
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from search_spaces.value import Option
 
@@ -33,6 +33,7 @@ class CheapMetrics:
         self.names = tuple(names)
         self._space, self._outcomes = space, together(ask)
         self._known: dict[tuple[int, ...], tuple[float, ...]] = {}
+        self._some = False  # whether any architecture has some
         self._error: Exception | None = None
 
     def of(self, population: np.ndarray) -> dict[str, np.ndarray]:
@@ -46,9 +47,10 @@ class CheapMetrics:
         for start in range(0, len(new), _PIECE):
             self._ask([Architecture(self._space, row) for row in new[start : start + _PIECE]])
         found = np.array([self._known[row] for row in rows], dtype=float).reshape(len(rows), len(self.names))
-        if len(self._known) >= _SOME and not np.isfinite(found).any():
+        self._some |= bool(np.isfinite(found).any())
+        if not self._some and len(self._known) >= _SOME:
             raise ValueError(
-                f"none of {len(rows)} architectures has the cheap metrics {', '.join(self.names)}"
+                f"none of {len(self._known)} architectures has the cheap metrics {', '.join(self.names)}"
                 + (f"; the last error: {type(self._error).__name__}: {self._error}" if self._error else "")
             )
         return dict(zip(self.names, found.T, strict=True))
@@ -76,7 +78,7 @@ class CheapMetrics:
                 if isinstance(outcome, Exception):
                     self._error = outcome
                 metrics = outcome if isinstance(outcome, Mapping) else {}
-                self._known[arch.indices] = tuple(_number(metrics.get(name)) for name in self.names)
+                self._known[arch.indices] = tuple(as_number(metrics.get(name)) for name in self.names)
 
 
 def cheap_metrics(
@@ -109,11 +111,6 @@ def _rows(columns: Mapping[str, Column], archs: list[dict[str, Option]]) -> list
     return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
 
 
-def _number(value: object) -> float:
-    """A number, NaN for anything else."""
-    return float(value) if isinstance(value, (int, float, np.number)) else math.nan
-
-
 def _takes_only(evaluate: UserFunction) -> bool:
     try:
         parameters = inspect.signature(evaluate).parameters.values()
@@ -132,8 +129,7 @@ def _check_fast(space: SearchSpace, evaluate: UserFunction, names: Sequence[str]
     seconds = []
     for _ in range(_TRIED):
         started_s = time.perf_counter()
-        for _ in together(evaluate)([Architecture(space, tuple(row))]):
-            pass
+        list(together(evaluate)([Architecture(space, tuple(row))]))
         seconds.append(time.perf_counter() - started_s)
     each_s = min(seconds)
     if each_s > _SLOW_S:

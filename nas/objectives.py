@@ -14,6 +14,14 @@ import numpy as np
 from search_spaces.space import Architecture
 
 
+def as_number(value: object) -> float:
+    """A number of any library as a float, NaN for what is none; texts are none."""
+    try:
+        return math.nan if isinstance(value, (str, bytes)) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
+
+
 @dataclass(frozen=True)
 class Objective:
     """A metric to be made small or large."""
@@ -102,10 +110,10 @@ class Problem:
         """
         for name in sorted(self.metrics):
             got = metrics.get(name, "missing")
-            if not isinstance(got, (int, float, np.number)) or not math.isfinite(got):
+            if not math.isfinite(as_number(got)):
                 raise ValueError(f"metric {name!r} of {arch} is {got}: expected a finite number")
-        # Plain floats, also of NumPy's; what is no number, such as a name, is of no use here.
-        values = {n: float(value) for n, value in metrics.items() if isinstance(value, (int, float, np.number))}
+        # Plain floats, also of NumPy's and torch's; what is no number, such as a name, is of no use here.
+        values = {name: number for name, value in metrics.items() if not math.isnan(number := as_number(value))}
         costs = tuple(o.cost(values[o.metric]) for o in self.objectives)
         violation = sum(b.excess(values[b.metric]) for b in self.bounds)
         return Evaluation(arch, values, costs, violation, provenance)

@@ -12,7 +12,7 @@ from numbers import Integral, Real
 
 from optuna.storages import BaseStorage, InMemoryStorage
 
-from nas.cheap import CheapMetrics, Column, cheap_metrics
+from nas.cheap import Column, cheap_metrics
 from nas.errors import CannotBeDone
 from nas.evaluating import OfOne, UserFunction, one_by_one, together
 from nas.journal import Journal
@@ -76,7 +76,7 @@ def optimize(
     Args:
         evaluate: from a list of assignments (choice name to option) to a list of dicts (metric name to value).  NaN or
             None for an architecture records it as failed, and so does an error; where a whole list was asked about,
-            its architectures are then asked about one by one.
+            its architectures are then asked about again, one by one: give None if an evaluation takes long.
         objectives: of `nas.maximize(name)` and `nas.minimize(name)`, at most four.
         budget: evaluations, failed ones included.
         searcher: a name (see `nas/searchers/catalog.py`), or an object with `ask` and `tell`.
@@ -86,8 +86,6 @@ def optimize(
             as `evaluate(archs, only=names)` if it has such an argument; if not, as it is.
         batch: how many are asked for at once.
         executor: where `evaluate` is called, with one architecture at a time; by default here, with whole batches.
-            Where a whole batch raises, its architectures are asked about again, one by one: give None for those that
-            fail rather than raise, if an evaluation takes long.
         storage: an Optuna storage, in which the evaluations are kept; what its `study` holds is not evaluated again.
         on_evaluation: told each one as it is done, None for a failed one.
 
@@ -109,8 +107,11 @@ def optimize(
     if isinstance(cheap, Mapping) and free is not None:
         evaluator = free.completing(evaluator)
     journal = Journal(storage or InMemoryStorage(), study, space, problem, provenance="evaluated")
-    if isinstance(searcher, str):
-        searcher = _searcher(searcher, space, problem, free, seed, _initial(journal, budget))
+    if searcher == "linas":
+        fit, initial = learn_costs(space, problem, free), _initial(journal, int(budget))
+        searcher = LINAS(space, fit, len(objectives), seed, initial, choose=along_front, population=100, walked=WALKED)
+    elif isinstance(searcher, str):
+        searcher = make_searcher(searcher, space, len(objectives), seed)
     stopped = None
     try:
         found = run_loop(
@@ -202,13 +203,3 @@ def _check_callable(evaluate: UserFunction, executor: Executor | None) -> None:
             pickle.dumps(evaluate)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(f"evaluate cannot be sent to another process ({error}): define it in a module") from error
-
-
-def _searcher(
-    name: str, space: SearchSpace, problem: Problem, free: CheapMetrics | None, seed: int, initial: int
-) -> Searcher:
-    objectives = len(problem.objectives)
-    if name != "linas":
-        return make_searcher(name, space, objectives, seed)
-    fit = learn_costs(space, problem, free)
-    return LINAS(space, fit, objectives, seed, initial, choose=along_front, population=100, walked=WALKED)

@@ -98,8 +98,8 @@ def hypervolume_table(search: Mapping[str, Any]) -> RenderableType:
         if name != "search" and volumes[name] > 0:
             gain = f"{100 * (volumes['search'] / volumes[name] - 1):+.1f} %"
             if (sure := search.get("advantage", {}).get(name)) is not None:
-                low, high = sure["interval"]
-                gain += f" ({100 * (low - 1):+.0f} to {100 * (high - 1):+.0f})"
+                low, high = (f"{100 * (end - 1):+.0f}" if end is not None else "any" for end in sure["interval"])
+                gain += f" ({low} to {high})"
                 gain += "" if sure["chance"] <= SURE else ": no advantage"
         table.add_row(label, str(len(search["groups"][name])), f"{volumes[name]:.3f}", gain)
     return table

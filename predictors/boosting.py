@@ -5,7 +5,6 @@ Source: Friedman, "Stochastic gradient boosting", 2002; by scikit-learn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +12,8 @@ from sklearn.ensemble import GradientBoostingRegressor
 
 from predictors.committee import joined, left_out_folds, noise_of
 from predictors.protocol import Prediction
-from predictors.training import training_order
-from predictors.warp import Warp, fit_warp
-
-Features = Callable[[np.ndarray], np.ndarray]
+from predictors.training import Features, warped_data
+from predictors.warp import Warp
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +53,7 @@ def fit_boosting(
     Raises:
         ValueError: fewer than two points, not as many targets, or a target that is not finite.
     """
-    order = training_order(population, targets)
-    x = np.ascontiguousarray(features(np.asarray(population)[order]), dtype=np.float32)
-    y = np.asarray(targets, dtype=float)[order]
-    warp = fit_warp(y)
-    z = warp.forward(y)
+    x, z, warp = warped_data(features, population, targets)
     left_out = left_out_folds(len(z), members, np.random.default_rng(seed))
     fitted = tuple(
         GradientBoostingRegressor(

@@ -8,7 +8,6 @@ are off (Johansson et al., "Regression conformal prediction with random forests"
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +16,9 @@ from sklearn.tree import ExtraTreeRegressor
 
 from predictors.conformal import deviation_factor
 from predictors.protocol import Prediction
-from predictors.training import training_order
-from predictors.warp import Warp, fit_warp
+from predictors.training import Features, warped_data
+from predictors.warp import Warp
 
-Features = Callable[[np.ndarray], np.ndarray]
 _LEAST = 1e-4  # the variance of trees that all say the same, as a share of the targets'
 
 
@@ -60,11 +58,7 @@ def fit_forest(
     Raises:
         ValueError: fewer than two points, not as many targets, or a target that is not finite.
     """
-    order = training_order(population, targets)
-    x = np.ascontiguousarray(features(np.asarray(population)[order]), dtype=np.float32)
-    y = np.asarray(targets, dtype=float)[order]
-    warp = fit_warp(y)
-    z = warp.forward(y)
+    x, z, warp = warped_data(features, population, targets)
     model = ExtraTreesRegressor(trees, min_samples_leaf=leaf, bootstrap=True, random_state=seed).fit(x, z)
     leaves = tuple(_moments(tree) for tree in model.estimators_)
     factor = _unseen_factor(model, leaves, x, z)

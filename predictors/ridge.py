@@ -6,17 +6,14 @@ Source: MacKay, "Bayesian interpolation", 1992; by scikit-learn (Bishop, "Patter
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.linear_model import BayesianRidge
 
 from predictors.protocol import Prediction
-from predictors.training import training_order
-from predictors.warp import Warp, fit_warp
-
-Features = Callable[[np.ndarray], np.ndarray]
+from predictors.training import Features, warped_data
+from predictors.warp import Warp
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +47,8 @@ def fit_ridge(features: Features, population: np.ndarray, targets: np.ndarray) -
     Raises:
         ValueError: fewer than two points, not as many targets, or a target that is not finite.
     """
-    order = training_order(population, targets)
-    given = np.asarray(features(np.asarray(population)[order]))
-    y = np.asarray(targets, dtype=float)[order]
-    warp, center = fit_warp(y), given.mean(axis=0)
-    z = warp.forward(y)
+    given, z, warp = warped_data(features, population, targets)
+    center = given.mean(axis=0)
     model = BayesianRidge(max_iter=300).fit((given - center).astype(float), z)
     values, vectors = np.linalg.eigh(model.sigma_)
     root = vectors * np.sqrt(np.maximum(values, 0))

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+
+from predictors.warp import Warp, fit_warp
+
+Features = Callable[[np.ndarray], np.ndarray]
 
 
 def training_order(population: np.ndarray, targets: np.ndarray, least: int = 2) -> np.ndarray:
@@ -21,3 +27,16 @@ def training_order(population: np.ndarray, targets: np.ndarray, least: int = 2) 
         worst = int(np.flatnonzero(~np.isfinite(targets))[0])
         raise ValueError(f"targets must be finite, got {targets[worst]} at position {worst}: leave failed ones out")
     return np.lexsort((targets, *population.T[::-1]))
+
+
+def warped_data(features: Features, population: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, Warp]:
+    """Features (n, f) and warped targets (n,) in the order of `training_order`, and the warp.
+
+    Raises:
+        ValueError: as `training_order`.
+    """
+    order = training_order(population, targets)
+    y = np.asarray(targets, dtype=float)[order]
+    warp = fit_warp(y)
+    x = np.ascontiguousarray(features(np.asarray(population)[order]), dtype=np.float32)
+    return x, warp.forward(y), warp

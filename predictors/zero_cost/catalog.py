@@ -1,8 +1,8 @@
 """The zero-cost proxies by name; torch is loaded when one is asked for a score.
 
-NASWOT is the default on the cells of NAS-Bench-201, where it beats both baselines on all three data sets.  On other
-published spaces another one does, or none (Jacobian covariance on TransNAS-Bench-101 micro, NASWOT on NAS-Bench-301,
-none on NAS-Bench-101), so that there is no other default (`python -m experiments.proxy_study --parts tables`).
+None is used unless it is asked for.  NASWOT beats both baselines on the cells of NAS-Bench-201, on all three data sets;
+on other published spaces another one does, or none (Jacobian covariance on TransNAS-Bench-101 micro, NASWOT on
+NAS-Bench-301, none on NAS-Bench-101): `python -m experiments.proxy_study --parts tables`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,12 @@ class ProxyEntry:
         source: where it was proposed.
         maker: `module:function` of a `Score`.
         baseline: whether it is one that the others have to beat.
-        default_on: the spaces on which it is used where nothing is said: only those where it beats both baselines.
     """
 
     summary: str
     source: str
     maker: str
     baseline: bool = False
-    default_on: tuple[str, ...] = ()
 
     def score(self, network: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> float:
         """The score of an untrained network on images (b, c, h, w) and labels (b,); higher is better.
@@ -88,7 +86,6 @@ PROXIES = {
         summary="how well rectifiers' on-off codes tell images apart",
         source="arXiv:2006.04647v3",
         maker="predictors.zero_cost.naswot:naswot",
-        default_on=("cells",),
     ),
     "jacov": ProxyEntry(
         summary="how little the Jacobians of different images correlate",

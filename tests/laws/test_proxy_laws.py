@@ -112,7 +112,6 @@ def test_labels_that_the_network_has_no_output_for_are_refused(name):
 
 def test_only_baselines_and_winners_are_special():
     assert {name for name, entry in PROXIES.items() if entry.baseline} == {"params", "macs"}
-    assert {name: entry.default_on for name, entry in PROXIES.items() if entry.default_on} == {"naswot": ("cells",)}
     assert all(entry.summary and entry.source for entry in PROXIES.values())
 
 

@@ -1,3 +1,6 @@
+import json
+import math
+
 import numpy as np
 import pytest
 
@@ -32,6 +35,14 @@ def test_one_lucky_evaluation_lies_within_its_interval():
     for found, baseline in ((lucky, CHANCE), (CHANCE, lucky)):
         seen = advantage(found, baseline)
         assert seen.low <= seen.ratio <= seen.high
+
+
+def test_a_baseline_that_chance_may_leave_empty_gives_an_interval_without_end():
+    rare = np.concatenate([CHANCE[:1], np.full((9, 2), np.inf)])
+    found = advantage(CHANCE - 0.4, rare)
+    assert math.isfinite(found.ratio) and found.high == math.inf
+    assert found.plain()["interval"][1] is None
+    json.dumps(found.plain(), allow_nan=False)
 
 
 def test_of_equal_searches_few_are_called_better():

@@ -1,6 +1,7 @@
 import math
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
+import numpy as np
 import optuna
 import pytest
 
@@ -254,6 +255,24 @@ def test_what_is_not_cheap_for_some_is_not_evaluated():
 
     result = optimize(cheap={"latency_s": some}, budget=40)
     assert all(e.arch["edge0"] != "skip" for e in result.evaluations[10:])
+
+
+def test_a_late_architecture_without_a_cheap_metric_is_one_failure():
+    def some(archs):
+        return [math.nan if a["edge0"] == "skip" else values(a)["latency_s"] for a in archs]
+
+    result = optimize(slow_part_alone, budget=160, searcher="random", cheap={"latency_s": some})
+    assert len(result.evaluations) + len(result.failures) == 160 and len(result.failures) > 10
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    def of_arrays(archs):
+        return [
+            {"accuracy": np.array(values(a)["accuracy"]), "latency_s": np.float32(1.0), "note": "1.5"} for a in archs
+        ]
+
+    result = optimize(of_arrays, budget=5)
+    assert [type(v) for e in result.evaluations for v in e.values.values()] == [float] * 10
 
 
 def test_a_function_that_cannot_be_sent_or_called_is_refused():
