@@ -21,14 +21,15 @@ from nas.loop import TooManyFailures, run_loop
 from nas.metrics import MOST_OBJECTIVES
 from nas.objectives import Bound, Evaluation, Objective, Problem
 from nas.pareto import front
-from nas.searchers.choosing import along_front
+from nas.searchers.choosing import balanced
 from nas.searchers.linas import LINAS
 from nas.searchers.make import make_searcher
 from nas.searchers.protocol import Searcher
 from search_spaces.space import Architecture, SearchSpace
 
 BATCH = 5  # evaluations between two fits: more cost little, and they may run side by side
-INITIAL = 25  # random evaluations before the first fit, at most a quarter of a small budget
+INITIAL = 20  # random evaluations before the first fit, at most a quarter of a small budget
+GENERATIONS = 40  # of the inner search for each batch
 WALKED = 50_000  # architectures, up to which every one is a candidate
 
 
@@ -109,7 +110,18 @@ def optimize(
     journal = Journal(storage or InMemoryStorage(), study, space, problem, provenance="evaluated")
     if searcher == "linas":
         fit, initial = learn_costs(space, problem, free), _initial(journal, int(budget))
-        searcher = LINAS(space, fit, len(objectives), seed, initial, choose=along_front, population=100, walked=WALKED)
+        searcher = LINAS(
+            space,
+            fit,
+            len(objectives),
+            seed,
+            initial,
+            choose=balanced,
+            smooth=True,
+            generations=GENERATIONS,
+            population=100,
+            walked=WALKED,
+        )
     elif isinstance(searcher, str):
         searcher = make_searcher(searcher, space, len(objectives), seed)
     stopped = None

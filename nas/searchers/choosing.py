@@ -9,10 +9,31 @@ import numpy as np
 from nas.pareto import hypervolume, non_dominated, shared_box
 
 Choose = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], list[int]]
-"""From predicted costs (k, m), measured costs (j, m), and n to the positions (≤ n) of the candidates to evaluate."""
+"""From predicted costs (k, m), known costs (j, m), and n to the positions (≤ n) of the candidates to evaluate."""
+
+_BY_VOLUME = 0.6  # of the candidates that `balanced` picks
+_WEIGHED = 150  # candidates, of which the volume is computed
+_NO_GAIN = 1e-9  # of the box
 
 
-def along_front(costs: np.ndarray, _measured: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
+def balanced(costs: np.ndarray, known: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
+    """Three of five by the hypervolume that they add to `known` and to each other, the others along the front.
+
+    Volume fills the gaps and stops where nothing is to be gained; where predictions are wrong, a spread over the front
+    finds it.  Neither alone is as good (`python -m experiments.sample_efficiency`).
+    """
+    front = np.flatnonzero(non_dominated(costs))
+    if len(front) > _WEIGHED:
+        front = np.sort(rng.choice(front, _WEIGHED, replace=False))
+    by_volume = int(_BY_VOLUME * n + rng.random())  # rounded at random, so that single ones are of both kinds
+    box = shared_box([np.concatenate([known, costs[front]])])
+    gained = [i for i, gain in _by_volume(costs[front], known, by_volume, box) if gain > _NO_GAIN]
+    picked: list[int] = front[gained].tolist()
+    left = np.setdiff1d(np.arange(len(costs)), picked)
+    return picked + left[along_front(costs[left], known, n - len(picked), rng)].tolist()
+
+
+def along_front(costs: np.ndarray, _known: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
     """n candidates spread along the front of their predictions; then along the front of the rest, and so on.
 
     What has been measured does not count: the best of many noisy values is better than any honest prediction, so
@@ -47,22 +68,29 @@ def spread(front: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
     return picked
 
 
-def most_volume(costs: np.ndarray, measured: np.ndarray, n: int, _rng: np.random.Generator) -> list[int]:
-    """Greedily, n candidates that add most hypervolume to what is measured and to each other.
+def most_volume(costs: np.ndarray, known: np.ndarray, n: int, _rng: np.random.Generator) -> list[int]:
+    """Greedily, n candidates that add most hypervolume to what is known and to each other.
 
     Costs are scaled to the box of all fronts first.  Candidates that add nothing come last, nearest to the front.
     """
-    ideal, reference = shared_box([costs, measured])
+    return [i for i, _ in _by_volume(costs, known, n, shared_box([costs, known]))]
+
+
+def _by_volume(
+    costs: np.ndarray, known: np.ndarray, n: int, box: tuple[np.ndarray, np.ndarray]
+) -> list[tuple[int, float]]:
+    """The positions (≤ n) of the candidates that add most, and how much of the box each adds."""
+    ideal, reference = box
     scale = reference - ideal
-    scaled, kept = (costs - ideal) / scale, list((measured - ideal) / scale)
+    scaled, kept = (costs - ideal) / scale, list((known[non_dominated(known)] - ideal) / scale)
     corner = np.ones(costs.shape[1])
-    picked: list[int] = []
-    while len(picked) < min(n, len(costs)):
-        left = [i for i in range(len(costs)) if i not in picked]
+    picked: list[tuple[int, float]] = []
+    left = list(range(len(costs)))
+    while len(picked) < n and left:
         base = hypervolume(np.array(kept).reshape(len(kept), len(corner)), corner)
         gains = [hypervolume(np.array([*kept, scaled[i]]), corner) - base for i in left]
         # Equal gains (all zero at the end): the smallest scaled cost sum is nearest to the front.
         best = max(range(len(left)), key=lambda j: (round(gains[j], 12), -scaled[left[j]].sum()))
-        picked.append(left[best])
         kept.append(scaled[left[best]])
+        picked.append((left.pop(best), gains[best]))
     return picked

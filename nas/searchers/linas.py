@@ -32,7 +32,9 @@ class LINAS:
         anchors: architectures (n, d) to begin with, such as the space's corners: models extrapolate badly.
         known: architectures (n, d) of which the model knows more than of others; always among the candidates.
         choose: which of the candidates are measured.
-        generations: of the inner NSGA-II, whose population is `population`.
+        smooth: whether what is measured counts as the model predicts it, as candidates do: the best of many noisy
+            values is better than any honest prediction, so that little seems to be left to gain where most is.
+        generations: of the inner NSGA-II, whose population is `population`; it goes on from its last one.
         walked: up to so many architectures, all of the space are candidates, and there is no inner search.
     """
 
@@ -46,13 +48,16 @@ class LINAS:
         anchors: np.ndarray | None = None,
         known: np.ndarray | None = None,
         choose: Choose = most_volume,
+        smooth: bool = False,
         generations: int = 20,
         population: int = 64,
         walked: int = 0,
     ) -> None:
         self._space, self._fit, self._objectives = space, fit, objectives
         self._initial = initial
-        self._choose, self._generations, self._population = choose, generations, population
+        self._choose, self._smooth = choose, smooth
+        self._generations, self._population = generations, population
+        self._last = np.zeros((0, len(space)), dtype=INDEX)
         self._whole = _all_rows(space) if space.size <= walked else None
         self._candidates = np.zeros((0, len(space)), dtype=INDEX) if known is None else known
         self._rng = np.random.default_rng(seed)
@@ -93,16 +98,15 @@ class LINAS:
         model = self._fit(tuple(self._told))
         feasible = [e for e in self._told if e.violation == 0]
         measured = cost_array(feasible).reshape(len(feasible), self._objectives)
-        rows = self._whole
-        if rows is None:
-            best = [e.arch.indices for e, on in zip(feasible, non_dominated(measured), strict=True) if on]
-            rows = self._searched(model, np.array(best, dtype=INDEX).reshape(len(best), len(self._space)))
+        places = np.array([e.arch.indices for e in feasible], dtype=INDEX).reshape(len(feasible), len(self._space))
+        rows = self._searched(model, places[non_dominated(measured)]) if self._whole is None else self._whole
         rows = rows[[row not in self._asked for row in map(tuple, rows.tolist())]]
         if not len(rows):
             return rows
         costs, violations = model(rows)
         allowed = np.flatnonzero(violations == 0)
-        picked = allowed[self._choose(costs[allowed], measured, n, self._rng)] if len(allowed) else allowed
+        known = model(places)[0] if self._smooth and len(places) else measured
+        picked = allowed[self._choose(costs[allowed], known, n, self._rng)] if len(allowed) else allowed
         others = np.flatnonzero(violations > 0)
         nearest = others[np.lexsort((others, violations[others]))]
         return rows[np.concatenate([picked, nearest[: n - len(picked)]])]
@@ -110,8 +114,9 @@ class LINAS:
     def _searched(self, model: CostModel, start: np.ndarray) -> np.ndarray:
         """What the inner search finds from `start` (j, d), and the architectures that are always candidates (k, d)."""
         room = self._population + len(self._asked)  # many of the best are measured already
-        found = evolve(self._space, model, start, room, self._generations, self._rng)
-        return np.unique(np.concatenate([found, self._candidates]), axis=0)
+        start = np.concatenate([start, self._last])
+        self._last = evolve(self._space, model, start, room, self._generations, self._rng)
+        return np.unique(np.concatenate([self._last, self._candidates]), axis=0)
 
 
 def _all_rows(space: SearchSpace) -> np.ndarray:

@@ -100,3 +100,40 @@ def test_known_architectures_are_always_candidates():
         searcher = LINAS(SPACE, lambda _: one_best, 2, 0, 4, known=known, generations=2, population=8)
         searcher.tell(evaluate(searcher.ask(4)))
         assert (tuple(best[0].tolist()) in {tuple(row) for row in searcher.ask(2).tolist()}) == found
+
+
+def test_what_was_measured_counts_as_predicted_where_it_is_noisy():
+    told = []
+
+    def choose(costs, known, n, rng):
+        told.append(known)
+        return list(range(n))
+
+    for smooth in (False, True):
+        searcher = LINAS(SPACE, lambda _: model, 2, 0, 8, choose=choose, smooth=smooth, population=20)
+        rows = searcher.ask(8)
+        lucky = [PROBLEM.evaluation(Architecture(SPACE, tuple(row)), {"a": -1, "b": -2}, "verified") for row in rows]
+        searcher.tell(lucky)
+        searcher.ask(2)
+        assert np.array_equal(told[-1], model(rows)[0] if smooth else np.tile([-1.0, -2.0], (8, 1)))
+
+
+def test_the_inner_search_goes_on_from_its_last_population():
+    searcher = LINAS(SPACE, lambda _: model, 2, 0, 8, generations=3, population=40)
+    searcher.tell(evaluate(searcher.ask(8)))
+    best = []
+    for _ in range(3):
+        searcher.tell([])
+        searcher.ask(1)
+        best.append(np.sort(model(searcher._last)[0].sum(axis=1))[:20].mean())
+    assert best[2] < best[0]
+    fresh = LINAS(SPACE, lambda _: model, 2, 0, 8, generations=3, population=40)
+    fresh._last = searcher._last
+    asked = []
+
+    def watched(rows):
+        asked.append({tuple(row) for row in rows.tolist()})
+        return model(rows)
+
+    fresh._searched(watched, np.zeros((0, 6), dtype=np.int16))
+    assert {tuple(row) for row in searcher._last.tolist()} <= asked[0]
