@@ -7,7 +7,6 @@ Four tables of trained networks: `nb201` (CIFAR-10 after 200 epochs), `macro`, `
 is fitted on some architectures drawn by the seed and judged on up to 2,000 others: Kendall's tau-b, and the share of
 truths inside its 90 % interval.  Methods whose deviations are not from left-out points are calibrated first, by five
 folds.  Fit time is process time of the one fit on all points; that of `auto` includes its cross-validation.
-`gp-smooth` is the process of `predictors/gp.py` on one column per option, uncalibrated, for comparison.
 
 The intervals of the process with 12-epoch values are too narrow (some 80 %): cross-validation leaves a 200-epoch
 accuracy out, but not the 12-epoch one of the same architecture, which those that are judged do not have.
@@ -19,7 +18,6 @@ Defaults (kernel, priors, features, trees, networks) were chosen on seeds from 1
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import json
 import sys
@@ -40,11 +38,9 @@ from predictors.choose import choose_predictor
 from predictors.conformal import fit_conformal
 from predictors.cross_validation import Fit
 from predictors.fidelity import fit_two_fidelities
-from predictors.gp import fit_gaussian_process
 from predictors.mlp import Statistics, fit_mlp
 from predictors.option_features import option_features
 from predictors.protocol import Predictor
-from search_spaces.encoding import one_hot
 from search_spaces.space import SearchSpace
 
 SIZES = (20, 50, 100, 200, 500)
@@ -96,8 +92,6 @@ def fitted(truth: Truth, method: str, train: np.ndarray, seed: int) -> tuple[Pre
     rows, targets = truth.rows[train], truth.accuracy[train]
     if method == "auto":
         return _timed(lambda: choose_predictor(truth.space, rows, targets, seed))
-    if method == "gp-smooth":
-        return _timed(lambda: fit_gaussian_process(functools.partial(one_hot, truth.space), rows, targets))
     entry = PREDICTORS[method]
     predictor, seconds = _timed(lambda: entry.fit(truth.space, rows, targets, seed))
     if not entry.calibrated:
@@ -205,7 +199,7 @@ def _cell(found: Sequence[Found]) -> str:
 def main() -> None:
     """Runs the study and prints its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    methods = (*PREDICTORS, "auto", "gp-smooth")
+    methods = (*PREDICTORS, "auto")
     parser.add_argument("--data", type=Path, default=tables.DATA)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seeds", type=int, default=5)

@@ -12,7 +12,7 @@ from nas.anatomy import Anatomy
 from nas.device_profile import Profile
 from nas.objectives import Evaluation
 from predictors.block_table import BlockTable
-from predictors.gp import GaussianProcess, fit_gaussian_process
+from predictors.categorical_gp import CategoricalGP, fit_categorical_gp
 from predictors.held import LinearPrior, fit_held
 from search_spaces.space import INDEX
 
@@ -70,9 +70,10 @@ class Inherited:
 
 @dataclass(frozen=True, eq=False)
 class AccuracyPredictor:
-    """A Gaussian process on the logarithm of the error rate."""
+    """A Gaussian process over choices, MACs and parameters, on the logarithm of the error rate."""
 
-    process: GaussianProcess
+    anatomy: Anatomy
+    process: CategoricalGP
 
     def predict(self, population: np.ndarray, optimism: float = 0.0) -> np.ndarray:
         """The accuracy of each row of a population (n, d): the median of the prediction.
@@ -81,9 +82,8 @@ class AccuracyPredictor:
             optimism: deviations by which the error rate is taken to be lower, noise left out, so that a search
                 looks where little is known (upper confidence bound, Srinivas et al., arXiv:0912.3995).
         """
-        found = self.process.predict(population)
-        unknown = np.sqrt(np.maximum(found.std**2 - self.process.noise_std**2, 0.0))
-        accuracy: np.ndarray = 1 + _FLOOR - np.exp(found.mean - optimism * unknown)
+        log_error = self.process.predict_off(population, -optimism, _cost_logs(self.anatomy, population))
+        accuracy: np.ndarray = 1 + _FLOOR - np.exp(log_error)
         return accuracy
 
 
@@ -93,7 +93,15 @@ def fit_accuracy(anatomy: Anatomy, population: np.ndarray, accuracy: np.ndarray)
     Raises:
         ValueError: fewer than two, or not as many accuracies.
     """
-    return AccuracyPredictor(fit_gaussian_process(anatomy.features, population, np.log(1 - accuracy + _FLOOR)))
+    targets = np.log(1 - np.asarray(accuracy) + _FLOOR)
+    process = fit_categorical_gp(anatomy.space, population, targets, _cost_logs(anatomy, population))
+    return AccuracyPredictor(anatomy, process)
+
+
+def _cost_logs(anatomy: Anatomy, population: np.ndarray) -> np.ndarray:
+    """The logarithms of MACs and parameters (n, 2)."""
+    logs: np.ndarray = np.log(anatomy.counts(population)[:, :2] + 1)
+    return logs
 
 
 @dataclass(frozen=True, eq=False)

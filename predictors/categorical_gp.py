@@ -94,15 +94,19 @@ class CategoricalGP:
         Raises:
             ValueError: other extra columns than the fit had.
         """
-        x = self._standardised(population, extra)
-        mean, variance = np.empty(len(x)), np.empty(len(x))
-        for start in range(0, len(x), _CHUNK):
-            here = slice(start, start + _CHUNK)
-            shared = self.kernel(x[here], self.known)
-            explained = shared @ self.whitening
-            mean[here] = shared @ self.coefficients
-            variance[here] = self.kernel.variance(x[here]) - np.einsum("ij,ij->i", explained, explained)
-        return self.warp.unwarp(Prediction(mean, np.sqrt(np.maximum(variance, 0.0) + self.noise)))
+        mean, variance = self._moments(population, extra)
+        return self.warp.unwarp(Prediction(mean, np.sqrt(variance + self.noise)))
+
+    def predict_off(self, population: np.ndarray, deviations: float, extra: np.ndarray | None = None) -> np.ndarray:
+        """The means (n,) moved by so many deviations, noise left out: what the metric may well be (confidence bounds).
+
+        Raises:
+            ValueError: as `predict`.
+        """
+        if deviations == 0:
+            return self.predict_mean(population, extra)
+        mean, variance = self._moments(population, extra)
+        return self.warp.back(mean + deviations * np.sqrt(variance))
 
     def predict_mean(self, population: np.ndarray, extra: np.ndarray | None = None) -> np.ndarray:
         """The means (n,) of `predict` alone, in a third of the time.
@@ -116,6 +120,18 @@ class CategoricalGP:
             here = slice(start, start + _CHUNK)
             mean[here] = self.kernel(x[here], self.known) @ self.coefficients
         return self.warp.back(mean)
+
+    def _moments(self, population: np.ndarray, extra: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Means and variances (n,) on the warped scale, noise left out."""
+        x = self._standardised(population, extra)
+        mean, variance = np.empty(len(x)), np.empty(len(x))
+        for start in range(0, len(x), _CHUNK):
+            here = slice(start, start + _CHUNK)
+            shared = self.kernel(x[here], self.known)
+            explained = shared @ self.whitening
+            mean[here] = shared @ self.coefficients
+            variance[here] = self.kernel.variance(x[here]) - np.einsum("ij,ij->i", explained, explained)
+        return mean, np.maximum(variance, 0.0)
 
     def _standardised(self, population: np.ndarray, extra: np.ndarray | None) -> np.ndarray:
         given = _columns(self.features, population, extra)

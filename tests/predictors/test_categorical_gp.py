@@ -109,3 +109,13 @@ def test_means_alone_are_those_of_predictions():
     for given, asked in ((None, None), (extra, beside)):
         model = fit_categorical_gp(CELLS, rows(60), worth(rows(60)), given)
         assert np.array_equal(model.predict_mean(test, asked), model.predict(test, asked).mean)
+
+
+def test_a_mean_moved_by_deviations_leaves_the_noise_out():
+    train, far = rows(60), rows(200, seed=9)
+    noisy = worth(train) + np.random.default_rng(3).normal(0, 0.3 * worth(train).std(), 60)
+    model = fit_categorical_gp(CELLS, train, noisy)
+    np.testing.assert_array_equal(model.predict_off(far, 0.0), model.predict_mean(far))
+    up, down = model.predict_off(far, 1.0), model.predict_off(far, -1.0)
+    assert (down < model.predict_mean(far)).all() and (model.predict_mean(far) < up).all()
+    assert ((up - down) / 2 < model.predict(far).std).all()
