@@ -45,16 +45,16 @@ def run_loop(
 
     Raises:
         TooManyFailures: `MAX_FAILURES` evaluations in a row failed; it names the last reason.
+        ValueError: the searcher asks for something that is not in the space, or for too many.
         BrokenExecutor: a worker died; what was recorded stays.
     """
     found: list[Evaluation] = []
     asked, failures = 0, 0
     while asked < budget:
-        rows = searcher.ask(min(batch, budget - asked))
-        if not len(rows):
+        archs = _asked(searcher, min(batch, budget - asked), space)
+        if not archs:
             break  # the space, or the searcher's list, is used up
-        asked += len(rows)
-        archs = [Architecture(space, tuple(row)) for row in rows.tolist()]
+        asked += len(archs)
         with closing(_settle(archs, evaluate, problem, journal)) as settled:
             for arch, error in settled:
                 evaluation = journal.find(arch)
@@ -66,6 +66,20 @@ def run_loop(
         searcher.tell(told)
         found.extend(told)
     return found
+
+
+def _asked(searcher: Searcher, n: int, space: SearchSpace) -> list[Architecture]:
+    """The different architectures (≤ n) that a searcher, which may be a user's own, asks for.
+
+    Raises:
+        ValueError: rows that are not of the space, or more than n.
+    """
+    rows = searcher.ask(n)
+    if len(rows) > n:
+        raise ValueError(f"{type(searcher).__name__}.ask({n}) must give at most {n} architectures, got {len(rows)}")
+    if not len(rows):
+        return []
+    return list(dict.fromkeys(Architecture(space, tuple(row)) for row in space.canonical(rows).tolist()))
 
 
 def _settle(

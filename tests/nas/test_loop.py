@@ -245,3 +245,33 @@ def test_a_dead_worker_is_not_an_architectures_failure():
     with pytest.raises(BrokenExecutor):
         loop(Listed(), die, journal, executor=ProcessPoolExecutor(1))
     assert len(journal) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((3, 4), dtype=int), r"Given.ask\(2\) must give at most 2 architectures, got 3"),
+        (np.array([[0, 0, 0, 9]]), "choice 'c3' has options 0 to 3, got index 9"),
+        (np.zeros((2, 3), dtype=int), "has 4 choices, got an array of shape"),
+        (np.array([[0.5, 0, 0, 0]]), "whole numbers"),
+    ],
+)
+def test_what_a_searcher_of_ones_own_asks_for_is_checked(rows, message):
+    class Given(Listed):
+        def ask(self, n):
+            return rows
+
+    bench = Bench()
+    with pytest.raises(ValueError, match=message):
+        loop(Given(), bench, budget=2, batch=2)
+    assert not bench.archs
+
+
+def test_an_architecture_asked_for_twice_at_once_is_measured_once():
+    class Twice(Listed):
+        def ask(self, n):
+            return np.repeat(super().ask(1), 2, axis=0)[:n].tolist()
+
+    bench = Bench()
+    loop(Twice(), bench, budget=2, batch=2)
+    assert len(bench.archs) == len(set(bench.archs)) == 2
