@@ -37,7 +37,9 @@ class ProxyEntry:
 
         Raises:
             CannotScore: the proxy has no meaning for this network or these images.
-            ValueError: images or labels of another shape, or images that are not finite.
+            ValueError: images or labels of another shape or type or on another device than the network takes, or images
+                that are not finite.
+            TypeError: images, labels or outputs of the network that are no tensors.
         """
         module, _, function = self.maker.partition(":")
         found: Score = getattr(importlib.import_module(module), function)

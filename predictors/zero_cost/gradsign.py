@@ -12,7 +12,10 @@ from predictors.zero_cost.proxy import loss_gradients, proxy
 def gradsign(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The sum over weights of |Σ over images of sign(dL/dw)|, with L the cross-entropy of one image alone.
 
-    Batch norm sees one image at a time, and so needs more than one position in every feature map.
+    Batch norm sees one image at a time.
+
+    Raises:
+        CannotScore: batch norm gets a feature map of one position.
     """
     signs: list[Tensor] = []
     for i in range(len(images)):

@@ -21,8 +21,8 @@ def meco(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     Layers are modules without children; channels that are constant correlate with nothing.
 
     Raises:
-        CannotScore: no layer has a feature map (b, c, h, w) of more than one position, or the network does not take
-            images of that size.
+        CannotScore: no layer has a feature map (b, c, h, w) of more than one position, batch norm gets one of one
+            position, or the network takes images of the given size only.
     """
     least: list[Tensor] = []
 
@@ -35,11 +35,14 @@ def meco(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             module.register_forward_hook(add)
     _, channels, height, width = images.shape
     noise = torch.randn(1, channels, _ENLARGED * height, _ENLARGED * width).to(images)
-    try:
-        with torch.no_grad():
+    with torch.no_grad():
+        try:
             network(noise)
-    except RuntimeError as error:
-        raise CannotScore(f"MeCo needs a network that takes images of twice the size: {error}") from error
+        except CannotScore:
+            raise
+        except (RuntimeError, ValueError, AssertionError) as error:  # torch's, or the network's own check of sizes
+            network(images)  # it says itself what is wrong with these
+            raise CannotScore(f"MeCo needs a network that takes images of twice the size: {error}") from error
     if not least:
         raise CannotScore("MeCo looks at feature maps (b, c, h, w), got a network without any")
     return torch.stack(least).sum()

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 
@@ -29,7 +30,9 @@ class Score(Protocol):
 
         Raises:
             CannotScore: the proxy has no meaning for this network or these images.
-            ValueError: images or labels of another shape, or images that are not finite.
+            ValueError: images or labels of another shape or type or on another device than the network takes, or images
+                that are not finite.
+            TypeError: images, labels or outputs of the network that are no tensors.
         """
         ...
 
@@ -38,13 +41,14 @@ def proxy(name: str) -> Callable[[Callable[[nn.Module, Tensor, Tensor], Tensor |
     """Makes a `Score` of a function that may do to its network what it likes.
 
     The function gets a copy of the network in train mode, without gradients, whose parameters all require them and
-    whose activations do not work in place; torch's global generators stand at the seed, and are put back.
+    whose activations do not work in place; it says so where it returns no tensor, or a batch norm has a single value
+    of a channel.  Torch's global generators stand at the seed, and are put back.
     """
 
     def decorate(raw: Callable[[nn.Module, Tensor, Tensor], Tensor | float]) -> Score:
         @functools.wraps(raw)
         def score(network: nn.Module, images: Tensor, labels: Tensor, seed: int = 0) -> float:
-            _check(images, labels)
+            _check(network, images, labels)
             with _seeded(network, seed), torch.enable_grad():
                 value = float(torch.as_tensor(raw(_working_copy(network), images, labels)).detach())
             if not math.isfinite(value):
@@ -70,12 +74,28 @@ def _seeded(network: nn.Module, seed: int) -> Iterator[None]:
         yield
 
 
-def _check(images: Tensor, labels: Tensor) -> None:
+def _check(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    for name, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{name} are a torch.Tensor, got {type(given).__name__}: make one by torch.as_tensor")
     if images.dim() != 4 or labels.shape != images.shape[:1] or len(images) < 2:
         got = f"{tuple(images.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"expected at least 2 images (b, c, h, w) and as many labels (b,), got {got}")
+    _check_types(network, images, labels)
     if not images.isfinite().all():
         raise ValueError("images must be finite, got some that are not: look at how they are normalised")
+
+
+def _check_types(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    kinds = {(p.dtype, p.device) for p in network.parameters() if p.is_floating_point()}
+    got = f"{images.dtype} on {images.device}"
+    if not images.is_floating_point() or (kinds and (images.dtype, images.device) not in kinds):
+        expected = " or ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "floating-point numbers"
+        raise ValueError(f"expected images like the network's parameters, {expected}, got {got}: convert by images.to")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"expected labels of an integer type, got {labels.dtype}: give the numbers of images' classes")
+    if labels.device != images.device:
+        raise ValueError(f"expected labels on the device of the images, {images.device}, got {labels.device}")
 
 
 def _working_copy(network: nn.Module) -> nn.Module:
@@ -85,7 +105,23 @@ def _working_copy(network: nn.Module) -> nn.Module:
     for module in twin.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]  # what a hook keeps would change afterwards
+        if isinstance(module, _BatchNorm):
+            module.register_forward_pre_hook(_refuse_single_value)
+    twin.register_forward_hook(_refuse_other_than_tensor)
     return twin
+
+
+def _refuse_single_value(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    by_batch = norm.training or norm.running_mean is None
+    if by_batch and inputs and inputs[0].numel() == inputs[0].shape[1]:
+        shape = tuple(inputs[0].shape)
+        raise CannotScore(f"batch norm of one image needs a map of more than one position, got an input of {shape}")
+
+
+def _refuse_other_than_tensor(_: nn.Module, __: object, output: object) -> None:
+    if not isinstance(output, Tensor):
+        got = type(output).__name__
+        raise TypeError(f"a network returns a tensor of logits, got {got}: wrap it in one that returns nothing else")
 
 
 def weighted_layers(network: nn.Module) -> list[_ConvNd | nn.Linear]:
@@ -103,7 +139,7 @@ def loss_of(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     if logits.dim() != 2 or labels.min() < 0 or labels.max() >= logits.shape[1]:
         got = f"{tuple(logits.shape)} and labels from {labels.min().item()} to {labels.max().item()}"
         raise ValueError(f"expected logits (b, classes) of images and labels below the number of classes, got {got}")
-    return F.cross_entropy(logits, labels)
+    return F.cross_entropy(logits, labels.long())
 
 
 def loss_gradients(

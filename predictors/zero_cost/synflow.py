@@ -23,7 +23,8 @@ def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     _without_norms_(network).double()
     with torch.no_grad():
         for tensor in network.state_dict().values():
-            tensor.abs_()
+            if tensor.is_floating_point():
+                tensor.abs_()
     weights = [layer.weight for layer in weighted_layers(network)]
     outputs = network(torch.ones_like(images[:1], dtype=torch.float64))
     gradients = torch.autograd.grad(outputs.sum(), weights, allow_unused=True) if weights else ()

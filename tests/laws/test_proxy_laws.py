@@ -103,6 +103,52 @@ def test_images_and_labels_of_other_shapes_are_refused(name):
             PROXIES[name].score(network(), *wrong)
 
 
+@every
+@pytest.mark.parametrize(
+    ("images", "labels", "error", "words"),
+    [
+        (np.ones((8, 3, 8, 8)), data()[1], TypeError, "images are a torch.Tensor, got ndarray"),
+        (data()[0], [0] * 8, TypeError, "labels are a torch.Tensor, got list"),
+        (data()[0].double(), data()[1], ValueError, "torch.float32 on cpu, got torch.float64 on cpu: convert by"),
+        (torch.ones(8, 3, 8, 8, dtype=torch.uint8), data()[1], ValueError, "got torch.uint8 on cpu: convert by"),
+        (data()[0].to("meta"), data()[1], ValueError, "got torch.float32 on meta: convert by"),
+        (data()[0], data()[1].to("meta"), ValueError, "on the device of the images, cpu, got meta"),
+        (data()[0], data()[1].float(), ValueError, "labels of an integer type, got torch.float32"),
+        (data()[0], data()[1] > 0, ValueError, "labels of an integer type, got torch.bool"),
+    ],
+)
+def test_images_and_labels_of_other_types_are_refused(name, images, labels, error, words):
+    with pytest.raises(error, match=words):
+        PROXIES[name].score(network(), images, labels)
+
+
+@every
+def test_any_integers_are_labels(name):
+    images, labels = data()
+    assert PROXIES[name].score(network(), images, labels.int()) == score(name)
+
+
+@pytest.mark.parametrize("name", [name for name in PROXIES if name != "params"])
+def test_a_network_that_returns_more_than_logits_is_refused(name):
+    class Pair(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x), x
+
+    with pytest.raises(TypeError, match="returns a tensor of logits, got tuple: wrap it"):
+        score(name, Pair(*network()))
+
+
+@every
+def test_batch_norm_after_a_global_pooling_is_scored_or_refused(name):
+    net = network()
+    net.insert(6, nn.BatchNorm2d(12))
+    if name in ("gradsign", "meco"):  # those that look at one image alone
+        with pytest.raises(CannotScore, match=r"batch norm of one image .* got an input of \(1, 12, 1, 1\)"):
+            score(name, net)
+    else:
+        assert math.isfinite(score(name, net))
+
+
 @pytest.mark.parametrize("name", ["grad_norm", "snip", "grasp", "fisher", "zico", "gradsign"])
 def test_labels_that_the_network_has_no_output_for_are_refused(name):
     images, labels = data()

@@ -129,3 +129,16 @@ def test_meco_refuses_networks_without_feature_maps():
         meco(nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)), X, Y)
     with pytest.raises(CannotScore, match="twice the size"):
         meco(nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2)), X, Y)
+
+
+def test_meco_speaks_of_sizes_only_where_it_is_the_size():
+    class Checked(nn.Module):
+        def forward(self, x):
+            assert x.shape[2:] == (4, 4), "wrong image size"
+            return x
+
+    with pytest.raises(CannotScore, match="twice the size: wrong image size"):
+        meco(nn.Sequential(Checked(), *head(3)), X, Y)
+    with pytest.raises(RuntimeError, match="to have 7 channels, but got 3") as refused:
+        meco(nn.Sequential(nn.Conv2d(7, 3, 1), *head(3)), X, Y)
+    assert not isinstance(refused.value, CannotScore)

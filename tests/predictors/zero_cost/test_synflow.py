@@ -30,6 +30,13 @@ def test_only_the_shape_of_the_images_counts():
     assert synflow(net(), X + 3, Y) == synflow(net(), X, Y)
 
 
+def test_buffers_that_are_no_flow_stay_as_they_are():
+    layers = net()
+    layers.register_buffer("mask", torch.ones(2, 2, dtype=torch.bool))
+    layers.register_buffer("index", torch.tensor([-1]))
+    assert synflow(layers, X, Y) == synflow(net(), X, Y)
+
+
 def test_very_deep_networks_do_not_overflow():
     layers = [nn.Linear(4, 4) for _ in range(300)]
     for layer in layers:
