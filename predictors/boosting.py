@@ -60,7 +60,7 @@ def fit_boosting(
             n_estimators=trees,
             learning_rate=rate,
             max_depth=depth,
-            subsample=0.7,
+            subsample=0.7 if np.count_nonzero(~out) > 1 else 1.0,  # a share of one point is none
             max_features=0.3,
             random_state=seed + k,
         ).fit(x[~out], z[~out])

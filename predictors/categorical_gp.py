@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from predictors.option_features import OptionFeatures, option_features
 from predictors.protocol import Prediction
 from predictors.training import training_order
-from predictors.warp import Warp, fit_warp
+from predictors.warp import Warp, fit_warp, winsorised
 from search_spaces.space import SearchSpace
 
 _SIZES = np.log([1.0, 0.5, 0.1])  # of the smooth part, the trend and the noise, as variances, before any data
@@ -157,7 +157,7 @@ def fit_categorical_gp(
     order = training_order(population, targets)
     features = option_features(space)
     given = _columns(features, np.asarray(population), extra)[order]
-    y = np.asarray(targets, dtype=float)[order]
+    y = winsorised(np.asarray(targets, dtype=float)[order])
     warp = fit_warp(y)
     z = warp.forward(y)
     center, scale = given.mean(axis=0), np.ones(given.shape[1])

@@ -18,7 +18,7 @@ from predictors.committee import joined, left_out_folds, noise_of
 from predictors.monotone import fit_monotone
 from predictors.protocol import Prediction
 from predictors.training import training_order
-from predictors.warp import Warp, fit_warp
+from predictors.warp import Warp, fit_warp, winsorised
 
 if TYPE_CHECKING:
     from predictors.mlp_training import Layers
@@ -81,7 +81,10 @@ def fit_mlp(
     width: int = 64,
     steps: int = 200,
 ) -> MLP:
-    """Fits the metric `targets` (n,) of a population (n, d); O(steps members n width (f + width)).
+    """Fits the metric `targets` (n,) of a population (n, d).
+
+    Time is O(steps members n width (f + width)) and memory O(members n width).  The losses of order add pairs, of at
+    most p = 512 points drawn anew in each step: O(steps members p²) and O(members p²).
 
     Args:
         loss: `squared`, `hinge` (pairs in the right order, by a margin) or `kendall` (a smooth rank correlation); the
@@ -96,16 +99,17 @@ def fit_mlp(
     if loss not in LOSSES:
         raise ValueError(f"a network is trained with the loss {', '.join(LOSSES)}, got {loss!r}")
     order = training_order(population, targets)
-    population, targets = np.asarray(population)[order], np.asarray(targets, dtype=float)[order]
+    population, targets = np.asarray(population)[order], winsorised(np.asarray(targets, dtype=float)[order])
     known = features(population if statistics is None else statistics.population)
     center = known.mean(axis=0)
     scale = _spread(known.std(axis=0)) * np.sqrt(max(known.shape[1], 1))
     x, warp = ((features(population) - center) / scale).astype(np.float32), fit_warp(targets)
-    left_out = left_out_folds(len(x), members, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    left_out = left_out_folds(len(x), members, rng)
     layers = new_layers((x.shape[1], width, width, 1), len(left_out), seed)
     if statistics is not None:
-        layers = [*_taught((known - center) / scale, statistics, layers, seed, steps), layers[-1]]
-    layers = train(layers, x, warp.forward(targets)[:, None], ~left_out, loss, steps)
+        layers = [*_taught((known - center) / scale, statistics, layers, seed, steps, rng), layers[-1]]
+    layers = train(layers, x, warp.forward(targets)[:, None], ~left_out, loss, steps, rng)
     level, spread = np.zeros((len(left_out), 1)), np.ones((len(left_out), 1))
     scores = _forward(layers, x).astype(float)
     if loss != "squared":  # scores that only order, each member's on a scale of its own
@@ -116,7 +120,9 @@ def fit_mlp(
     return MLP(features, center, scale, layers, level, spread, warp, noise)
 
 
-def _taught(x: np.ndarray, statistics: Statistics, layers: Layers, seed: int, steps: int) -> Layers:
+def _taught(
+    x: np.ndarray, statistics: Statistics, layers: Layers, seed: int, steps: int, rng: np.random.Generator
+) -> Layers:
     """All layers but the last, trained to give the standardised statistics of their architectures' features (n, f)."""
     from predictors.mlp_training import new_layers, train
 
@@ -126,7 +132,7 @@ def _taught(x: np.ndarray, statistics: Statistics, layers: Layers, seed: int, st
     y /= _spread(y.std(axis=0))
     members, width, _ = layers[-1][0].shape
     heads = new_layers((width, y.shape[1]), members, seed + 1)
-    return train([*layers[:-1], *heads], x, y, np.ones((members, len(x))), "squared", steps)[:-1]
+    return train([*layers[:-1], *heads], x, y, np.ones((members, len(x))), "squared", steps, rng)[:-1]
 
 
 def _spread(deviation: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from predictors.ranking_loss import Loss, pairwise_hinge, soft_kendall, squared_error
 
 LOSSES: dict[str, Loss] = {"squared": squared_error, "hinge": pairwise_hinge, "kendall": soft_kendall}
+_MOST_PAIRED = 512  # points that a loss of pairs sees in a step, since it takes their number squared
 _DECAY = 1e-2
 _RATE = 5e-3
 
@@ -30,19 +31,32 @@ def new_layers(sizes: Sequence[int], members: int, seed: int) -> Layers:
     ]
 
 
-def train(layers: Layers, x: np.ndarray, y: np.ndarray, weights: np.ndarray, loss: str, steps: int) -> Layers:
+def train(
+    layers: Layers,
+    x: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray,
+    loss: str,
+    steps: int,
+    rng: np.random.Generator,
+) -> Layers:
     """Layers trained from `layers` on features x (n, f) and targets y (n, outputs); the given ones stay as they are.
 
-    AdamW over all points at once, the rate falling to zero along a cosine.
+    AdamW over all points at once, the rate falling to zero along a cosine; a loss of pairs sees at most 512 points in a
+    step, drawn from `rng`.
 
     Args:
         weights: of the points for each member (members, n); 0 for those it must not see.
     """
     parameters = [torch.tensor(a, requires_grad=True) for layer in layers for a in layer]
-    inputs, targets, seen = (torch.tensor(np.asarray(a, dtype=np.float32)) for a in (x, y, weights))
+    points, values, known = (torch.tensor(np.asarray(a, dtype=np.float32)) for a in (x, y, weights))
     optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
+        inputs, targets, seen = points, values, known
+        if loss != "squared" and len(x) > _MOST_PAIRED:
+            some = torch.from_numpy(rng.choice(len(x), _MOST_PAIRED, replace=False))
+            inputs, targets, seen = points[some], values[some], known[:, some]
         outputs = inputs
         for i in range(0, len(parameters), 2):
             outputs = outputs @ parameters[i] + parameters[i + 1]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from predictors.warp import Warp, fit_warp
+from predictors.warp import Warp, fit_warp, winsorised
 
 Features = Callable[[np.ndarray], np.ndarray]
 
@@ -30,13 +30,13 @@ def training_order(population: np.ndarray, targets: np.ndarray, least: int = 2) 
 
 
 def warped_data(features: Features, population: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, Warp]:
-    """Features (n, f) and warped targets (n,) in the order of `training_order`, and the warp.
+    """Features (n, f) and warped targets (n,), winsorised, in the order of `training_order`, and the warp.
 
     Raises:
         ValueError: as `training_order`.
     """
     order = training_order(population, targets)
-    y = np.asarray(targets, dtype=float)[order]
+    y = winsorised(np.asarray(targets, dtype=float)[order])
     warp = fit_warp(y)
     x = np.ascontiguousarray(features(np.asarray(population)[order]), dtype=np.float32)
     return x, warp.forward(y), warp

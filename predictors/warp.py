@@ -1,7 +1,9 @@
 """A monotone transform that makes a metric's values nearly normal, and the way back for predictions.
 
 Accuracies have a long lower tail (networks that did not learn) which would rule a least-squares fit.
-Source: Yeo and Johnson, "A new family of power transformations to improve normality or symmetry", 2000.
+A value so far off that it is hardly one of the metric (of a run that blew up) would rule the scale itself.
+Source: Yeo and Johnson, "A new family of power transformations to improve normality or symmetry", 2000;
+fences as in Tukey, "Exploratory data analysis", 1977, but much farther out.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from predictors.protocol import Prediction
 
 _POWERS = (-2.0, 6.0)  # beyond these the tail would be all that is left of the scale
 _KNOTS = 512
+_FENCE = 30.0  # interquartile ranges: no tail that a metric has by itself reaches so far
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,19 @@ class Warp:
         """A prediction on the warped scale as one of the metric: its median, and half the width of ± one deviation."""
         above, below = self.back(prediction.mean + prediction.std), self.back(prediction.mean - prediction.std)
         return Prediction(self.back(prediction.mean), (above - below) / 2)
+
+
+def winsorised(targets: np.ndarray) -> np.ndarray:
+    """The targets (n,), those farther than 30 interquartile ranges beyond the quartiles moved to there; O(n).
+
+    Warp and predictor are both to be fitted to these.  Where half of the values are equal, all stay: there is no
+    telling what is extreme.
+    """
+    low, high = np.quantile(targets, [0.25, 0.75])
+    if not high - low > 1e-12 * max(abs(low), abs(high)):
+        return targets
+    reach = _FENCE * (high - low)
+    return np.clip(targets, low - reach, high + reach)
 
 
 def fit_warp(targets: np.ndarray) -> Warp:

@@ -91,6 +91,22 @@ def test_constant_targets_are_no_trouble(fit):
     assert (found.std < 0.01).all()
 
 
+def test_one_value_far_off_hardly_changes_the_order(fit):
+    train, targets = rows(60, 20), noisy(rows(60, 20), 21)
+    for extreme in (1e8, -1e8):
+        targets[7] = extreme
+        found = fit(train, targets, 0).predict(rows(300, 2))
+        assert kendalltau(found.mean, additive(rows(300, 2))).statistic > 0.6
+        assert np.abs(found.mean).max() < 1e3
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_fewest_values_are_enough(name):
+    least = 3 if name == "auto" else 2
+    found = METHODS[name](SPACE, rows(least, 0), np.arange(least) + 1.0, 0).predict(rows(5, 1))
+    assert np.isfinite(found.mean).all() and (found.std > 0).all()
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_fewer_values_than_folds_of_a_single_architecture_are_no_trouble(name):
     fixed = SearchSpace("fixed", [Choice("width", (8,))])

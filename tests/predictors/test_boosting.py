@@ -23,6 +23,12 @@ def test_members_and_trees_are_as_many_as_asked_for_and_a_seed_decides():
     assert np.array_equal(means[0], means[1]) and not np.array_equal(means[0], means[2])
 
 
+def test_a_member_of_one_point_says_its_value():
+    found = fit_boosting(np.asarray, rows(2), np.array([1.0, 3.0]), seed=0).predict(rows(4, 1))
+    np.testing.assert_allclose(found.mean, 2.0)
+    assert (found.std > 1).all()
+
+
 def test_noise_widens_the_deviation():
     noise = 2 * np.random.default_rng(0).normal(size=100)
     quiet, loud = (

@@ -81,6 +81,18 @@ def test_a_point_left_out_is_predicted_from_the_others():
         assert model.warp.forward(model.left_out.mean)[i] == pytest.approx(mean[0], abs=2e-3)
 
 
+@pytest.mark.parametrize("extreme", [1e4, 1e8, -1e8])
+def test_one_value_far_off_does_not_rule(extreme):
+    def truth(population):
+        return (population**1.5).sum(axis=1)
+
+    targets, test = truth(rows(100)) + np.random.default_rng(2).normal(size=100), rows(300, seed=1)
+    targets[7] = extreme
+    found = fit_categorical_gp(CELLS, rows(100), targets).predict(test)
+    assert kendalltau(found.mean, truth(test)).statistic > 0.8
+    assert np.median(found.std) < truth(test).std()
+
+
 def test_extra_columns_are_used_and_must_come_again():
     train, test = rows(60), rows(100, seed=1)
     seconds = np.random.default_rng(2).normal(size=(160, 1)) + 1e9  # far from zero, where single precision is coarse

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from predictors.choose import _tau, choose_predictor
+from predictors.catalog import PREDICTORS
+from predictors.choose import METHODS, _tau, choose_predictor
 from predictors.option_features import option_features
 from predictors.ridge import fit_ridge
 from search_spaces.space import SearchSpace
@@ -39,6 +40,12 @@ def test_beyond_200_points_only_some_are_compared_on_but_all_are_fitted():
     everything = fit_ridge(option_features(CELLS), train, parity(train))
     assert np.array_equal(found.predict(rows(9, 1)).mean, everything.predict(rows(9, 1)).mean)
     assert again.scores == found.scores != choose_predictor(CELLS, train, parity(train), 1, ("ridge",)).scores
+
+
+@pytest.mark.parametrize("methods", [METHODS, *((name,) for name in PREDICTORS)])
+def test_three_points_are_enough(methods):
+    found = choose_predictor(CELLS, rows(3), np.array([1.0, 2.0, 4.0]), methods=methods)
+    assert np.isfinite(found.predict(rows(5, 1)).mean).all() and set(found.scores) == set(methods)
 
 
 def test_constant_values_have_no_order():

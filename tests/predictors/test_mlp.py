@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from predictors import mlp_training
 from predictors.mlp import Statistics, fit_mlp
 
 
@@ -26,6 +27,33 @@ def test_losses_of_order_come_back_in_the_metrics_unit(loss):
     assert kendalltau(found.mean, target(rows(200, 1))).statistic > 0.85
     error = np.abs(np.log(found.mean.clip(1e-3)) - np.log(target(rows(200, 1))))
     assert np.median(error) < 0.5
+
+
+@pytest.mark.parametrize(("points", "seen"), [(512, 512), (600, 512)])
+def test_losses_of_order_see_a_bounded_number_of_points_a_step_and_others_all(monkeypatch, points, seen):
+    steps = []
+    for name, loss in mlp_training.LOSSES.items():
+
+        def spy(scores, targets, weights, loss=loss):
+            steps.append((scores, targets, weights))
+            return loss(scores, targets, weights)
+
+        monkeypatch.setitem(mlp_training.LOSSES, name, spy)
+    for loss in ("hinge", "kendall", "squared"):
+        steps.clear()
+        fit_mlp(np.asarray, rows(points), target(rows(points)), seed=0, loss=loss, members=3, steps=2)
+        count = points if loss == "squared" else seen
+        assert [(s.shape, t.shape, w.shape) for s, t, w in steps] == [((3, count), (count,), (3, count))] * 2
+        assert (steps[0][1].tolist() == steps[1][1].tolist()) == (count == points)  # other points in each step
+
+
+def test_more_points_than_a_step_sees_are_learnt_from_and_a_seed_decides():
+    a, b, c = (
+        fit_mlp(np.asarray, rows(700), target(rows(700)), seed, "hinge", members=2, steps=60).predict(rows(200, 1)).mean
+        for seed in (0, 0, 1)
+    )
+    assert kendalltau(a, target(rows(200, 1))).statistic > 0.9
+    assert np.array_equal(a, b) and not np.array_equal(a, c)
 
 
 def test_free_statistics_of_many_architectures_help_where_values_are_few():

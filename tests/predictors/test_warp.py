@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import skew
 
 from predictors.protocol import Prediction
-from predictors.warp import fit_warp
+from predictors.warp import fit_warp, winsorised
 
 HEAVY = 0.94 - np.random.default_rng(0).lognormal(-3, 1, size=200)  # a long tail of bad values
 
@@ -42,3 +42,15 @@ def test_constant_values_have_a_way_back(value):
     np.testing.assert_allclose(warp.forward(np.full(3, value)), 0, atol=1e-6)
     np.testing.assert_allclose(warp.back(np.zeros(2)), value)
     assert (warp.unwarp(Prediction(np.zeros(1), np.ones(1))).std <= 1e-8 * max(1, abs(value))).all()
+
+
+def test_only_what_is_beyond_the_fences_is_moved_and_to_there():
+    values = np.array([0.0, 1.0, 2.0, 3.0, 4.0])  # quartiles 1 and 3, fences at -59 and 63
+    np.testing.assert_array_equal(winsorised(np.array([-60.0, 1.0, 2.0, 3.0, 64.0])), [-59, 1, 2, 3, 63])
+    for kept in (values, np.array([-59.0, 1.0, 2.0, 3.0, 63.0]), HEAVY):
+        np.testing.assert_array_equal(winsorised(kept), kept)
+
+
+@pytest.mark.parametrize("values", [[5.0, 5.0, 5.0, 5.0, 1e8], [0.1 + 0.2, 0.3, 0.3, 0.1 + 0.2, 0.3, 0.9]])
+def test_where_half_of_the_values_are_equal_all_stay(values):
+    np.testing.assert_array_equal(winsorised(np.array(values)), values)
