@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.decode_images import decode
+from experiments.lines import open_lines, read_lines
 from predictors.zero_cost.catalog import PROXIES
 from predictors.zero_cost.proxy import CannotScore
 from search_spaces.cell import cell_network, operations_of
@@ -78,7 +79,7 @@ def score_cells(
         missing = [name for name in proxies if name not in scored.scores]
         if missing:
             scored = _complete(scored, missing, cell, *batches[seed])
-            with cache.open("a") as file:
+            with open_lines(cache) as file:
                 file.write(json.dumps(asdict(scored)) + "\n")
         yield scored
 
@@ -86,8 +87,7 @@ def score_cells(
 def _read(cache: Path) -> dict[tuple[int, int], Scored]:
     """What the file holds by cell and seed; a later line replaces an earlier one."""
     cache.parent.mkdir(parents=True, exist_ok=True)
-    lines = cache.read_text().splitlines() if cache.exists() else []
-    return {(found.index, found.seed): found for found in (Scored(**json.loads(line)) for line in lines)}
+    return {(found.index, found.seed): found for found in (Scored(**row) for row in read_lines(cache))}
 
 
 def _complete(known: Scored, missing: Sequence[str], cell: str, images: Tensor, labels: Tensor) -> Scored:

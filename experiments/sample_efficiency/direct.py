@@ -49,14 +49,17 @@ def pymoo_nsga2(task: Task, budget: int, seed: int) -> np.ndarray:
 
 
 def optuna_study(make: Callable[[int], optuna.samplers.BaseSampler]) -> Direct:
-    """`study.optimize` with categorical choices, one trial at a time."""
+    """`study.optimize` one trial at a time, with categorical choices, of which only active ones are suggested."""
 
     def search(task: Task, budget: int, seed: int) -> np.ndarray:
         space, asked = task.benchmark.space, []
 
         def objective(trial: optuna.Trial) -> tuple[float, ...]:
-            indices = [trial.suggest_categorical(c.name, tuple(range(len(c.options)))) for c in space.choices]
-            row = space.canonical(np.array([indices], dtype=INDEX))
+            row = np.zeros((1, len(space)), dtype=INDEX)
+            for j, choice in enumerate(space.choices):
+                active = space.active_column(row, j)
+                if active is None or active[0]:
+                    row[0, j] = trial.suggest_categorical(choice.name, tuple(range(len(choice.options))))
             asked.append(row[0])
             return tuple(costs_of(task.benchmark, row)[0])
 
