@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 
 import numpy as np
 
@@ -15,8 +16,11 @@ from search_spaces.value import Option
 
 _PIECE = 1000  # architectures asked about at once
 _TRIED = 3  # times that a function is timed, of which the fastest counts: a table may be loaded by the first
+_TOGETHER = 64  # architectures that it is timed with, if it is slow with one
+_CANDIDATES = 50_000  # architectures that a search may want to know of
 _SOME = 100  # architectures, of which one at least must have cheap metrics
-_SLOW_S = 0.05  # for one architecture: more is not for nothing
+_LONG_S = 60.0  # for all of them: more is not for nothing
+_ENDLESS_S = 0.5  # for one architecture: too long to try with many
 
 Column = Callable[[list[dict[str, Option]]], Sequence[float]]
 """From assignments to one metric of each."""
@@ -67,9 +71,10 @@ class CheapMetrics:
     def _completed(self, arch: Architecture, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Exception):
             return outcome
-        if not isinstance(outcome, Mapping):
-            return TypeError(f"evaluate must give a dict for each architecture, got {outcome!r}")
-        own = self.of(np.array([arch.indices], dtype=INDEX))
+        try:
+            own = self.of(np.array([arch.indices], dtype=INDEX))
+        except ValueError as error:
+            return error
         return {**{name: float(values[0]) for name, values in own.items()}, **outcome}
 
     def _ask(self, archs: Sequence[Architecture]) -> None:
@@ -87,27 +92,33 @@ def cheap_metrics(
     """How `cheap` is asked; None where it names nothing.
 
     A mapping gives a function for each metric.  Names are asked of `evaluate`: with the argument `only` if it takes
-    one, as it is otherwise, and then all it gives must cost nothing, as a table does.
+    one, as it is otherwise, and then all it gives must cost nothing, as a table does.  Each is tried here.
 
     Raises:
-        ValueError: `evaluate` takes long and cannot be asked for some metrics only.
+        ValueError: `evaluate` takes long and cannot be asked for some metrics only, or does not give them.
+        WrongForm: a function gives something else than one number for each architecture.
     """
     if not cheap:
         return None
-    names = tuple(cheap)
+    names, rng = tuple(cheap), np.random.default_rng(seed)
+    ask = evaluate
     if isinstance(cheap, Mapping):
-        return CheapMetrics(space, names, lambda archs: _rows(cheap, archs))
-    if _takes_only(evaluate):
-        return CheapMetrics(space, names, lambda archs: evaluate(archs, only=names))  # type: ignore[call-arg]
-    _check_fast(space, evaluate, names, seed)
-    return CheapMetrics(space, names, evaluate)
+        ask = functools.partial(_rows, cheap)
+    elif _takes_only(evaluate):
+        ask = functools.partial(evaluate, only=names)  # type: ignore[call-arg]
+    else:
+        _check_fast(space, evaluate, names, rng)
+    found = CheapMetrics(space, names, ask)
+    found.of(space.sample(_TRIED, rng))
+    return found
 
 
 def _rows(columns: Mapping[str, Column], archs: list[dict[str, Option]]) -> list[dict[str, float]]:
-    found = {name: list(column(archs)) for name, column in columns.items()}
+    found = {name: column(archs) for name, column in columns.items()}
     for name, values in found.items():
-        if len(values) != len(archs):
-            raise WrongForm(f"cheap[{name!r}] must give one number for each of {len(archs)}, got {len(values)}")
+        if not isinstance(values, Sized) or len(values) != len(archs):
+            got = len(values) if isinstance(values, Sized) else repr(values)
+            raise WrongForm(f"cheap[{name!r}] must give one number for each of {len(archs)}, got {got}")
     return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
 
 
@@ -119,21 +130,37 @@ def _takes_only(evaluate: UserFunction) -> bool:
     return any(p.name == "only" for p in parameters)
 
 
-def _check_fast(space: SearchSpace, evaluate: UserFunction, names: Sequence[str], seed: int) -> None:
-    """Refuses a function that would take minutes for the thousands of candidates.
+def _check_fast(space: SearchSpace, evaluate: UserFunction, names: Sequence[str], rng: np.random.Generator) -> None:
+    """Refuses a function that would take minutes for all candidates, or that does not give what it is to be asked for.
 
     Raises:
-        ValueError: it takes more than 50 ms an architecture.
+        ValueError: it takes too long for all candidates, or its results lack a name.
     """
-    (row,) = space.sample(1, np.random.default_rng(seed)).tolist()
+    candidates = min(space.size, _CANDIDATES)
+    each_s = _timed(space, evaluate, names, 1, rng)
+    if candidates * each_s > _LONG_S and each_s < _ENDLESS_S:
+        each_s = _timed(space, evaluate, names, _TOGETHER, rng)
+    if candidates * each_s > _LONG_S:
+        raise ValueError(
+            f"cheap={tuple(names)} would ask evaluate about {candidates:,} candidates, and it takes {each_s:.2g} s for "
+            f"one: give it an argument `only`, or write cheap={{{names[0]!r}: a function of its own}}"
+        )
+
+
+def _timed(space: SearchSpace, evaluate: UserFunction, names: Sequence[str], n: int, rng: np.random.Generator) -> float:
+    """Seconds an architecture, of n asked about at once; the fastest of a few times.
+
+    Raises:
+        ValueError: what is given lacks a name.
+    """
+    archs = [Architecture(space, tuple(row)) for row in space.sample(n, rng).tolist()]
     seconds = []
     for _ in range(_TRIED):
         started_s = time.perf_counter()
-        list(together(evaluate)([Architecture(space, tuple(row))]))
-        seconds.append(time.perf_counter() - started_s)
-    each_s = min(seconds)
-    if each_s > _SLOW_S:
-        raise ValueError(
-            f"cheap={tuple(names)} would ask evaluate about thousands of candidates, and it takes {each_s:.2g} s for "
-            f"one: give it an argument `only`, or write cheap={{{names[0]!r}: a function of its own}}"
-        )
+        done = [outcome for outcomes in together(evaluate)(archs) for _, outcome in outcomes]
+        seconds.append((time.perf_counter() - started_s) / n)
+        for metrics in done:
+            if isinstance(metrics, Mapping) and (missing := set(names) - set(metrics)):
+                given = ", ".join(map(str, metrics))
+                raise ValueError(f"cheap names {min(missing)!r}, which evaluate does not give; it gives {given}")
+    return min(seconds)

@@ -43,13 +43,19 @@ def one_by_one(
         try:
             while pending:
                 done = wait(pending.values(), return_when=FIRST_COMPLETED).done
-                ready = [arch for arch, future in pending.items() if future in done]
+                # What is done is recorded before a worker that died ends it all.
+                ready = [arch for arch, future in pending.items() if future in done and not _died(future)]
+                ready = ready or [arch for arch, future in pending.items() if future in done]
                 yield [(arch, _outcome(pending.pop(arch), failures)) for arch in ready]
         finally:
             for future in pending.values():
                 future.cancel()
 
     return outcomes
+
+
+def _died(future: Future[Mapping[str, float]]) -> bool:
+    return isinstance(future.exception(), BrokenExecutor)
 
 
 def _outcome(future: Future[Mapping[str, float]], failures: tuple[type[Exception], ...]) -> Outcome:
@@ -109,8 +115,11 @@ def _check_number(found: Sequence[object], n: int) -> None:
     """Refuses anything but one result for each architecture.
 
     Raises:
-        WrongForm: another number of results, or none that can be counted.
+        WrongForm: another number of results, none that can be counted, or something else than dicts and None.
     """
     if not isinstance(found, Sequence) or len(found) != n:
         got = f"{len(found)} results" if isinstance(found, Sequence) else f"a {type(found).__name__}"
         raise WrongForm(f"evaluate must return a list with one dict for each of {n} architectures, got {got}")
+    for metrics in found:
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise WrongForm(f"evaluate must give a dict (or None) for each architecture, got {metrics!r}")

@@ -46,7 +46,6 @@ class Journal:
         problem: Problem,
         provenance: str = "verified",
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._problem, self._name = space, problem, name
         self.provenance = provenance
         self._distributions: dict[str, BaseDistribution] = {
@@ -71,7 +70,7 @@ class Journal:
                 except ValueError as error:
                     raise ValueError(
                         f"the journal's study {self._name!r} is of another space or problem ({error}): "
-                        "use another folder"
+                        "use another folder or study"
                     ) from error
                 self._known.setdefault(arch, outcome)
         self._taken = len(trials)
@@ -156,18 +155,28 @@ def _open_study(storage: BaseStorage | Path, name: str, problem: Problem) -> opt
         if name in optuna.get_all_study_names(backend):  # reading alone writes nothing
             study = optuna.load_study(storage=backend, study_name=name)
         else:
-            study = optuna.create_study(storage=backend, study_name=name, directions=directions, load_if_exists=True)
+            study = _new_study(backend, name, directions)
     except (ValueError, KeyError, TypeError) as error:  # of lines that are not Optuna's
         raise ValueError(f"{storage} is not a journal ({error}): use another folder") from error
     found = ([d.name.lower() for d in study.directions], study.metric_names or metrics)
     if found != (directions, metrics):
         raise ValueError(
             f"the journal's study {name!r} has other objectives: {_listed(*found)} instead of "
-            f"{_listed(directions, metrics)}; use another folder"
+            f"{_listed(directions, metrics)}; use another folder or study"
         )
     if study.metric_names is None:
         _set_metric_names(study, metrics)
     return study
+
+
+def _new_study(backend: BaseStorage, name: str, directions: list[str]) -> optuna.Study:
+    """A new study, without Optuna's remark on it."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(storage=backend, study_name=name, directions=directions, load_if_exists=True)
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _listed(directions: list[str], metrics: list[str]) -> str:

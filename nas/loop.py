@@ -32,6 +32,7 @@ def run_loop(
     batch: int,
     journal: Journal,
     on_evaluation: Callable[[Evaluation | None], None] = lambda _: None,
+    found: list[Evaluation] | None = None,
 ) -> list[Evaluation]:
     """Spends `budget` real evaluations, `batch` at a time, and returns those that succeeded, in order asked.
 
@@ -42,29 +43,32 @@ def run_loop(
     Args:
         evaluate: see `nas/evaluating.py`; not asked about what the journal knows.
         on_evaluation: told after each one, None for a failed one.
+        found: where those that succeeded are kept, also when an error ends the loop.
 
     Raises:
         TooManyFailures: `MAX_FAILURES` evaluations in a row failed; it names the last reason.
         ValueError: the searcher asks for something that is not in the space, or for too many.
         BrokenExecutor: a worker died; what was recorded stays.
     """
-    found: list[Evaluation] = []
+    found = [] if found is None else found
     asked, failures = 0, 0
     while asked < budget:
         archs = _asked(searcher, min(batch, budget - asked), space)
         if not archs:
             break  # the space, or the searcher's list, is used up
         asked += len(archs)
-        with closing(_settle(archs, evaluate, problem, journal)) as settled:
-            for arch, error in settled:
-                evaluation = journal.find(arch)
-                on_evaluation(evaluation)
-                failures = failures + 1 if evaluation is None else 0
-                if error is not None and failures >= MAX_FAILURES:
-                    raise TooManyFailures(f"the last {failures} evaluations failed; of {arch}: {error}") from error
-        told = [evaluation for arch in archs if (evaluation := journal.find(arch)) is not None]
+        try:
+            with closing(_settle(archs, evaluate, problem, journal)) as settled:
+                for arch, error in settled:
+                    evaluation = journal.find(arch)
+                    on_evaluation(evaluation)
+                    failures = failures + 1 if evaluation is None else 0
+                    if error is not None and failures >= MAX_FAILURES:
+                        raise TooManyFailures(f"the last {failures} evaluations failed; of {arch}: {error}") from error
+        finally:
+            told = [evaluation for arch in archs if (evaluation := journal.find(arch)) is not None]
+            found.extend(told)
         searcher.tell(told)
-        found.extend(told)
     return found
 
 

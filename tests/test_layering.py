@@ -17,7 +17,7 @@ FLOORS = {
     "quant_search": 2,
     "nas": 3,
     "experiments": 4,
-    "tests": 4,
+    "tests": 5,
 }
 
 

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 from nas.objectives import Evaluation, cost_array
+from nas.searchers.failures import Failures
 from nas.searchers.fitness import best_first, order
 from nas.searchers.random_search import fresh_rows
 from search_spaces.encoding import one_hot
@@ -41,21 +42,28 @@ class Bananas:
         self._rng = np.random.default_rng(seed)
         self._asked: set[tuple[int, ...]] = set()
         self._told: list[Evaluation] = []
+        self._failures = Failures(space)
 
     def ask(self, n: int) -> np.ndarray:
         """The next architectures (≤ n, d): random ones up to `initial`, then the best by Thompson sampling."""
+        rows = self._next(n)
+        self._failures.asked(rows.tolist())
+        return rows
+
+    def _next(self, n: int) -> np.ndarray:
         missing = max(self._initial - len(self._asked), 0)
         if missing > 0 or len(self._told) < _LEAST:
             return fresh_rows(self._space, min(n, max(missing, 1)), self._rng, self._asked)
         rows = self._candidates()
         if len(rows):
-            rows = rows[order(*self._drawn(rows))[:n]]
+            rows = rows[order(*self._failures.avoided(self._drawn)(rows))[:n]]
         self._asked.update(map(tuple, rows.tolist()))
         return np.concatenate([rows, fresh_rows(self._space, n - len(rows), self._rng, self._asked)])
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Takes evaluations to fit on."""
         self._told.extend(evaluations)
+        self._failures.told(evaluations)
         self._asked.update(e.arch.indices for e in evaluations)
 
     def _candidates(self) -> np.ndarray:

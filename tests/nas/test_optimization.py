@@ -1,4 +1,6 @@
 import math
+import os
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import nas
 from nas.errors import CannotBeDone
 from nas.loop import TooManyFailures
+from nas.searchers.random_search import RandomSearch
 
 OPTIONS = ("none", "skip", "pool", "conv1", "conv3")
 SPACE = nas.SearchSpace("cells", [nas.Choice(f"edge{i}", OPTIONS) for i in range(5)])
@@ -24,6 +27,13 @@ def values(arch):
 
 def evaluate(archs):
     return [values(arch) for arch in archs]
+
+
+def dies_at_zero(archs):
+    """The process ends at the first of some architectures."""
+    if archs[0]["edge0"] == "conv3" and archs[0]["edge1"] == "conv3":
+        os._exit(1)
+    return evaluate(archs)
 
 
 def optimize(function=evaluate, objectives=BOTH, budget=30, **more):
@@ -168,6 +178,16 @@ def test_what_a_storage_holds_is_not_evaluated_again():
         ({"constraints": {"latency_s": math.nan}}, ValueError, "must be finite"),
         ({"cheap": "latency_s"}, TypeError, r"write \('latency_s',\)"),
         ({"cheap": ("size",)}, ValueError, "cheap names 'size', which is no objective"),
+        ({"cheap": None}, TypeError, "cheap is a tuple of names or a dict of functions, got None"),
+        ({"cheap": {"latency_s": {}}}, TypeError, r"cheap\['latency_s'\] is a function"),
+        ({"cheap": {"latency_s": lambda archs: 0.5}}, TypeError, "one number for each of 3, got 0.5"),
+        ({"constraints": [("latency_s", 0.1)]}, TypeError, "constraints is a dict"),
+        ({"objectives": (o for o in BOTH)}, TypeError, "objectives is a list"),
+        ({"executor": 5}, TypeError, "executor is a concurrent.futures.Executor, got 5"),
+        ({"storage": "foo.log"}, TypeError, "storage is an Optuna storage.*got 'foo.log'"),
+        ({"on_evaluation": None}, TypeError, "on_evaluation is a function"),
+        ({"searcher": 42}, TypeError, "searcher is a name or an object"),
+        ({"searcher": RandomSearch}, TypeError, "searcher is a name or an object"),
         ({"searcher": "lina"}, ValueError, "did you mean 'linas'"),
         ({"searcher": "ga"}, ValueError, "cannot weigh 2 objectives"),
     ],
@@ -187,10 +207,75 @@ def test_a_wrong_number_of_results_is_an_error_at_once():
         optimize(lambda archs: values(archs[0]))
 
 
+def test_results_that_are_no_dicts_are_an_error_at_once():
+    with pytest.raises(TypeError, match=r"a dict \(or None\) for each architecture, got 0.5"):
+        optimize(lambda archs: [0.5 for _ in archs])
+
+
+def test_a_metric_that_is_called_cheap_and_not_given_is_an_error():
+    with pytest.raises(ValueError, match="cheap names 'latency_s', which evaluate does not give; it gives accuracy"):
+        optimize(lambda archs: [{"accuracy": 1.0} for _ in archs], cheap=("latency_s",))
+
+
+def test_a_refused_call_leaves_no_study():
+    storage = optuna.storages.InMemoryStorage()
+    for searcher in ("ga", "lina"):
+        with pytest.raises(ValueError, match=r"searcher|ga"):
+            optimize(searcher=searcher, storage=storage)
+    assert optuna.get_all_study_names(storage) == []
+
+
+def test_where_large_architectures_fail_the_search_goes_on_among_the_others():
+    space = nas.SearchSpace("sizes", [nas.Choice(f"c{i}", (1, 2, 3, 4)) for i in range(8)])
+    for limit in (20, 24):
+        calls = []
+
+        def bounded(archs, limit=limit, calls=calls):
+            calls.extend(archs)
+            sums = [sum(arch.values()) for arch in archs]
+            return [{"a": float(s)} if s <= limit else None for s in sums]
+
+        result = nas.optimize(space, bounded, [nas.maximize("a")], budget=80)
+        assert result.stopped is None and len(calls) == 80
+        assert result.front[0].values["a"] == limit
+
+
+def test_random_architectures_keep_to_what_is_known_of_the_bounds():
+    limit = sorted(values(a.assignment)["latency_s"] for a in SPACE.enumerate())[8]
+    result = optimize(budget=20, cheap=("latency_s",), constraints={"latency_s": limit})
+    kept = [e.violation == 0 for e in result.evaluations]
+    assert kept[:5] == [True] * 5 and sum(kept) >= 9
+
+
+def test_what_was_found_before_a_worker_died_is_kept():
+    with ProcessPoolExecutor(1) as pool:
+        result = optimize(dies_at_zero, budget=40, executor=pool)
+    assert "worker died" in result.stopped and 0 < len(result.evaluations) < 40
+
+
+def test_optunas_own_verbosity_is_left_alone():
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    try:
+        optimize(budget=4)
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
 def test_a_slow_function_cannot_be_asked_about_every_candidate(monkeypatch):
-    monkeypatch.setattr("nas.cheap._SLOW_S", 0.0)
-    with pytest.raises(ValueError, match=r"thousands of candidates.*argument `only`"):
+    monkeypatch.setattr("nas.cheap._LONG_S", 0.0)
+    with pytest.raises(ValueError, match=r"about 3,125 candidates.*argument `only`"):
         optimize(cheap=("latency_s",))
+
+
+def test_a_table_that_is_slow_to_begin_with_is_asked_about_many_at_once(monkeypatch):
+    def slow(archs):
+        time.sleep(0.02)
+        return evaluate(archs)
+
+    monkeypatch.setattr("nas.cheap._LONG_S", 5.0)
+    assert len(optimize(slow, cheap=("latency_s",), budget=8).evaluations) == 8
 
 
 def test_a_small_space_of_many_conditional_choices_is_walked():
@@ -245,7 +330,7 @@ def test_a_cheap_function_that_never_works_is_an_error():
 
     with pytest.raises(ValueError, match=r"none of 3\d+ architectures has the cheap metrics latency_s.*latency_ms"):
         optimize(cheap={"latency_s": broken})
-    with pytest.raises(TypeError, match=r"cheap\['latency_s'\] must give one number for each of 1, got 9"):
+    with pytest.raises(TypeError, match=r"cheap\['latency_s'\] must give one number for each of 3, got 9"):
         optimize(cheap={"latency_s": lambda archs: [1.0] * 9})
 
 

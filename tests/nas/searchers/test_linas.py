@@ -123,8 +123,7 @@ def test_the_inner_search_goes_on_from_its_last_population():
     searcher.tell(evaluate(searcher.ask(8)))
     best = []
     for _ in range(3):
-        searcher.tell([])
-        searcher.ask(1)
+        searcher.tell(evaluate(searcher.ask(1)))
         best.append(np.sort(model(searcher._last)[0].sum(axis=1))[:20].mean())
     assert best[2] < best[0]
     fresh = LINAS(SPACE, lambda _: model, 2, 0, 8, generations=3, population=40)
