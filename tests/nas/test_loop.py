@@ -224,6 +224,21 @@ def test_what_is_done_is_recorded_before_anything_else_happens():
     assert len(journal) == 6
 
 
+def test_what_is_done_counts_before_a_worker_that_died():
+    class Dying(Immediate):
+        def submit(self, fn, /, *args):
+            if args[0] == first(1)[0]:
+                future = Future()
+                future.set_exception(BrokenExecutor("killed"))
+                return future
+            return super().submit(fn, *args)
+
+    journal, found = new_journal(), []
+    with pytest.raises(BrokenExecutor, match="killed"):
+        loop(Listed(), Bench(), journal, executor=Dying(), found=found)
+    assert len(journal) == len(found) == 5
+
+
 def test_what_another_process_has_recorded_meanwhile_is_not_measured(tmp_path):
     journal, other = (new_journal(tmp_path / "journal.log") for _ in range(2))
     expected = loop(Listed(), Bench(), other, budget=5)
