@@ -226,8 +226,8 @@ def test_a_refused_call_leaves_no_study():
 
 
 def test_where_large_architectures_fail_the_search_goes_on_among_the_others():
-    space = nas.SearchSpace("sizes", [nas.Choice(f"c{i}", (1, 2, 3, 4)) for i in range(8)])
-    for limit in (20, 24):
+    space = nas.SearchSpace("sizes", [nas.Choice(f"c{i}", (1, 2, 3, 4)) for i in range(6)])
+    for limit in (14, 18):
         calls = []
 
         def bounded(archs, limit=limit, calls=calls):
@@ -235,8 +235,8 @@ def test_where_large_architectures_fail_the_search_goes_on_among_the_others():
             sums = [sum(arch.values()) for arch in archs]
             return [{"a": float(s)} if s <= limit else None for s in sums]
 
-        result = nas.optimize(space, bounded, [nas.maximize("a")], budget=80)
-        assert result.stopped is None and len(calls) == 80
+        result = nas.optimize(space, bounded, [nas.maximize("a")], budget=60)
+        assert result.stopped is None and len(calls) == 60
         assert result.front[0].values["a"] == limit
 
 
