@@ -98,8 +98,13 @@ class Anatomy:
 
     def features(self, population: np.ndarray) -> np.ndarray:
         """One-hot choices beside the logarithms of MACs and parameters (n, f)."""
-        logs = np.log(self.counts(population)[:, :2] + 1)
-        return np.column_stack([one_hot(self.space, population), np.repeat(logs, _COST_WEIGHT, axis=1)])
+        logs = np.repeat(self.cost_logs(population), _COST_WEIGHT, axis=1)
+        return np.column_stack([one_hot(self.space, population), logs])
+
+    def cost_logs(self, population: np.ndarray) -> np.ndarray:
+        """The logarithms of MACs and parameters (n, 2)."""
+        logs: np.ndarray = np.log(self.counts(population)[:, :2] + 1)
+        return logs
 
     def _architectures(self, population: np.ndarray) -> Iterator[Architecture]:
         return (Architecture(self.space, tuple(row)) for row in population.tolist())

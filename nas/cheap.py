@@ -17,7 +17,6 @@ from search_spaces.value import Option
 _PIECE = 1000  # architectures asked about at once
 _TRIED = 3  # times that a function is timed, of which the fastest counts: a table may be loaded by the first
 _TOGETHER = 64  # architectures that it is timed with, if it is slow with one
-_CANDIDATES = 50_000  # architectures that a search may want to know of
 _SOME = 100  # architectures, of which one at least must have cheap metrics
 _LONG_S = 60.0  # for all of them: more is not for nothing
 _ENDLESS_S = 0.5  # for one architecture: too long to try with many
@@ -87,12 +86,15 @@ class CheapMetrics:
 
 
 def cheap_metrics(
-    space: SearchSpace, evaluate: UserFunction, cheap: Sequence[str] | Mapping[str, Column], seed: int
+    space: SearchSpace, evaluate: UserFunction, cheap: Sequence[str] | Mapping[str, Column], seed: int, candidates: int
 ) -> CheapMetrics | None:
     """How `cheap` is asked; None where it names nothing.
 
     A mapping gives a function for each metric.  Names are asked of `evaluate`: with the argument `only` if it takes
     one, as it is otherwise, and then all it gives must cost nothing, as a table does.  Each is tried here.
+
+    Args:
+        candidates: how many architectures the search may want to know of.
 
     Raises:
         ValueError: `evaluate` takes long and cannot be asked for some metrics only, or does not give them.
@@ -107,7 +109,7 @@ def cheap_metrics(
     elif _takes_only(evaluate):
         ask = functools.partial(evaluate, only=names)  # type: ignore[call-arg]
     else:
-        _check_fast(space, evaluate, names, rng)
+        _check_fast(space, evaluate, names, rng, candidates)
     found = CheapMetrics(space, names, ask)
     found.of(space.sample(_TRIED, rng))
     return found
@@ -130,13 +132,14 @@ def _takes_only(evaluate: UserFunction) -> bool:
     return any(p.name == "only" for p in parameters)
 
 
-def _check_fast(space: SearchSpace, evaluate: UserFunction, names: Sequence[str], rng: np.random.Generator) -> None:
+def _check_fast(
+    space: SearchSpace, evaluate: UserFunction, names: Sequence[str], rng: np.random.Generator, candidates: int
+) -> None:
     """Refuses a function that would take minutes for all candidates, or that does not give what it is to be asked for.
 
     Raises:
         ValueError: it takes too long for all candidates, or its results lack a name.
     """
-    candidates = min(space.size, _CANDIDATES)
     each_s = _timed(space, evaluate, names, 1, rng)
     if candidates * each_s > _LONG_S and each_s < _ENDLESS_S:
         each_s = _timed(space, evaluate, names, _TOGETHER, rng)

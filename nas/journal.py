@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.objectives import Evaluation, Problem
+from nas.quiet import quiet
 from search_spaces.space import Architecture, SearchSpace
 
 _GRACE_S = 5  # after which the lock of a killed writer is taken over
@@ -155,7 +156,10 @@ def _open_study(storage: BaseStorage | Path, name: str, problem: Problem) -> opt
         if name in optuna.get_all_study_names(backend):  # reading alone writes nothing
             study = optuna.load_study(storage=backend, study_name=name)
         else:
-            study = _new_study(backend, name, directions)
+            with quiet():
+                study = optuna.create_study(
+                    storage=backend, study_name=name, directions=directions, load_if_exists=True
+                )
     except (ValueError, KeyError, TypeError) as error:  # of lines that are not Optuna's
         raise ValueError(f"{storage} is not a journal ({error}): use another folder") from error
     found = ([d.name.lower() for d in study.directions], study.metric_names or metrics)
@@ -167,16 +171,6 @@ def _open_study(storage: BaseStorage | Path, name: str, problem: Problem) -> opt
     if study.metric_names is None:
         _set_metric_names(study, metrics)
     return study
-
-
-def _new_study(backend: BaseStorage, name: str, directions: list[str]) -> optuna.Study:
-    """A new study, without Optuna's remark on it."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(storage=backend, study_name=name, directions=directions, load_if_exists=True)
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 def _listed(directions: list[str], metrics: list[str]) -> str:

@@ -52,10 +52,11 @@ class Bound:
     limit: float
     at_least: bool = False
 
-    def excess(self, value: float) -> float:
-        """By how much a value breaks the bound, relative to the limit; 0 where it holds."""
-        beyond = self.limit - value if self.at_least else value - self.limit
-        return max(0.0, beyond / max(abs(self.limit), 1e-12))
+    def excess(self, values: np.ndarray | float) -> np.ndarray:
+        """By how much values (n,), or one, break the bound, relative to the limit; 0 where it holds."""
+        beyond = self.limit - values if self.at_least else values - self.limit
+        excess: np.ndarray = np.maximum(0.0, beyond / max(abs(self.limit), 1e-12))
+        return excess
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Problem:
         # Plain floats, also of NumPy's and torch's; what is no number, such as a name, is of no use here.
         values = {name: number for name, value in metrics.items() if not math.isnan(number := as_number(value))}
         costs = tuple(o.cost(values[o.metric]) for o in self.objectives)
-        violation = sum(b.excess(values[b.metric]) for b in self.bounds)
+        violation = float(sum(b.excess(values[b.metric]) for b in self.bounds))
         return Evaluation(arch, values, costs, violation, provenance)
 
     def costs(self, metrics: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -127,8 +128,7 @@ class Problem:
         columns = [-metrics[o.metric] if o.maximise else metrics[o.metric] for o in self.objectives]
         violation = np.zeros(len(columns[0]))
         for b in self.bounds:
-            beyond = b.limit - metrics[b.metric] if b.at_least else metrics[b.metric] - b.limit
-            violation += np.maximum(0.0, beyond / max(abs(b.limit), 1e-12))
+            violation += b.excess(metrics[b.metric])
         costs = np.column_stack(columns)
         if not (np.isfinite(costs).all() and np.isfinite(violation).all()):
             names = sorted(name for name, values in metrics.items() if not np.isfinite(values).all())

@@ -108,8 +108,8 @@ def optimize(
     _check_cheap(problem, cheap)
     if isinstance(searcher, str) and searcher != "linas":
         searcher = make_searcher(searcher, space, len(objectives), seed)
-    # Other searchers ask for none.
-    free = cheap_metrics(space, evaluate, cheap if searcher == "linas" or isinstance(cheap, Mapping) else (), seed)
+    wanted = cheap if searcher == "linas" or isinstance(cheap, Mapping) else ()  # others ask for none
+    free = cheap_metrics(space, evaluate, wanted, seed, min(space.size, WALKED))
     evaluator = one_by_one(OfOne(evaluate), executor, (Exception,)) if executor else together(evaluate)
     if isinstance(cheap, Mapping) and free is not None:
         evaluator = free.completing(evaluator)
@@ -214,17 +214,13 @@ def _check_cheap(problem: Problem, cheap: Sequence[str] | Mapping[str, Column]) 
 
 def _admits(problem: Problem, cheap: CheapMetrics | None) -> Callable[[np.ndarray], np.ndarray] | None:
     """Which rows (n,) of a population (n, d) keep to the bounds on cheap metrics; None where there are none."""
-    if cheap is None or not {b.metric for b in problem.bounds} & set(cheap.names):
+    bounds = [bound for bound in problem.bounds if cheap is not None and bound.metric in cheap.names]
+    if cheap is None or not bounds:
         return None
 
     def admitted(population: np.ndarray) -> np.ndarray:
         metrics = cheap.of(population)
-        kept = np.ones(len(population), dtype=bool)
-        for bound in problem.bounds:
-            if bound.metric in metrics:
-                values = metrics[bound.metric]
-                kept &= values >= bound.limit if bound.at_least else values <= bound.limit
-        return kept
+        return np.all([bound.excess(metrics[bound.metric]) == 0 for bound in bounds], axis=0)
 
     return admitted
 

@@ -82,7 +82,7 @@ class AccuracyPredictor:
             optimism: deviations by which the error rate is taken to be lower, noise left out, so that a search
                 looks where little is known (upper confidence bound, Srinivas et al., arXiv:0912.3995).
         """
-        log_error = self.process.predict_off(population, -optimism, _cost_logs(self.anatomy, population))
+        log_error = self.process.predict_off(population, -optimism, self.anatomy.cost_logs(population))
         accuracy: np.ndarray = 1 + _FLOOR - np.exp(log_error)
         return accuracy
 
@@ -94,14 +94,8 @@ def fit_accuracy(anatomy: Anatomy, population: np.ndarray, accuracy: np.ndarray)
         ValueError: fewer than two, or not as many accuracies.
     """
     targets = np.log(1 - np.asarray(accuracy) + _FLOOR)
-    process = fit_categorical_gp(anatomy.space, population, targets, _cost_logs(anatomy, population))
+    process = fit_categorical_gp(anatomy.space, population, targets, anatomy.cost_logs(population))
     return AccuracyPredictor(anatomy, process)
-
-
-def _cost_logs(anatomy: Anatomy, population: np.ndarray) -> np.ndarray:
-    """The logarithms of MACs and parameters (n, 2)."""
-    logs: np.ndarray = np.log(anatomy.counts(population)[:, :2] + 1)
-    return logs
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,7 @@ class Failures:
         self._succeeded.update(dict.fromkeys((e.arch.indices for e in evaluations), True))
 
     def avoided(self, model: CostModel) -> CostModel:
-        """`model`, with a violation added where an architecture probably fails; itself where none has failed yet."""
+        """`model`, with a violation added where an architecture probably fails; itself where none, or all, failed."""
         outcomes = np.array(list(self._succeeded.values()), dtype=bool)
         if outcomes.all() or not outcomes.any():
             return model

@@ -6,9 +6,7 @@ alone whose conditions hold, so that a sampler sees no option that does not matt
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import optuna
@@ -16,6 +14,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISample
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nas.objectives import Evaluation
+from nas.quiet import quiet
 from nas.searchers.random_search import fresh_rows
 from search_spaces.space import INDEX, SearchSpace
 from search_spaces.value import Choice
@@ -56,7 +55,7 @@ class OptunaSearch:
     def ask(self, n: int) -> np.ndarray:
         """The next architectures (≤ n, d); random ones where the sampler has nothing new."""
         rows: list[_Row] = []
-        with _quiet():
+        with quiet():
             while len(rows) < n and len(self._asked) < self._space.size:
                 found = self._new() or self._random()
                 if not found:
@@ -68,7 +67,7 @@ class OptunaSearch:
         """Ends the trials of what was asked: completed, or failed where nothing is told."""
         self._known.update({e.arch.indices: e for e in evaluations})
         self._asked.update(e.arch.indices for e in evaluations)
-        with _quiet():
+        with quiet():
             if not self._bounded and any(e.violation > 0 for e in evaluations):
                 self._begin(bounded=True)
                 return
@@ -86,7 +85,7 @@ class OptunaSearch:
         """
         self._bounded = bounded
         self._open.clear()
-        with _quiet():
+        with quiet():
             sampler = SAMPLERS[self._name](self._seed, _violation if bounded else None)
             self._study = optuna.create_study(directions=["minimize"] * self._objectives, sampler=sampler)
             for row in self._known:
@@ -152,16 +151,3 @@ def _suggest(trial: Trial, choice: Choice) -> int:
 
 def _violation(trial: FrozenTrial) -> Sequence[float]:
     return (float(trial.user_attrs[_VIOLATION]),)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Optuna's remarks on every trial, and on what is new or old in its interface, from the user."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)

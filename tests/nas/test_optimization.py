@@ -36,6 +36,17 @@ def dies_at_zero(archs):
     return evaluate(archs)
 
 
+def counting():
+    """`evaluate`, and a list of what it is asked about."""
+    calls = []
+
+    def counted(archs):
+        calls.extend(archs)
+        return evaluate(archs)
+
+    return counted, calls
+
+
 def optimize(function=evaluate, objectives=BOTH, budget=30, **more):
     return nas.optimize(SPACE, function, objectives, budget=budget, **more)
 
@@ -150,12 +161,7 @@ def test_an_executor_gives_the_same(pool):
 
 
 def test_what_a_storage_holds_is_not_evaluated_again():
-    storage, calls = optuna.storages.InMemoryStorage(), []
-
-    def counted(archs):
-        calls.extend(archs)
-        return evaluate(archs)
-
+    storage, (counted, calls) = optuna.storages.InMemoryStorage(), counting()
     before = optimize(counted, budget=20, storage=storage).evaluations
     after = optimize(counted, budget=20, storage=storage, batch=5).evaluations
     assert before == after and len(calls) == 20
@@ -300,12 +306,7 @@ def test_tiny_budgets_and_three_objectives(budget):
 
 
 def test_a_larger_budget_goes_on_where_the_smaller_one_ended():
-    storage, calls = optuna.storages.InMemoryStorage(), []
-
-    def counted(archs):
-        calls.extend(archs)
-        return evaluate(archs)
-
+    storage, (counted, calls) = optuna.storages.InMemoryStorage(), counting()
     before = optimize(counted, budget=20, storage=storage).evaluations
     after = optimize(counted, budget=40, storage=storage).evaluations
     assert after[:20] == before and len(calls) == 40
