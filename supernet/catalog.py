@@ -1,13 +1,18 @@
-"""Names a user may give for data sets and optimizers, each in one visible table; loads no torch."""
+"""Names a user may give for data sets, optimizers and strategies, each in one visible table; loads no torch."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from supernet.images import Source
 from supernet.sources.digits import load_digits
 from supernet.sources.published import load_cifar10, load_cifar100, load_fashion_mnist
+
+if TYPE_CHECKING:
+    from supernet.strategy import Strategy
 
 DATASETS: Final[Mapping[str, Source]] = {
     "digits": load_digits,
@@ -21,4 +26,56 @@ OPTIMIZERS: Final[Mapping[str, str]] = {
     "adamw": "Adam with decoupled weight decay",
     "lamb": "Adam with layer-wise step sizes, for large batches",
     "lion": "sign of the momentum; wants a learning rate ten times smaller than adamw",
+}
+
+
+@dataclass(frozen=True)
+class StrategyEntry:
+    """A way to train shared weights.
+
+    Args:
+        value: `module:Class` of the strategy.
+        options: what the class is called with.
+        relaxed: whether it searches as it trains, and ends with a list of architectures.
+    """
+
+    summary: str
+    value: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    relaxed: bool = False
+
+    def make(self) -> Strategy:
+        """The strategy itself; loads torch."""
+        module, _, name = self.value.partition(":")
+        made: Strategy = getattr(importlib.import_module(module), name)(**self.options)
+        return made
+
+
+STRATEGIES: Final[Mapping[str, StrategyEntry]] = {
+    "sandwich": StrategyEntry(
+        "largest, smallest and random architectures, which imitate the largest (BigNAS)",
+        "supernet.strategies.sandwich:Sandwich",
+    ),
+    "single-path": StrategyEntry(
+        "one random architecture a step (SPOS)",
+        "supernet.strategies.single_path:SinglePath",
+    ),
+    "fair": StrategyEntry(
+        "as many architectures a step as there are options, each option once (FairNAS)",
+        "supernet.strategies.fair:Fair",
+    ),
+    "best-up": StrategyEntry(
+        "sandwich with the best of several architectures of like cost (AttentiveNAS)",
+        "supernet.strategies.attentive:Attentive",
+        {"pick": "best"},
+    ),
+    "worst-up": StrategyEntry(
+        "sandwich with the worst of several architectures of like cost (AttentiveNAS)",
+        "supernet.strategies.attentive:Attentive",
+        {"pick": "worst"},
+    ),
+    "alphanet": StrategyEntry(
+        "sandwich that distils with the adaptive alpha-divergence (AlphaNet)",
+        "supernet.strategies.alphanet:AlphaNet",
+    ),
 }

@@ -1,7 +1,6 @@
-"""One step of supernet training, and all that changes in a step: weights, their average, optimizer state.
+"""One step of supernet training, and all that changes in a step: weights, their average, optimizer and strategy state.
 
-Source: BigNAS (arXiv:2003.11142), section 3: sandwich rule, in-place distillation, one optimizer step for the
-summed gradients of all sampled architectures.
+The gradients of all architectures that the strategy trains add up to one optimizer step.
 """
 
 from __future__ import annotations
@@ -19,25 +18,20 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from search_spaces.network import run
 from search_spaces.space import SearchSpace
 from supernet.augment import erase, mix, shift_and_flip
 from supernet.batches import batch_indices, step_generator
 from supernet.data import Dataset
-from supernet.distill import distillation_loss, label_loss
+from supernet.lesson import Batch, Costs, Lesson, TrainingDiverged
 from supernet.recipe import Recipe
-from supernet.sampling import sandwich
+from supernet.split import stratified_split
 
 _EMA_POWER = 2 / 3
 
 
-class TrainingDiverged(ValueError):
-    """A loss or gradient became NaN or infinite; callers may catch it and train with a lower learning rate."""
-
-
 @dataclass(frozen=True)
 class StepResult:
-    """Loss of the largest network and learning rate of one step."""
+    """Loss that the strategy records and learning rate of one step."""
 
     loss: float
     lr: float
@@ -48,18 +42,30 @@ class Learner:
 
     Args:
         total_steps: length of the learning rate's schedule.
+        costs: what architectures cost, for strategies that ask.
+
+    Raises:
+        ValueError: the strategy cannot train so.
     """
 
     def __init__(
-        self, network: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe, total_steps: int
+        self,
+        network: nn.Module,
+        space: SearchSpace,
+        dataset: Dataset,
+        recipe: Recipe,
+        total_steps: int,
+        costs: Costs | None = None,
     ) -> None:
-        self.network, self.space, self.recipe = network, space, recipe
+        self.network, self.space, self.recipe, self.dataset = network, space, recipe, dataset
+        self.total_steps, self.costs = total_steps, costs
         self.num_classes, self.flip = dataset.num_classes, dataset.flip
         self.device = next(network.parameters()).device
         if self.device.type == "cpu":  # a third faster there, and no change of any value
             network.to(memory_format=torch.channels_last)
         self.x = torch.from_numpy(dataset.x_train).to(self.device)
         self.y = torch.from_numpy(dataset.y_train).to(self.device)
+        self._learnt, self._held_out = _shares(dataset, recipe)
         self.shift = default_shift(min(dataset.image_shape[1:])) if recipe.shift is None else recipe.shift
         self.optimizer = create_optimizer_v2(
             network, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
@@ -68,6 +74,7 @@ class Learner:
         self.ema = ModelEmaV3(
             network, decay=recipe.ema_decay, use_warmup=True, warmup_power=_EMA_POWER, exclude_buffers=True
         )
+        self.teaching = recipe.strategy.start(self)
 
     def step(self, t: int) -> StepResult:
         """Train on batch `t`: the gradients of all sampled architectures add up to one optimizer step.
@@ -80,7 +87,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         rng = step_generator(self.recipe.seed, t)
         with _forked(self.device, rng):
-            loss = self._backward(t, rng)
+            loss = self._take(t, rng)
         self._check(t, "gradient norm", self._clip())
         self.optimizer.step()
         self.ema.update(self.network, step=t + 1)
@@ -88,6 +95,7 @@ class Learner:
 
     def plan_(self, total_steps: int) -> None:
         """Let the learning rate reach its end after `total_steps` steps."""
+        self.total_steps = total_steps
         self.scheduler = _schedule(self.optimizer, self.recipe, total_steps, initialize=False)
 
     @property
@@ -115,6 +123,7 @@ class Learner:
         """Give everything that steps change, as tensors and as JSON values."""
         tensors = {f"weights/{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"average/{name}": value for name, value in self.ema.module.state_dict().items()}
+        tensors |= {f"strategy/{name}": value for name, value in self.teaching.state().items()}
         numbers: dict[str, Any] = {}
         for index, slots in self.optimizer.state_dict()["state"].items():
             for name, value in slots.items():
@@ -137,6 +146,8 @@ class Learner:
                 module.load_state_dict(own)
             except RuntimeError as error:
                 raise ValueError(f"the checkpoint is of another network: {' '.join(str(error).split())}") from error
+        kept = "strategy/"
+        self.teaching.load_({n.removeprefix(kept): value for n, value in tensors.items() if n.startswith(kept)})
         slots: dict[int, dict[str, Any]] = {}
         groups = self.optimizer.state_dict()["param_groups"]
         for key, value in (*tensors.items(), *numbers.items()):
@@ -146,25 +157,31 @@ class Learner:
                 place[name] = value
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
 
-    def _batch(self, t: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _take(self, t: int, rng: np.random.Generator) -> float:
+        """Let the strategy accumulate the gradients of step `t`, and give its loss."""
+        x, target = self._batch(self._learnt, t, rng)
+        lesson = Lesson(
+            self.network,
+            self.space,
+            x,
+            target,
+            rng,
+            t / self.total_steps,
+            self.recipe.label_smoothing,
+            self.recipe.autocast,
+            lambda: self._batch(self._held_out, t, rng),
+        )
+        try:
+            return self.teaching.step(lesson)
+        except TrainingDiverged as error:
+            raise TrainingDiverged(self._diverged(t, str(error))) from error
+
+    def _batch(self, images: np.ndarray, t: int, rng: np.random.Generator) -> Batch:
+        """Batch `t` of the images with these indices, changed at random."""
         recipe = self.recipe
-        index = torch.from_numpy(batch_indices(len(self.y), recipe.batch, recipe.seed, t)).to(self.device)
+        index = torch.from_numpy(images[batch_indices(len(images), recipe.batch, recipe.seed, t)]).to(self.device)
         x = erase(shift_and_flip(self.x[index], self.shift, self.flip, rng), recipe.erase, rng)
         return mix(x, self.y[index], recipe.mixup, self.num_classes, recipe.label_smoothing, rng)
-
-    def _backward(self, t: int, rng: np.random.Generator) -> float:
-        """Accumulate the gradients of step `t`, and give the loss of the largest network."""
-        x, target = self._batch(t, rng)
-        largest, *others = sandwich(self.space, rng, self.recipe.randoms)
-        teacher = run(self.network, x, largest)
-        loss = label_loss(teacher, target, self.recipe.label_smoothing)
-        value = self._check(t, "loss", float(loss.detach()))
-        loss.backward()
-        teacher = teacher.detach()
-        for arch in others:
-            distilled = distillation_loss(run(self.network, x, arch), teacher)
-            distilled.backward()
-        return value
 
     def _clip(self) -> float:
         bound = math.inf if self.recipe.clip is None else self.recipe.clip
@@ -173,11 +190,22 @@ class Learner:
     def _check(self, t: int, what: str, value: float) -> float:
         if math.isfinite(value):
             return value
-        raise TrainingDiverged(
-            f"training diverged at step {t}: the {what} is {value} with learning rate {self.lr:.3g}; "
+        raise TrainingDiverged(self._diverged(t, f"the {what} is {value}"))
+
+    def _diverged(self, t: int, what: str) -> str:
+        return (
+            f"training diverged at step {t}: {what} with learning rate {self.lr:.3g}; "
             f"use a lower lr (now {self.recipe.lr:g}), a longer warmup (now {self.recipe.warmup:g}) "
             f"or a smaller clip (now {self.recipe.clip})"
         )
+
+
+def _shares(dataset: Dataset, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training images that weights learn from, and of those kept from them."""
+    share = recipe.strategy.held_out
+    if share == 0.0:
+        return np.arange(len(dataset.y_train)), np.empty(0, np.int64)
+    return stratified_split(dataset.y_train, share, what="held_out")
 
 
 def default_shift(side: int) -> int:

@@ -14,6 +14,7 @@ from supernet.batches import steps_per_epoch
 from supernet.calibrate import inherited_accuracy
 from supernet.data import Dataset
 from supernet.learner import Learner
+from supernet.lesson import Costs
 from supernet.recipe import Recipe
 
 _WARM_UP_STEPS = 2
@@ -44,19 +45,24 @@ class Plan:
 
 
 def make_plan(
-    network: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe, clock: Clock = time.perf_counter
+    network: nn.Module,
+    space: SearchSpace,
+    dataset: Dataset,
+    recipe: Recipe,
+    costs: Costs | None = None,
+    clock: Clock = time.perf_counter,
 ) -> Plan:
     """Plan a training of `recipe.epochs`, or of what fits in `recipe.budget_s` seconds, whichever is less.
 
     The time of a step and of an evaluation are measured on a throwaway copy; `network` is not changed. The time
     this takes counts, and 3 % of the budget are kept in reserve. At least one step is planned.
     """
-    epoch = steps_per_epoch(len(dataset.y_train), recipe.batch)
+    epoch = steps_per_epoch(round(len(dataset.y_train) * (1 - recipe.strategy.held_out)), recipe.batch)
     steps = None if recipe.epochs is None else recipe.epochs * epoch
     if recipe.budget_s is None:
         return Plan(steps or 1, min(recipe.evaluations, steps or 1))
     start = clock()
-    step_s, evaluation_s = _measure(copy.deepcopy(network), space, dataset, recipe, clock)
+    step_s, evaluation_s = _measure(copy.deepcopy(network), space, dataset, recipe, costs, clock)
     evaluations = max(1, min(recipe.evaluations, int(_EVALUATION_SHARE * recipe.budget_s / evaluation_s)))
     left_s = recipe.budget_s * (1 - _RESERVE) - (clock() - start) - (evaluations + 1) * evaluation_s
     fitting = max(1, int(left_s / step_s))
@@ -83,10 +89,10 @@ def evaluate(network: nn.Module, space: SearchSpace, dataset: Dataset) -> tuple[
 
 
 def _measure(
-    scratch: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe, clock: Clock
+    scratch: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe, costs: Costs | None, clock: Clock
 ) -> tuple[float, float]:
     """Mean seconds of a step and of an evaluation, above zero; steps for 3 % of the budget, 5 to 200 of them."""
-    learner = Learner(scratch, space, dataset, recipe, _PROBE_STEPS[1] + _WARM_UP_STEPS)
+    learner = Learner(scratch, space, dataset, recipe, _PROBE_STEPS[1] + _WARM_UP_STEPS, costs)
     for t in range(_WARM_UP_STEPS):
         learner.step(t)
     start, taken = clock(), 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from supernet.catalog import OPTIMIZERS
+from supernet.checks import at_least, expect
+from supernet.strategies.sandwich import Sandwich
+from supernet.strategy import Strategy
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Recipe:
         optimizer: a name in `OPTIMIZERS`.
         momentum: of `sgd` only, Nesterov's.
         label_smoothing: of the largest network's labels.
-        randoms: random architectures per step beside the largest and the smallest.
+        strategy: which architectures a step trains, and what they learn from.
         ema_decay: upper bound of the decay of the weights' moving average, 0 for none.
         clip: bound on the norm of the whole gradient, None for none.
         shift: largest random shift in pixels, None for an eighth of the image's shorter side, and
@@ -33,12 +35,14 @@ class Recipe:
         mixup: alpha of mixup's Beta(alpha, alpha), 0 for none.
         evaluations: how often validation accuracy is taken after the start; fewer if they would cost over a
             tenth of `budget_s`.
+        autocast: whether forward passes compute in bfloat16 where torch deems it safe.
         seed: of every random draw.
 
     Raises:
         ValueError: a value outside its range, or neither `epochs` nor `budget_s`.
     """
 
+    strategy: Strategy = field(default_factory=Sandwich)
     epochs: int | None = None
     budget_s: float | None = None
     batch: int = 32
@@ -48,13 +52,13 @@ class Recipe:
     momentum: float = 0.9
     warmup: float = 0.05
     label_smoothing: float = 0.05
-    randoms: int = 4
     ema_decay: float = 0.999
     clip: float | None = 5.0
     shift: int | None = None
     erase: float = 0.0
     mixup: float = 0.0
     evaluations: int = 8
+    autocast: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,21 +68,15 @@ class Recipe:
             near = difflib.get_close_matches(self.optimizer, OPTIMIZERS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"unknown optimizer {self.optimizer!r}{hint} Known: {', '.join(OPTIMIZERS)}")
-        counts = {"epochs": 1, "batch": 2, "randoms": 0, "shift": 0, "evaluations": 1, "seed": 0}
+        counts = {"epochs": 1, "batch": 2, "shift": 0, "evaluations": 1, "seed": 0}
         for name, low in counts.items():
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < low):
-                raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+            if (value := getattr(self, name)) is not None:
+                at_least(name, value, low)
         for name in ("budget_s", "lr", "clip"):
-            _check(name, getattr(self, name), "finite and above 0", lambda v: 0 < v < math.inf)
+            expect(name, getattr(self, name), "finite and above 0", lambda v: 0 < v < math.inf)
         for name in ("weight_decay", "mixup"):
-            _check(name, getattr(self, name), "finite and at least 0", lambda v: 0 <= v < math.inf)
+            expect(name, getattr(self, name), "finite and at least 0", lambda v: 0 <= v < math.inf)
         for name in ("label_smoothing", "ema_decay", "warmup"):
-            _check(name, getattr(self, name), "at least 0 and below 1", lambda v: 0 <= v < 1)
-        _check("momentum", self.momentum, "above 0 and below 1", lambda v: 0 < v < 1)
-        _check("erase", self.erase, "between 0 and 1", lambda v: 0 <= v <= 1)
-
-
-def _check(name: str, value: float | None, expected: str, holds: Callable[[float], bool]) -> None:
-    if value is not None and not holds(value):
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
+            expect(name, getattr(self, name), "at least 0 and below 1", lambda v: 0 <= v < 1)
+        expect("momentum", self.momentum, "above 0 and below 1", lambda v: 0 < v < 1)
+        expect("erase", self.erase, "between 0 and 1", lambda v: 0 <= v <= 1)

@@ -1,7 +1,4 @@
-"""Training of a supernet: sandwich rule and in-place distillation, resumable to the bit.
-
-Source: BigNAS (arXiv:2003.11142), section 3.
-"""
+"""Training of a supernet by any strategy, resumable to the bit."""
 
 from __future__ import annotations
 
@@ -21,9 +18,11 @@ from supernet.atomic import remove_parts
 from supernet.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from supernet.data import Dataset
 from supernet.history import Entry, History, entries_from
-from supernet.learner import Learner, TrainingDiverged
+from supernet.learner import Learner
+from supernet.lesson import Costs, TrainingDiverged
 from supernet.plan import Plan, evaluate, make_plan, shortened
 from supernet.recipe import Recipe
+from supernet.snapshots import write_snapshot
 
 __all__ = ["Recipe", "TrainState", "TrainingDiverged", "train_supernet"]
 
@@ -53,17 +52,22 @@ def train_supernet(
     folder: Path | None = None,
     progress: Progress | None = None,
     *,
+    costs: Costs | None = None,
+    snapshots: bool = False,
     checkpoint_every_s: float = 20.0,
 ) -> History:
     """Train the shared weights of `network` in place, which ends with the averaged weights.
 
-    Each step trains the largest, the smallest and random architectures on one batch; the largest learns from
-    labels, the others from it. With `folder`, the state is saved there at the start, every `checkpoint_every_s`
-    seconds and at the end, and a training found there is resumed: after a kill at any moment the weights come
-    out bit for bit as if nothing had happened, given the same machine, thread count and library versions, and
-    no time budget that the machine turned out too slow for (then the plan is cut as time goes by). One process
-    at a time may train into a folder.
+    Each step trains the architectures that the recipe's strategy says on one batch. With `folder`, the state is
+    saved there at the start, every `checkpoint_every_s` seconds and at the end, and a training found there is
+    resumed: after a kill at any moment the weights come out bit for bit as if nothing had happened, given the same
+    machine, thread count and library versions, and no time budget that the machine turned out too slow for (then
+    the plan is cut as time goes by). One process at a time may train into a folder.
     A finished training is loaded without a step. Runs on the device of the network's parameters.
+
+    Args:
+        costs: what architectures cost, for strategies that ask.
+        snapshots: also keep the averaged weights of every evaluation, below `folder`.
 
     Raises:
         ValueError: a checkpoint of another recipe, data set, space or network, or a network without choices.
@@ -71,7 +75,7 @@ def train_supernet(
         OSError: a checkpoint cannot be written; the one before stays.
     """
     try:
-        return _train(network, dataset, recipe, folder, progress, checkpoint_every_s)
+        return _train(network, dataset, recipe, folder, progress, costs, snapshots, checkpoint_every_s)
     finally:
         network.to(memory_format=torch.contiguous_format)
 
@@ -82,14 +86,18 @@ def _train(
     recipe: Recipe,
     folder: Path | None,
     progress: Progress | None,
+    costs: Costs | None,
+    snapshots: bool,
     checkpoint_every_s: float,
 ) -> History:
-    run = _open(network, dataset, recipe, folder)
+    run = _open(network, dataset, recipe, folder, costs)
     if folder is not None and run.step == 0:
         run.save(folder)
     saved_s = run.seconds
     while run.step < run.plan.total_steps:
         state = run.advance()
+        if folder is not None and snapshots and run.plan.evaluates(run.step):
+            write_snapshot(run.learner.averaged, folder, run.step)
         if folder is not None and (run.finished or run.seconds - saved_s >= checkpoint_every_s):
             run.save(folder)
             saved_s = run.seconds
@@ -177,7 +185,7 @@ class _Run:
         self.started_s = time.perf_counter() - meta["seconds"]
 
 
-def _open(network: nn.Module, dataset: Dataset, recipe: Recipe, folder: Path | None) -> _Run:
+def _open(network: nn.Module, dataset: Dataset, recipe: Recipe, folder: Path | None, costs: Costs | None) -> _Run:
     """Start a run, or find it in `folder`."""
     started_s = time.perf_counter()
     space = find_space(network)
@@ -188,11 +196,11 @@ def _open(network: nn.Module, dataset: Dataset, recipe: Recipe, folder: Path | N
         checkpoint = load_checkpoint(folder / FILE_NAME)
         _check_same(checkpoint.meta["identity"], identity, folder)
         plan = Plan(**checkpoint.meta["plan"])
-        run = _Run(Learner(network, space, dataset, recipe, plan.total_steps), dataset, plan, identity)
+        run = _Run(Learner(network, space, dataset, recipe, plan.total_steps, costs), dataset, plan, identity)
         run.load_(checkpoint)
         return run
-    plan = make_plan(network, space, dataset, recipe)
-    run = _Run(Learner(network, space, dataset, recipe, plan.total_steps), dataset, plan, identity)
+    plan = make_plan(network, space, dataset, recipe, costs)
+    run = _Run(Learner(network, space, dataset, recipe, plan.total_steps, costs), dataset, plan, identity)
     run.started_s = started_s
     run.record()
     return run
@@ -200,7 +208,8 @@ def _open(network: nn.Module, dataset: Dataset, recipe: Recipe, folder: Path | N
 
 def _identity(space: SearchSpace, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
     choices = hashlib.blake2b(repr(space.choices).encode(), digest_size=8).hexdigest()
-    return {"recipe": asdict(recipe), "data": dataset.fingerprint, "space": choices}
+    settings = {**asdict(recipe), "strategy": repr(recipe.strategy)}
+    return {"recipe": settings, "data": dataset.fingerprint, "space": choices}
 
 
 def _check_same(found: Mapping[str, Any], expected: Mapping[str, Any], folder: Path) -> None:

@@ -5,9 +5,11 @@ from small_supernet import RECIPE, same, small_dataset, small_net, weights
 from search_spaces.network import find_space, run
 from supernet.batches import batch_indices
 from supernet.catalog import OPTIMIZERS
-from supernet.distill import distillation_loss, label_loss
-from supernet.learner import Learner, TrainingDiverged, default_shift
+from supernet.distill import kl_divergence, label_loss
+from supernet.learner import Learner, default_shift
+from supernet.lesson import TrainingDiverged
 from supernet.recipe import Recipe
+from supernet.strategies.sandwich import Sandwich
 
 DATA = small_dataset()
 
@@ -61,8 +63,8 @@ def test_no_decay_on_norms_and_biases():
 def test_gradient_is_the_sum_over_the_sandwich():
     """Without randoms and clipping, the first SGD step is (1 + momentum) times the sum of two gradients."""
     recipe = Recipe(
-        epochs=1, batch=40, lr=0.1, momentum=0.5, weight_decay=0.0, optimizer="sgd", label_smoothing=0.1, randoms=0,
-        clip=None, shift=0, warmup=0.0,
+        epochs=1, batch=40, lr=0.1, momentum=0.5, weight_decay=0.0, optimizer="sgd", label_smoothing=0.1, clip=None,
+        strategy=Sandwich(randoms=0), shift=0, warmup=0.0,
     )  # fmt: skip
     data = small_dataset()
     net, slow = small_net().eval(), small_net().train()
@@ -73,7 +75,7 @@ def test_gradient_is_the_sum_over_the_sandwich():
     subject.step(0)
     x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     teacher = run(slow, x, space.largest())
-    (label_loss(teacher, y, 0.1) + distillation_loss(run(slow, x, space.smallest()), teacher)).backward()
+    (label_loss(teacher, y, 0.1) + kl_divergence(run(slow, x, space.smallest()), teacher)).backward()
     for p, q in zip(net.parameters(), slow.parameters(), strict=True):
         torch.testing.assert_close(p, q - 0.15 * q.grad, rtol=1e-4, atol=1e-5)
 

@@ -31,7 +31,7 @@ def planned(monkeypatch):
     monkeypatch.setattr(Learner, "step", clock.passing(0.02))
     monkeypatch.setattr("supernet.plan.evaluate", clock.passing(0.05, (0.5, 0.5)))
     net, data = small_net(), small_dataset()
-    return lambda recipe: make_plan(net, find_space(net), data, recipe, clock)
+    return lambda recipe: make_plan(net, find_space(net), data, recipe, clock=clock)
 
 
 def test_epochs_alone_need_no_measurement(planned):
