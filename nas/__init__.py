@@ -24,6 +24,7 @@ _PUBLIC = {
     "Result": "nas.api",
     "SearchSpace": "search_spaces.space",
     "Sequence": "search_spaces.elastic",
+    "Trained": "nas.training",
     "SqueezeExcite": "search_spaces.elastic",
     "activation": "search_spaces.elastic",
     "compare": "nas.measuring",
@@ -39,6 +40,7 @@ _PUBLIC = {
     "profile": "nas.api",
     "retarget": "nas.api",
     "search": "nas.api",
+    "train": "nas.api",
 }
 
 _MODULES = ("pareto",)

@@ -11,18 +11,21 @@ from rich.console import Console
 from torch import nn
 
 from nas.absent import run_absent, with_profile
-from nas.config import IN_PYTHON, Settings, data_setting, first_line
+from nas.config import IN_PYTHON, Settings, Training, data_setting, first_line
 from nas.device_profile import Profile
-from nas.folder import default_folder, read_settings
-from nas.names import check_names
+from nas.folder import default_folder, read_settings, with_supernet
+from nas.names import check_names, check_training
 from nas.pipeline import run
 from nas.profiles import measure_profile
 from nas.progress import LiveReporter, Reporter, SilentReporter
-from nas.results import export_point, run_data, verify_again
+from nas.results import export_point, verify_again
 from nas.retarget import TIMINGS
 from nas.retarget import retarget as carry_over
 from nas.spec import SpaceLike, check_importable
+from nas.training import Trained, train_run
+from nas.weights import run_data
 from supernet.data import Dataset, from_datasets, load_data
+from supernet.strategy import Strategy
 
 Data = str | Path | Dataset | tuple[Any, Any]
 
@@ -79,6 +82,8 @@ def search(
     image_size: int | None = None,
     precisions: Sequence[str] = ("fp32", "int8"),
     objectives: Sequence[str] = ("latency",),
+    strategy: str = "sandwich",
+    supernet: Path | str | None = None,
     searcher: str = "linas",
     seed: int = 0,
     budget_s: float = 240.0,
@@ -110,6 +115,9 @@ def search(
         out: the run folder; by default one below `runs/` named after the settings.
         objectives: costs to make small, beside accuracy: latency, energy, size, macs, parameters, memory, traffic and
             roofline.
+        strategy: how shared weights are trained, a name in `supernet.catalog.STRATEGIES`.
+        supernet: the folder of a training (`nas.train`) whose weights are taken; its space and data are those of the
+            search, and need be given only where they were classes and objects.
         budget_s: of the whole run, roughly; training gets its share of it unless `epochs` is given.
         evaluations: real ones of the search; each baseline gets as many.
         max_energy_joules: of a call; CPU packages or GPU board, where their counters can be read.
@@ -133,6 +141,7 @@ def search(
             device=device,
             precisions=tuple(precisions),
             objectives=(objectives,) if isinstance(objectives, str) else tuple(objectives),
+            strategy=strategy,
             searcher=searcher,
             seed=seed,
             budget_s=budget_s,
@@ -153,6 +162,11 @@ def search(
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
+    if supernet is not None:
+        settings = with_supernet(settings, Path(supernet))
+        space = settings.space if isinstance(space, str) else space
+        data = settings.data if not settings.data.startswith(IN_PYTHON) else data
+        image_size = settings.image_size
     if profile is not None:
         settings = with_profile(settings, Path(profile))
     check_names(settings)
@@ -174,6 +188,66 @@ def search(
         return searched(SilentReporter())
     with LiveReporter(Console(stderr=True)) as reporter:
         return searched(reporter)
+
+
+def train(
+    space: SpaceLike = "mbconv",
+    *,
+    data: Data = "digits",
+    strategy: str | Strategy = "sandwich",
+    out: Path | str | None = None,
+    preset: str | None = None,
+    image_size: int | None = None,
+    seed: int = 0,
+    budget_s: float = 240.0,
+    epochs: int | None = None,
+    quiet: bool = False,
+    pretrained: str | None = None,
+    **recipe: float | str,
+) -> Trained:
+    """Trains the shared weights of `space`, from which `nas.search(supernet=...)` goes on.
+
+    A training with the same arguments that was interrupted is resumed, and one that is finished is read.
+
+    Args:
+        space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
+        data: a name, a path, a `Dataset`, or a pair of torch datasets (train, test).
+        strategy: a name in `supernet.catalog.STRATEGIES`, or a value such as `Sandwich(randoms=2)`.
+        pretrained: whose weights to begin with; see `supernet.pretrained`.
+        recipe: batch, lr, optimizer, weight_decay, label_smoothing, ema_decay, clip, mixup or erase, as
+            `supernet.recipe.Recipe` has them.
+
+    Raises:
+        ValueError: an argument that cannot be met; nothing was written.
+    """
+    named = isinstance(strategy, str)
+    try:
+        settings = Training(
+            space=_space_text(space),
+            preset=preset,
+            data=data_setting(str(data)) if isinstance(data, (str, Path)) else IN_PYTHON,
+            image_size=image_size,
+            strategy=strategy if isinstance(strategy, str) else repr(strategy),
+            seed=seed,
+            budget_s=budget_s,
+            epochs=epochs,
+            pretrained=pretrained,
+            **recipe,  # type: ignore[arg-type]
+        )
+    except ValueError as error:
+        raise ValueError(first_line(error)) from error
+    check_training(settings, named)
+    if isinstance(space, str):
+        check_importable(space)
+    dataset = _dataset(data, image_size)
+    name = settings.data if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name
+    settings = settings.model_copy(update={"data": name, "data_fingerprint": dataset.fingerprint})
+    folder = Path(out) if out is not None else default_folder(settings)
+    value = None if isinstance(strategy, str) else strategy
+    if quiet:
+        return train_run(settings, space, dataset, folder, SilentReporter(), value)
+    with LiveReporter(Console(stderr=True)) as reporter:
+        return train_run(settings, space, dataset, folder, reporter, value)
 
 
 def profile(

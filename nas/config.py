@@ -24,10 +24,11 @@ _QUANTITIES = {"s": (_SMALL, "2ms"), "J": (_SMALL, "5mJ"), "B": (_LARGE, "1MB"),
 _TIME_UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
-class Settings(BaseModel):
-    """What a search is asked to do.
+class Training(BaseModel):
+    """How a supernet is trained.
 
-    Everything that the result depends on, in SI base units; two runs with equal settings are the same run.
+    Everything that the result depends on, in SI base units; two runs with equal settings are the same run.  What is
+    None is as `supernet.recipe.Recipe` has it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -38,15 +39,37 @@ class Settings(BaseModel):
     data: str = "digits"
     data_fingerprint: str = ""
     image_size: int | None = Field(default=None, ge=4, le=4096)
-    device: str = "cpu"
-    precisions: tuple[str, ...] = ("fp32", "int8")
-    objectives: tuple[str, ...] = ("latency",)  # costs to make small, beside accuracy
-    searcher: str = "linas"
+    strategy: str = "sandwich"
     seed: int = Field(default=0, ge=0)
     budget_s: float = Field(default=240.0, gt=0)
     epochs: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=2)
     lr: float | None = Field(default=None, gt=0)
+    optimizer: str | None = None
+    weight_decay: float | None = Field(default=None, ge=0)
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    ema_decay: float | None = Field(default=None, ge=0, lt=1)
+    clip: float | None = Field(default=None, gt=0)
+    mixup: float | None = Field(default=None, ge=0)
+    erase: float | None = Field(default=None, ge=0, le=1)
+    pretrained: str | None = None  # whose weights the training begins with
+    pretrained_fingerprint: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits over all settings."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+
+
+class Settings(Training):
+    """What a search is asked to do, its training included, whose `budget_s` is that of the whole run."""
+
+    device: str = "cpu"
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    objectives: tuple[str, ...] = ("latency",)  # costs to make small, beside accuracy
+    searcher: str = "linas"
+    supernet: str | None = None  # the folder of a training whose weights are taken, instead of training
+    supernet_fingerprint: str | None = None
     evaluations: int = Field(default=28, ge=4)
     baselines: bool = True
     max_latency_s: float | None = Field(default=None, gt=0)
@@ -75,11 +98,6 @@ class Settings(BaseModel):
     def costs(self) -> tuple[Cost, ...]:
         """What is made small."""
         return tuple(COSTS[name] for name in self.objectives)
-
-    @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits over all settings."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
 
 
 def data_setting(data: str) -> str:

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from nas.config import Settings, first_line
+from filelock import FileLock, Timeout
+
+from nas.config import Settings, Training, first_line
+
+AnyTraining = TypeVar("AnyTraining", bound=Training)
 
 FILE, RECORD, PROFILE, JOURNAL = "config.json", "record.json", "profile.json", "journal.log"
+CHECKPOINT = "checkpoint.safetensors"
+TRAINING = "training.json"  # instead of `FILE`, of a run that is a training and nothing more
+LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
+LOCK_FILE = "run.lock"
 
 
-def default_folder(settings: Settings) -> Path:
-    """`runs/SPACE-DATA-DEVICE-DIGEST`: the same settings find their run again, others get their own folder."""
-    parts = (settings.space.rpartition(":")[2], Path(settings.data).stem, settings.device)
+def default_folder(settings: Training) -> Path:
+    """`runs/SPACE-DATA-DEVICE-DIGEST`: the same settings find their run again, others get their own folder.
+
+    A training has its strategy in the place of the device.
+    """
+    last = settings.device if isinstance(settings, Settings) else settings.strategy
+    parts = (settings.space.rpartition(":")[2], Path(settings.data).stem, last)
     name = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
     return Path("runs") / f"{name}-{settings.digest}"
 
 
-def open_folder(folder: Path, settings: Settings) -> bool:
-    """Makes the run folder with its `config.json`, or finds it; whether it was there.
+def open_folder(folder: Path, settings: Training) -> bool:
+    """Makes the run folder with its `config.json` (of a training: `training.json`), or finds it; whether it was there.
 
     Raises:
         ValueError: the folder holds a run of other settings, or something that is no run.
         OSError: it cannot be written.
     """
-    file = folder / FILE
+    file = folder / (FILE if isinstance(settings, Settings) else TRAINING)
     part = file.with_suffix(".part")
     if file.exists():
-        _check_same(read_settings(folder), settings, folder)
+        _check_same(_read(file, type(settings)), settings, folder)
         return True
     # A run killed while it wrote its config leaves the unfinished file and nothing else.
     if folder.exists() and (not folder.is_dir() or any(path != part for path in folder.iterdir())):
@@ -49,13 +66,48 @@ def read_settings(folder: Path) -> Settings:
     file = folder / FILE
     if not file.exists():
         raise ValueError(f"{folder} holds no run (no {FILE}): give the folder that `nas search` printed")
+    return _read(file, Settings)
+
+
+def read_training(folder: Path) -> Training:
+    """The settings of the training in `folder`, be it a run of its own or part of a search.
+
+    Raises:
+        ValueError: there is none, or its config cannot be read.
+    """
+    if (folder / TRAINING).exists():
+        return _read(folder / TRAINING, Training)
+    if not (folder / FILE).exists():
+        raise ValueError(f"{folder} holds no run: give the folder that `nas train` or `nas search` printed")
+    return _read(folder / FILE, Settings)
+
+
+OF_TRAINING = tuple(name for name in Training.model_fields if name not in ("seed", "budget_s"))
+"""Settings that a search has from the training whose weights it takes."""
+
+
+def with_supernet(settings: Settings, folder: Path) -> Settings:
+    """The settings of a search with the weights of the training in `folder`, of which it has space and data too.
+
+    Raises:
+        ValueError: there is no training.
+    """
+    training, file = read_training(folder), folder / CHECKPOINT
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no trained supernet ({CHECKPOINT}): repeat its command to train it")
+    taken = {name: getattr(training, name) for name in OF_TRAINING}
+    digest = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
+    return settings.model_copy(update=taken | {"supernet": str(folder.absolute()), "supernet_fingerprint": digest})
+
+
+def _read(file: Path, kind: type[AnyTraining]) -> AnyTraining:
     try:
-        return Settings.model_validate_json(file.read_text())
+        return kind.model_validate_json(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file} is not the config of a run of this version: {first_line(error)}") from error
 
 
-def _check_same(found: Settings, expected: Settings, folder: Path) -> None:
+def _check_same(found: Training, expected: Training, folder: Path) -> None:
     was, now = found.model_dump(), expected.model_dump()
     for name in was:
         if was[name] != now[name] and name == "space_fingerprint":
@@ -80,3 +132,28 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise ValueError(f"the run in {folder} is not finished: repeat its `nas search` with --out {folder} to go on")
     record: dict[str, Any] = json.loads(file.read_text())
     return record
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second process out of the run; the system lets go of the lock when its holder dies.
+
+    Raises:
+        ValueError: another process is at work there.
+    """
+    try:
+        with FileLock(folder / LOCK_FILE, blocking=False):
+            yield
+    except Timeout as error:
+        raise ValueError(f"another process is at work in {folder}: wait for it, or name another folder") from error
+
+
+def check_disk(folder: Path) -> None:
+    """Refuses a disk that the run would fill.
+
+    Raises:
+        OSError: ENOSPC.
+    """
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if shutil.disk_usage(existing).free < LEAST_FREE_BYTES:
+        raise OSError(errno.ENOSPC, f"less than {LEAST_FREE_BYTES / 1e6:.0f} MB free", str(existing))

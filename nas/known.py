@@ -21,11 +21,12 @@ from nas.journal import Journal
 from nas.objectives import Evaluation
 from nas.predict import HardwarePredictor, Inherited, fit_hardware
 from nas.profile_data import read_profile
-from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.spec import SpaceLike
+from nas.weights import trained_network
 from quant_search.policy import joint_space
 from search_spaces.network import find_blocks
 from search_spaces.space import INDEX, Architecture, SearchSpace
-from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
+from supernet.checkpoint import FILE_NAME
 from supernet.data import Dataset
 
 
@@ -95,13 +96,7 @@ def read_known(folder: Path, dataset: Dataset, space: SpaceLike | None = None) -
     for name in (PROFILE, JOURNAL, INHERITED, FILE_NAME):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} lacks {name}, which `nas search` writes: give the folder of a search, whole")
-    like = space or settings.space
-    network, architectures = build_network(
-        like, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
-    )
-    if space_fingerprint(like, network, architectures) != settings.space_fingerprint:
-        raise ValueError(f"the space {settings.space} has changed since the run in {folder}: its weights do not fit")
-    network.load_state_dict(averaged_weights(load_checkpoint(folder / FILE_NAME)))
+    network, architectures = trained_network(folder, settings, dataset, space)
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     anatomy = Anatomy(joint, BlockTracer(network, dataset.image_shape), settings.precisions)
     evaluations = Journal(folder / JOURNAL, "search", joint, settings.problem).evaluations

@@ -7,11 +7,31 @@ from collections.abc import Collection, Iterable, Sequence
 
 from latency.device import Device, entry_of, parse_device
 from latency.energy import counters_of
-from nas.config import Settings
+from nas.config import Settings, Training
 from nas.metrics import COSTS, MOST_OBJECTIVES, untold
 from nas.searchers.catalog import SEARCHERS
 from quant_search.policy import check_precisions
 from search_spaces.catalog import SPACES, SpaceEntry
+from supernet.catalog import OPTIMIZERS, STRATEGIES
+
+
+def check_training(settings: Training, by_name: bool = True) -> None:
+    """Refuses a training's settings that name what does not exist; a space of the user's own is looked at later.
+
+    Args:
+        by_name: whether the strategy is one of the catalog.
+
+    Raises:
+        ValueError: for the first such name, with the nearest one that exists.
+    """
+    if by_name and settings.strategy not in STRATEGIES:
+        near = suggestion(settings.strategy, STRATEGIES)
+        raise ValueError(f"unknown strategy {settings.strategy!r}{near}; there are {', '.join(STRATEGIES)}")
+    if settings.optimizer is not None and settings.optimizer not in OPTIMIZERS:
+        near = suggestion(settings.optimizer, OPTIMIZERS)
+        raise ValueError(f"unknown optimizer {settings.optimizer!r}{near}; there are {', '.join(OPTIMIZERS)}")
+    if ":" not in settings.space:
+        checked_preset(settings.space, settings.preset)
 
 
 def check_names(settings: Settings) -> None:
@@ -30,8 +50,7 @@ def check_names(settings: Settings) -> None:
             f"{' and '.join(unknown)} cannot be an objective or a bound with a profile: it tells latencies, and the "
             "device is not here"
         )
-    if ":" not in settings.space:
-        checked_preset(settings.space, settings.preset)
+    check_training(settings)
 
 
 def _check_measurable(device: Device, metrics: Collection[str]) -> None:

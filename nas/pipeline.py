@@ -6,20 +6,16 @@ space → supernet → inherited accuracies ┐
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from latency.blocks import BlockTracer
@@ -33,7 +29,7 @@ from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
 from nas.evaluating import Measure, one_by_one
 from nas.executed import Executed
-from nas.folder import JOURNAL, PROFILE, RECORD, open_folder
+from nas.folder import JOURNAL, PROFILE, RECORD, alone_in, check_disk, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
 from nas.loop import run_loop
@@ -56,7 +52,9 @@ from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
 from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.training import recipe_of, take_weights, threads_in, train_stage
 from nas.verify import RealEvaluator, Verified, verify_front
+from nas.weights import prepare_
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
 from search_spaces.space import INDEX, SearchSpace
@@ -64,17 +62,14 @@ from supernet.atomic import write_json
 from supernet.data import Dataset
 from supernet.history import History
 from supernet.recipe import Recipe
-from supernet.threads import fastest_threads, using_threads
+from supernet.threads import using_threads
 
 if TYPE_CHECKING:
-    from supernet.train import TrainState
+    pass
 
 T = TypeVar("T")
-LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
 TRAINING_SHARE = 0.27  # of the time budget; the rest is profiling, evaluations and verification
 OPTIMISM = 0.5  # deviations by which the search trusts what is little known
-LOCK_FILE = "run.lock"
-THREADS_FILE = "threads.json"
 _LEAST_FINALISTS = 16  # the front and what is next to it: verification may reorder them
 _MOST_FINALISTS = 40  # of several costs, most networks may be on the front
 
@@ -108,6 +103,7 @@ def run(
     if SEARCHERS[settings.searcher].maker is not None:  # what it refuses, it refuses before anything is written
         make_searcher(settings.searcher, joint, len(settings.problem.objectives), settings.seed)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
+    prepare_(network, settings)
     check_disk(folder)
     open_folder(folder, settings)
     if (folder / RECORD).exists():
@@ -119,31 +115,6 @@ def run(
         return _stages(
             Setup(settings, dataset, network, architectures, anatomy, device, folder, store, reporter), on_space
         )
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of the run; the system lets go of the lock when its holder dies.
-
-    Raises:
-        ValueError: another process is at work there.
-    """
-    try:
-        with FileLock(folder / LOCK_FILE, blocking=False):
-            yield
-    except Timeout as error:
-        raise ValueError(f"another process is at work in {folder}: wait for it, or name another folder") from error
-
-
-def check_disk(folder: Path) -> None:
-    """Refuses a disk that the run would fill.
-
-    Raises:
-        OSError: ENOSPC.
-    """
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if shutil.disk_usage(existing).free < LEAST_FREE_BYTES:
-        raise OSError(errno.ENOSPC, f"less than {LEAST_FREE_BYTES / 1e6:.0f} MB free", str(existing))
 
 
 def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -210,38 +181,22 @@ def profiled_space(setup: Setup) -> ProfiledSpace:
 
 
 def threads_of(setup: Setup) -> int:
-    """How many threads torch gets: tried once a run, since the order of sums depends on it."""
-    file = setup.folder / THREADS_FILE
-    if not file.exists():
-        batch = recipe_of(setup.settings).batch
-        write_json(file, fastest_threads(setup.network, setup.architectures, setup.dataset.image_shape, batch))
-    threads: int = json.loads(file.read_text())
-    return threads
+    """How many threads torch gets."""
+    s = setup
+    return threads_in(s.folder, s.network, s.architectures, s.dataset, training_recipe(s.settings))
 
 
-def recipe_of(settings: Settings) -> Recipe:
+def training_recipe(settings: Settings) -> Recipe:
     """How a run trains."""
-    budget_s = None if settings.epochs else TRAINING_SHARE * settings.budget_s
-    recipe = Recipe(epochs=settings.epochs, budget_s=budget_s, seed=settings.seed)
-    return replace(recipe, batch=settings.batch or recipe.batch, lr=settings.lr or recipe.lr)
+    return recipe_of(settings, share=TRAINING_SHARE)
 
 
 def train(setup: Setup) -> History:
-    """The stage that trains the shared weights."""
-    from supernet.train import train_supernet  # here, since timm takes seconds to load
-
-    with setup.reporter.stage("train") as stage:
-
-        def show(state: TrainState) -> None:
-            stage.expect(state.total_steps)
-            stage.advance(state.step - done[0])
-            done[0] = state.step
-            entry = state.entry
-            if entry is not None and entry.val_largest is not None and entry.val_smallest is not None:
-                stage.say(f"largest {100 * entry.val_largest:.1f} %, smallest {100 * entry.val_smallest:.1f} %")
-
-        done = [0]
-        return train_supernet(setup.network, setup.dataset, recipe_of(setup.settings), setup.folder, show)
+    """The stage that trains the shared weights, or takes those of another run."""
+    s = setup
+    if s.settings.supernet is not None:
+        return take_weights(s.folder, Path(s.settings.supernet), s.network)
+    return train_stage(training_recipe(s.settings), s.network, s.architectures, s.dataset, s.folder, s.reporter)
 
 
 def inherit(setup: Setup, hardware: PredictsHardware, rounds: int | None = None) -> Inherited:

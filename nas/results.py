@@ -17,18 +17,18 @@ from latency.lowering import INPUT, OUTPUT
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from nas.candidate import Builder
-from nas.config import IN_PYTHON, Settings
+from nas.config import Settings
 from nas.errors import CannotBeDone
 from nas.folder import read_record, read_settings
 from nas.measuring import count_rounds, say_busy
 from nas.progress import Reporter
-from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.spec import SpaceLike
+from nas.weights import run_data, trained_network
 from quant_search.policy import joint_space
 from search_spaces.network import find_blocks
 from search_spaces.space import Architecture
 from supernet.atomic import write_bytes, write_json
-from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
-from supernet.data import Dataset, load_data
+from supernet.data import Dataset
 
 _TOLERANCE = 1e-3  # between torch's and ONNX Runtime's logits, relative to the largest
 
@@ -102,20 +102,6 @@ def _verdict(point: Mapping[str, Any], found: float, median_s: float, ci95_s: tu
     return "holds" if verdict == "no difference" else f"{verdict} now"
 
 
-def run_data(settings: Settings, given: Dataset | None = None) -> Dataset:
-    """The data of a run: those given, else what its settings name.
-
-    Raises:
-        ValueError: they are not to be had, or are not (or no longer) those of the run.
-    """
-    if given is None and settings.data.startswith(IN_PYTHON):
-        raise ValueError(f"the run's data were given in Python ({settings.data}): use the methods of its Result there")
-    dataset = given or load_data(settings.data, image_size=settings.image_size)
-    if dataset.fingerprint != settings.data_fingerprint:
-        raise ValueError(f"data {settings.data!r} are not those of the run, or have changed since")
-    return dataset
-
-
 def read_model(folder: Path, file: str) -> bytes:
     """The bytes of a file of a run's front.
 
@@ -175,12 +161,7 @@ def _torch_network(
     folder: Path, settings: Settings, dataset: Dataset, entry: Mapping[str, Any], space: SpaceLike | None
 ) -> torch.nn.Module:
     """The plain calibrated network of a point, from the run's checkpoint."""
-    network, architectures = build_network(
-        space or settings.space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
-    )
-    if space_fingerprint(space or settings.space, network, architectures) != settings.space_fingerprint:
-        raise ValueError(f"the space {settings.space} has changed since the run in {folder}: its weights do not fit")
-    network.load_state_dict(averaged_weights(load_checkpoint(folder / FILE_NAME)))
+    network, architectures = trained_network(folder, settings, dataset, space)
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     policy = {f"{block}.precision": p for block, p in entry["policy"].items()} if joint is not architectures else {}
     arch: Architecture = joint.architecture({**entry["arch"], **policy})

@@ -35,7 +35,6 @@ from nas.measuring import say_busy
 from nas.metrics import untold
 from nas.objectives import Evaluation
 from nas.pipeline import (
-    THREADS_FILE,
     Watched,
     alone_in,
     builder_of,
@@ -45,7 +44,6 @@ from nas.pipeline import (
     in_short,
     inherit,
     one_worker,
-    recipe_of,
     threads_of,
     timed,
     verify_best,
@@ -55,11 +53,12 @@ from nas.profiling import neutral_model
 from nas.progress import Reporter
 from nas.record import Parts, Searched, Setup, make_record
 from nas.report import write_report
-from nas.results import run_data
 from nas.searchers.linas import LINAS
 from nas.spec import SpaceLike
+from nas.training import THREADS_FILE, read_history
 from nas.transferred import Carried, Transfer, fit_transferred, prepare_transfer
 from nas.verify import RealEvaluator
+from nas.weights import run_data
 from search_spaces.space import INDEX
 from supernet.atomic import write_bytes, write_json
 from supernet.checkpoint import FILE_NAME
@@ -172,9 +171,7 @@ class _Retargeting:
     def run(self) -> dict[str, Any]:
         """All stages; the record."""
         s, started_s = self.setup, time.perf_counter()
-        from supernet.train import train_supernet  # here, since timm takes seconds to load
-
-        history = train_supernet(s.network, s.dataset, recipe_of(s.settings), s.folder)  # finished: only read
+        history = read_history(s.folder)
         with using_threads(threads_of(s)), threadpool_limits(1, user_api="blas"):
             (transfer, rows, seconds), timing_s = timed(self._time)
             scores = transfer.scores(rows, seconds)

@@ -122,6 +122,15 @@ def result_view(record: Mapping[str, Any]) -> RenderableType:
     return Group(*tables, Text("\n".join(lines)))
 
 
+def training_view(content: Mapping[str, Any]) -> RenderableType:
+    """What a training came to."""
+    accuracy, settings = content["val_accuracy"], content["settings"]
+    return Text(
+        f"{settings['strategy']}: {content['total_steps']:,} steps in {content['seconds']:.0f} s; validation accuracy "
+        f"of the largest architecture {percent(accuracy['largest'])}, of the smallest {percent(accuracy['smallest'])}."
+    )
+
+
 def _rank(agreement: Mapping[str, Any]) -> str:
     return "unknown" if agreement["spearman"] is None else f"{agreement['spearman']:.3f}"
 

@@ -21,7 +21,8 @@ from nas.metrics import COSTS, untold
 from nas.objectives import Problem
 from nas.pareto import non_dominated
 from nas.progress import Reporter, SilentReporter
-from nas.results import read_model, run_data
+from nas.results import read_model
+from nas.weights import run_data
 from supernet.data import Dataset, Split, write_arrays
 
 _SPLITS: tuple[Split, ...] = ("val", "test")  # the one decides what stays on the front, the other is reported

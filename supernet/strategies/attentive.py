@@ -18,7 +18,7 @@ from supernet.strategy import Strategy, Teaching
 if TYPE_CHECKING:
     from supernet.learner import Learner
 
-_POOL = 4096  # architectures drawn once, by whose costs the levels are told apart
+_POOL = 1024  # architectures drawn once, by whose costs the levels are told apart
 _LEVELS = 16  # of cost, each as likely as any other
 
 

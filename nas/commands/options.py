@@ -1,0 +1,60 @@
+"""Options that several commands take, and what they refuse together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from supernet.catalog import STRATEGIES
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of every random draw.")]
+DeviceName = Annotated[
+    str, typer.Option("--device", help="Where latency is measured: cpu, cpu:threads=N, cpu:torch, ... (`nas devices`).")
+]
+DataName = Annotated[
+    str, typer.Option("--data", help="digits, cifar10, cifar100, fashion-mnist, a folder of class folders, or an .npz.")
+]
+ImageSize = Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")]
+Remeasure = Annotated[bool, typer.Option("--remeasure", help="Measure anew what was measured before.")]
+Precisions = Annotated[str, typer.Option(help="Precisions that a block may have, by commas.")]
+Bundle = Annotated[
+    Path | None, typer.Option("--bundle", help="Write a folder to measure with where this toolkit does not run.")
+]
+Import = Annotated[Path | None, typer.Option("--import", help="Read what the script of a bundle measured.")]
+StrategyName = Annotated[str, typer.Option(help=f"How shared weights are trained: {', '.join(STRATEGIES)}.")]
+SpaceName = Annotated[str, typer.Option("--space", help="A ready-made space (see `nas spaces`) or module:Class.")]
+Preset = Annotated[str | None, typer.Option(help="Of the space; by default the one for the image size.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as printed by `nas search`.")]
+
+
+def bundle_line(content: Mapping[str, Any]) -> str:
+    """What was written for another machine."""
+    return f"{content['bundle']}: {content['models']} models, measure.py and README.txt, which says what to do"
+
+
+def refuse_beside(
+    context: typer.Context, option: str, allowed: tuple[str, ...] | None = None, refused: tuple[str, ...] = ()
+) -> None:
+    """Refuses options that were given and say nothing beside `option`.
+
+    Args:
+        allowed: parameters that may be given; by default all but the `refused` ones.
+    """
+    always = ("run_folder", "seed", "as_json", "quiet")
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name == "COMMANDLINE" and parameter.opts[0] != option
+        if given and (name in refused or (allowed is not None and name not in (*allowed, *always))):
+            raise ValueError(f"{parameter.opts[0]} says nothing beside {option}: leave one of them out")
+
+
+def say(message: str) -> None:
+    """A line for a person, on standard error."""
+    sys.stderr.write(f"nas: {message}\n")

@@ -1,0 +1,215 @@
+"""The training of a supernet, as a stage of a search and as a run of its own from which searches go on."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from latency.blocks import BlockTracer
+from nas.anatomy import Anatomy
+from nas.config import Training
+from nas.folder import alone_in, check_disk, open_folder, read_training
+from nas.progress import Reporter
+from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.weights import run_data, trained_network
+from search_spaces.network import extract
+from search_spaces.space import Architecture, SearchSpace
+from supernet.atomic import write_bytes, write_json
+from supernet.calibrate import calibrate_, calibration_images, inherited_accuracy
+from supernet.catalog import STRATEGIES
+from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
+from supernet.data import Dataset
+from supernet.history import History, entries_from
+from supernet.lesson import Costs
+from supernet.recipe import Recipe
+from supernet.strategy import Strategy
+from supernet.threads import fastest_threads, using_threads
+
+if TYPE_CHECKING:
+    from supernet.train import TrainState
+
+THREADS_FILE = "threads.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training of a supernet.
+
+    Args:
+        network: with the averaged weights.
+    """
+
+    folder: Path
+    settings: Training
+    network: nn.Module
+    space: SearchSpace
+    dataset: Dataset
+    history: History
+
+    def accuracy(self, arch: Architecture) -> float:
+        """Inherited validation accuracy, 0 to 1, of an architecture whose batch norms are calibrated first."""
+        return inherited_accuracy(self.network, arch, self.dataset)
+
+    def extract(self, arch: Architecture) -> nn.Module:
+        """The subnet of an architecture in plain torch layers, calibrated."""
+        plain = extract(self.network, arch)
+        calibrate_(plain, calibration_images(self.dataset))
+        return plain
+
+    def plain(self) -> dict[str, Any]:
+        """What `nas train --json` prints."""
+        return {
+            "run": str(self.folder),
+            "settings": self.settings.model_dump(),
+            "total_steps": self.history.total_steps,
+            "seconds": self.history.final.seconds,
+            "val_accuracy": {"largest": self.history.final.val_largest, "smallest": self.history.final.val_smallest},
+            "entries": self.history.plain(),
+        }
+
+
+def train_run(
+    settings: Training,
+    space: SpaceLike,
+    dataset: Dataset,
+    folder: Path,
+    reporter: Reporter,
+    strategy: Strategy | None = None,
+) -> Trained:
+    """Trains a supernet into a run folder, or what is left of it to train.
+
+    Args:
+        strategy: a value instead of the name in `settings`.
+
+    Raises:
+        ValueError: settings that cannot be met, checked before anything is written.
+        OSError: the folder cannot be written.
+    """
+    recipe = recipe_of(settings, strategy)
+    network, found = build_network(space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
+    settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, found)})
+    recipe.strategy.prepare_(network)
+    check_disk(folder)
+    open_folder(folder, settings)
+    with alone_in(folder), using_threads(threads_in(folder, network, found, dataset, recipe)):
+        history = train_stage(recipe, network, found, dataset, folder, reporter, snapshots=True)
+    return Trained(folder, settings, network, found, dataset, history)
+
+
+def train_stage(
+    recipe: Recipe,
+    network: nn.Module,
+    space: SearchSpace,
+    dataset: Dataset,
+    folder: Path,
+    reporter: Reporter,
+    snapshots: bool = False,
+) -> History:
+    """Trains a network in place, shown as the stage `train`, with TensorBoard event files."""
+    from nas.tensorboard import Events  # here, since these take seconds to load
+    from supernet.train import train_supernet
+
+    with ExitStack() as stack:
+        stage = stack.enter_context(reporter.stage("train"))
+        events = stack.enter_context(Events(folder))
+        done = 0
+
+        def show(state: TrainState) -> None:
+            nonlocal done
+            stage.expect(state.total_steps)
+            stage.advance(state.step - done)
+            done = state.step
+            events.note(state)
+            entry = state.entry
+            if entry is not None and entry.val_largest is not None and entry.val_smallest is not None:
+                stage.say(f"largest {100 * entry.val_largest:.1f} %, smallest {100 * entry.val_smallest:.1f} %")
+
+        costs = costs_of(network, space, dataset)
+        return train_supernet(network, dataset, recipe, folder, show, costs=costs, snapshots=snapshots)
+
+
+def open_trained(folder: Path, space: SpaceLike | None = None, dataset: Dataset | None = None) -> Trained:
+    """A finished training: a run of `nas train`, or the training of a search.
+
+    Args:
+        space, dataset: the class and the data, for a run that was started from Python with them.
+
+    Raises:
+        ValueError: there is none, it has not ended, or its space or data have changed since.
+    """
+    settings = read_training(folder)
+    history = read_history(folder)
+    dataset = run_data(settings, dataset)
+    network, found = trained_network(folder, settings, dataset, space)
+    return Trained(folder, settings, network, found, dataset, history)
+
+
+def read_history(folder: Path) -> History:
+    """The history of the finished training in `folder`.
+
+    Raises:
+        ValueError: there is none, or it has not ended.
+    """
+    file = folder / FILE_NAME
+    if not file.is_file():
+        raise ValueError(f"{folder} holds no trained supernet ({FILE_NAME}): give the folder of `nas train`")
+    meta = load_checkpoint(file).meta
+    if meta["step"] < meta["plan"]["total_steps"]:
+        raise ValueError(
+            f"the training in {folder} stands at step {meta['step']} of {meta['plan']['total_steps']}: repeat its "
+            "command to end it"
+        )
+    return History(meta["plan"]["total_steps"], tuple(entries_from(meta["entries"])))
+
+
+def take_weights(folder: Path, source: Path, network: nn.Module) -> History:
+    """Gives `network` the weights of the training in `source`, and the run in `folder` its checkpoint."""
+    if not (folder / FILE_NAME).exists():
+        write_bytes(folder / FILE_NAME, (source / FILE_NAME).read_bytes())
+    network.load_state_dict(averaged_weights(load_checkpoint(folder / FILE_NAME)))
+    return read_history(folder)
+
+
+def costs_of(network: nn.Module, space: SearchSpace, dataset: Dataset) -> Costs:
+    """What architectures cost, for strategies that ask: their MACs."""
+    anatomy = Anatomy(space, BlockTracer(network, dataset.image_shape), ("fp32",))
+
+    def macs(population: np.ndarray) -> np.ndarray:
+        counted: np.ndarray = anatomy.counts(population)[:, 0]
+        return counted
+
+    return macs
+
+
+def recipe_of(settings: Training, strategy: Strategy | None = None, share: float = 1.0) -> Recipe:
+    """How a run trains.
+
+    Args:
+        share: of the time budget that the training gets.
+    """
+    recipe = Recipe(
+        strategy=strategy or STRATEGIES[settings.strategy].make(),
+        epochs=settings.epochs,
+        budget_s=None if settings.epochs else share * settings.budget_s,
+        seed=settings.seed,
+    )
+    given: dict[str, Any] = {name: getattr(settings, name) for name in _RECIPE}
+    return replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+
+_RECIPE = ("batch", "lr", "optimizer", "weight_decay", "label_smoothing", "ema_decay", "clip", "mixup", "erase")
+
+
+def threads_in(folder: Path, network: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe) -> int:
+    """How many threads torch gets: tried once a run, since the order of sums depends on it."""
+    file = folder / THREADS_FILE
+    if not file.exists():
+        write_json(file, fastest_threads(network, space, dataset.image_shape, recipe.batch))
+    threads: int = json.loads(file.read_text())
+    return threads
