@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from latency.blocks import BlockTracer
 from nas.anatomy import Anatomy
 from nas.config import Training
 from nas.folder import alone_in, check_disk, open_folder, read_training
-from nas.progress import Reporter
+from nas.progress import Reporter, SilentReporter
 from nas.spec import SpaceLike, build_network, space_fingerprint
 from nas.weights import run_data, trained_network
 from search_spaces.network import extract
@@ -25,6 +26,7 @@ from supernet.calibrate import calibrate_, calibration_images, inherited_accurac
 from supernet.catalog import STRATEGIES
 from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
 from supernet.data import Dataset
+from supernet.distributed import first_says, joined, world
 from supernet.history import History, entries_from
 from supernet.lesson import Costs
 from supernet.recipe import Recipe
@@ -95,9 +97,13 @@ def train_run(
     network, found = build_network(space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, found)})
     recipe.strategy.prepare_(network)
-    check_disk(folder)
-    open_folder(folder, settings)
-    with alone_in(folder), using_threads(threads_in(folder, network, found, dataset, recipe)):
+    with joined(), ExitStack() as stack:
+        if world()[0] == 0:
+            check_disk(folder)
+            open_folder(folder, settings)
+            stack.enter_context(alone_in(folder))
+        threads = first_says(threads_in(folder, network, found, dataset, recipe) if world()[0] == 0 else None)
+        stack.enter_context(using_threads(threads or 1))
         history = train_stage(recipe, network, found, dataset, folder, reporter, snapshots=True)
     return Trained(folder, settings, network, found, dataset, history)
 
@@ -111,13 +117,17 @@ def train_stage(
     reporter: Reporter,
     snapshots: bool = False,
 ) -> History:
-    """Trains a network in place, shown as the stage `train`, with TensorBoard event files."""
+    """Trains a network in place, shown as the stage `train`, with TensorBoard event files.
+
+    It goes to a GPU for that if there is one, and comes back.
+    """
     from nas.tensorboard import Events  # here, since these take seconds to load
     from supernet.train import train_supernet
 
     with ExitStack() as stack:
-        stage = stack.enter_context(reporter.stage("train"))
-        events = stack.enter_context(Events(folder))
+        first = world()[0] == 0
+        stage = stack.enter_context((reporter if first else SilentReporter()).stage("train"))
+        events = stack.enter_context(Events(folder)) if first else None
         done = 0
 
         def show(state: TrainState) -> None:
@@ -125,13 +135,18 @@ def train_stage(
             stage.expect(state.total_steps)
             stage.advance(state.step - done)
             done = state.step
-            events.note(state)
+            if events is not None:
+                events.note(state)
             entry = state.entry
             if entry is not None and entry.val_largest is not None and entry.val_smallest is not None:
                 stage.say(f"largest {100 * entry.val_largest:.1f} %, smallest {100 * entry.val_smallest:.1f} %")
 
-        costs = costs_of(network, space, dataset)
-        return train_supernet(network, dataset, recipe, folder, show, costs=costs, snapshots=snapshots)
+        costs = costs_of(copy.deepcopy(network), space, dataset)
+        with joined() as device:
+            network.to(device)
+            history = train_supernet(network, dataset, recipe, folder, show, costs=costs, snapshots=snapshots)
+        network.to("cpu")
+        return history
 
 
 def open_trained(folder: Path, space: SpaceLike | None = None, dataset: Dataset | None = None) -> Trained:

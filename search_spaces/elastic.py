@@ -17,8 +17,10 @@ from contextvars import ContextVar
 from typing import cast
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 from search_spaces.depthwise import depthwise
 from search_spaces.space import Architecture
@@ -235,6 +237,7 @@ class BatchNorm2d(Elastic):
 
     In training it normalises by the batch and leaves the running statistics alone: subnets of one
     supernet see different statistics, so they are calibrated per extracted network (BigNAS, section 3.3).
+    Where several processes train, the batch is that of all of them.
     """
 
     running_mean: Tensor
@@ -255,6 +258,8 @@ class BatchNorm2d(Elastic):
         c = _int(self.num_features)
         weight, bias = self.weight[:c], self.bias[:c]
         if self.training:
+            if dist.is_initialized() and dist.get_world_size() > 1:
+                return _joint_norm(x, weight, bias, self.eps)
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
         return F.batch_norm(x, self.running_mean[:c], self.running_var[:c], weight, bias, eps=self.eps)
 
@@ -266,6 +271,16 @@ class BatchNorm2d(Elastic):
             for name in ("weight", "bias", "running_mean", "running_var"):
                 getattr(layer, name).copy_(getattr(self, name)[:c])
         return layer
+
+
+def _joint_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Batch norm by the statistics of all processes' batches, of equal sizes; gradients flow through these too."""
+    size = dist.get_world_size()
+    mean = all_reduce(x.mean((0, 2, 3))) / size
+    centred = x - mean[:, None, None]
+    variance = all_reduce(centred.square().mean((0, 2, 3))) / size
+    scale = weight * (variance + eps).rsqrt()
+    return centred * scale[:, None, None] + bias[:, None, None]
 
 
 class Sequence(Elastic):

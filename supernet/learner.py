@@ -22,6 +22,7 @@ from search_spaces.space import SearchSpace
 from supernet.augment import erase, mix, shift_and_flip
 from supernet.batches import batch_indices, step_generator
 from supernet.data import Dataset
+from supernet.distributed import average_, mean_of, world
 from supernet.lesson import Batch, Costs, Lesson, TrainingDiverged
 from supernet.recipe import Recipe
 from supernet.split import stratified_split
@@ -66,6 +67,7 @@ class Learner:
         self.x = torch.from_numpy(dataset.x_train).to(self.device)
         self.y = torch.from_numpy(dataset.y_train).to(self.device)
         self._learnt, self._held_out = _shares(dataset, recipe)
+        _check_share(min(recipe.batch, len(self._learnt)))
         self.shift = default_shift(min(dataset.image_shape[1:])) if recipe.shift is None else recipe.shift
         self.optimizer = create_optimizer_v2(
             network, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
@@ -87,7 +89,8 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         rng = step_generator(self.recipe.seed, t)
         with _forked(self.device, rng):
-            loss = self._take(t, rng)
+            loss = mean_of(self._take(t, rng), self.device)
+        average_([p.grad for p in self.network.parameters() if p.grad is not None])
         self._check(t, "gradient norm", self._clip())
         self.optimizer.step()
         self.ema.update(self.network, step=t + 1)
@@ -181,7 +184,9 @@ class Learner:
         recipe = self.recipe
         index = torch.from_numpy(images[batch_indices(len(images), recipe.batch, recipe.seed, t)]).to(self.device)
         x = erase(shift_and_flip(self.x[index], self.shift, self.flip, rng), recipe.erase, rng)
-        return mix(x, self.y[index], recipe.mixup, self.num_classes, recipe.label_smoothing, rng)
+        x, target = mix(x, self.y[index], recipe.mixup, self.num_classes, recipe.label_smoothing, rng)
+        first, step = world()  # changed as a whole, so that each process has what one alone would give it
+        return x[first::step], target[first::step]
 
     def _clip(self) -> float:
         bound = math.inf if self.recipe.clip is None else self.recipe.clip
@@ -197,6 +202,19 @@ class Learner:
             f"training diverged at step {t}: {what} with learning rate {self.lr:.3g}; "
             f"use a lower lr (now {self.recipe.lr:g}), a longer warmup (now {self.recipe.warmup:g}) "
             f"or a smaller clip (now {self.recipe.clip})"
+        )
+
+
+def _check_share(batch: int) -> None:
+    """Refuse a batch that the processes cannot share evenly.
+
+    Raises:
+        ValueError: saying which batch would do.
+    """
+    _, processes = world()
+    if batch % processes:
+        raise ValueError(
+            f"a batch of {batch} images cannot be shared evenly by {processes} processes: give a multiple of them"
         )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from search_spaces.network import run
 from search_spaces.space import Architecture, SearchSpace
 from supernet.distill import Divergence, kl_divergence, label_loss
+from supernet.distributed import average_
 
 Costs = Callable[[np.ndarray], np.ndarray]
 """From a population (n, d) to what each architecture costs (n,), such as its MACs."""
@@ -90,7 +91,9 @@ class Lesson:
     def losses(self, archs: list[Architecture]) -> np.ndarray:
         """Label losses (n,) of architectures, without gradients."""
         with torch.no_grad():
-            return np.array([float(self.label_loss(self.logits(arch))) for arch in archs])
+            losses = torch.stack([self.label_loss(self.logits(arch)) for arch in archs])
+        average_([losses])  # so that all processes pick the same
+        return losses.cpu().numpy()
 
     def sample(self, n: int) -> list[Architecture]:
         """Draw `n` architectures, every choice uniformly."""

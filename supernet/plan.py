@@ -13,6 +13,7 @@ from search_spaces.space import SearchSpace
 from supernet.batches import steps_per_epoch
 from supernet.calibrate import inherited_accuracy
 from supernet.data import Dataset
+from supernet.distributed import first_says
 from supernet.learner import Learner
 from supernet.lesson import Costs
 from supernet.recipe import Recipe
@@ -96,7 +97,9 @@ def _measure(
     for t in range(_WARM_UP_STEPS):
         learner.step(t)
     start, taken = clock(), 0
-    while taken < _PROBE_STEPS[0] or (taken < _PROBE_STEPS[1] and clock() - start < _PROBE_SHARE * _budget(recipe)):
+    while first_says(
+        taken < _PROBE_STEPS[0] or (taken < _PROBE_STEPS[1] and clock() - start < _PROBE_SHARE * _budget(recipe))
+    ):
         learner.step(_WARM_UP_STEPS + taken)
         taken += 1
     middle = clock()

@@ -17,6 +17,7 @@ from search_spaces.space import SearchSpace
 from supernet.atomic import remove_parts
 from supernet.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from supernet.data import Dataset
+from supernet.distributed import first_says, world
 from supernet.history import Entry, History, entries_from
 from supernet.learner import Learner
 from supernet.lesson import Costs, TrainingDiverged
@@ -91,6 +92,8 @@ def _train(
     checkpoint_every_s: float,
 ) -> History:
     run = _open(network, dataset, recipe, folder, costs)
+    if world()[0] > 0:
+        folder = None  # the first process keeps what all of them have
     if folder is not None and run.step == 0:
         run.save(folder)
     saved_s = run.seconds
@@ -156,7 +159,7 @@ class _Run:
             return
         before = self.entries[-_WINDOW - 1]
         step_s = (self.seconds - before.seconds) / (self.step - before.step)
-        plan = shortened(self.plan, self.step, step_s, budget_s - self.seconds)
+        plan = first_says(shortened(self.plan, self.step, step_s, budget_s - self.seconds))
         if plan != self.plan:
             self.plan = plan
             self.learner.plan_(plan.total_steps)
@@ -190,16 +193,16 @@ def _open(network: nn.Module, dataset: Dataset, recipe: Recipe, folder: Path | N
     started_s = time.perf_counter()
     space = find_space(network)
     identity = _identity(space, dataset, recipe)
-    if folder is not None:
+    if folder is not None and world()[0] == 0:
         remove_parts(folder / FILE_NAME)
-    if folder is not None and (folder / FILE_NAME).exists():
+    if folder is not None and first_says((folder / FILE_NAME).exists()):
         checkpoint = load_checkpoint(folder / FILE_NAME)
         _check_same(checkpoint.meta["identity"], identity, folder)
         plan = Plan(**checkpoint.meta["plan"])
         run = _Run(Learner(network, space, dataset, recipe, plan.total_steps, costs), dataset, plan, identity)
         run.load_(checkpoint)
         return run
-    plan = make_plan(network, space, dataset, recipe, costs)
+    plan = first_says(make_plan(network, space, dataset, recipe, costs))
     run = _Run(Learner(network, space, dataset, recipe, plan.total_steps, costs), dataset, plan, identity)
     run.started_s = started_s
     run.record()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -81,6 +82,8 @@ def train(
     except KeyboardInterrupt:
         say(f"interrupted; to go on, repeat the command (its run is in {folder})")
         raise
+    if int(os.environ.get("RANK", 0)) > 0:  # of the processes that torchrun started, the first one speaks
+        return
     content = trained.plain()
     output.result(content, training_view(content))
     output.show(f"Run folder: {folder} (tensorboard/; nas search --supernet {folder})")
