@@ -127,7 +127,7 @@ def _own_choices(modules: Sequence[nn.Module]) -> tuple[str, ...]:
 def _traced(block: Block, plain: nn.Module, shape: tuple[int, ...]) -> TracedBlock:
     counts, layers, output = count_(plain.cpu(), shape)
     structure = f"{plain!r}{_attributes(plain)} at {shape}"
-    return TracedBlock(block.name, structure, shape, output, counts, block.weighted, layers)
+    return TracedBlock(block.name, structure, shape, output, counts, bool(counts.weight_elements), layers)
 
 
 def _attributes(plain: nn.Module) -> str:

@@ -34,7 +34,7 @@ def check_precisions(precisions: Sequence[str]) -> None:
 
 
 def policy_choices(blocks: Sequence[Block], precisions: Sequence[str]) -> tuple[Choice, ...]:
-    """One choice per block with weights, active where the block exists; none for a single precision.
+    """One choice per block with weights, active where the block has them; none for a single precision.
 
     Raises:
         ValueError: as `check_precisions`.
@@ -44,7 +44,8 @@ def policy_choices(blocks: Sequence[Block], precisions: Sequence[str]) -> tuple[
         return ()
     # From dear to cheap, as every choice is listed from cheap to dear: int8 first.
     options = tuple(sorted(precisions, key=PRECISIONS.index, reverse=True))
-    return tuple(Choice(block.name + SUFFIX, options, block.when) for block in blocks if block.weighted)
+    weighted = (block for block in blocks if block.weighted)
+    return tuple(Choice(block.name + SUFFIX, options, block.weighted_when or block.when) for block in weighted)
 
 
 def joint_space(space: SearchSpace, blocks: Sequence[Block], precisions: Sequence[str]) -> SearchSpace:
@@ -61,7 +62,7 @@ def policy_of(arch: Architecture, blocks: Sequence[Block], precisions: Sequence[
     """Block name to precision, for the blocks that exist in a joint architecture and hold weights."""
     values = arch.values
     if len(precisions) == 1:
-        return {block.name: precisions[0] for block in blocks if block.weighted and block.exists(values)}
+        return {block.name: precisions[0] for block in blocks if block.has_weights(values)}
     names = [block.name for block in blocks if block.name + SUFFIX in values]
     return {name: str(values[name + SUFFIX]) for name in names}
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from search_spaces.elastic import BatchNorm2d, Conv2d, Linear, OneOf, Resize, Sequence, SqueezeExcite, activation
+from search_spaces.elastic import Linear, OneOf, Resize, Sequence, SqueezeExcite
 from search_spaces.network import Network
+from search_spaces.parts import conv_norm
+from search_spaces.preset import choice_or_number, find_preset, mobile_resolutions, tiny_resolutions
 from search_spaces.value import Choice, Size
 
 KERNELS = (3, 5, 7)
@@ -50,24 +52,9 @@ class Preset:
     largest_image: int
 
 
-def _tiny_resolutions(native: int) -> tuple[int, ...]:
-    """Up to 16 pixels, images may also be enlarged; larger ones may be shrunk, but not below 16 pixels."""
-    if native <= 16:
-        sizes = (max(1, 3 * native // 4), native, 3 * native // 2)
-    else:
-        sizes = (max(16, native // 2), max(16, 3 * native // 4), native)
-    return tuple(dict.fromkeys(sizes))
-
-
-def _mobile_resolutions(native: int) -> tuple[int, ...]:
-    """Steps of 32 pixels, the total stride, from about half the native size up to it."""
-    steps = {max(32, round(native * f / 32) * 32) for f in (4 / 7, 5 / 7, 6 / 7)}
-    return (*sorted(step for step in steps if step < native), native)
-
-
 PRESETS = {
     "tiny": Preset(
-        resolutions=_tiny_resolutions,
+        resolutions=tiny_resolutions,
         stem_widths=(8, 16),
         stem_stride=1,
         stages=(
@@ -80,7 +67,7 @@ PRESETS = {
         largest_image=32,
     ),
     "mobile": Preset(
-        resolutions=_mobile_resolutions,
+        resolutions=mobile_resolutions,
         stem_widths=(16,),
         stem_stride=2,
         stages=(
@@ -108,10 +95,10 @@ class InvertedResidual(nn.Module):
         self, inputs: Size, outputs: Size, kernel: Size, hidden: Size, stride: int, se: Choice, act: Choice
     ) -> None:
         super().__init__()
-        self.expand = nn.Identity() if hidden == inputs else _conv_norm(inputs, hidden, act=act)
-        self.depthwise = _conv_norm(hidden, hidden, kernel, stride, hidden, act=act)
+        self.expand = nn.Identity() if hidden == inputs else conv_norm(inputs, hidden, act=act)
+        self.depthwise = conv_norm(hidden, hidden, kernel, stride, hidden, act=act)
         self.attend = OneOf(se, {False: nn.Identity(), True: SqueezeExcite(hidden)})
-        self.project = _conv_norm(hidden, outputs)
+        self.project = conv_norm(hidden, outputs)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,29 +107,14 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-def _conv_norm(
-    inputs: Size,
-    outputs: Size,
-    kernel: Size = 1,
-    stride: int = 1,
-    groups: Size = 1,
-    act: Choice | str | None = None,
-) -> nn.Sequential:
-    """Convolution without bias, batch norm and, where `act` is given, the activation."""
-    layers: list[nn.Module] = [Conv2d(inputs, outputs, kernel, stride, groups, bias=False), BatchNorm2d(outputs)]
-    if act is not None:
-        layers.append(activation(act))
-    return nn.Sequential(*layers)
-
-
 class MBConvNetwork(Network):
     """An elastic network of inverted residuals for images (b, in_channels, image_size, image_size)."""
 
     def __init__(self, preset: Preset, image_size: int, in_channels: int, num_classes: int) -> None:
         super().__init__()
-        width = _choice("stem.width", preset.stem_widths)
+        width = choice_or_number("stem.width", preset.stem_widths)
         self.resize = Resize(Choice("resolution", preset.resolutions(image_size)), native=image_size)
-        self.stem = _conv_norm(in_channels, width, 3, preset.stem_stride, act="relu")
+        self.stem = conv_norm(in_channels, width, 3, preset.stem_stride, act="relu")
         for i, stage in enumerate(preset.stages, start=1):
             name = f"stage{i}"
             prefix = f"{name}." if preset.operators_per_stage else ""
@@ -150,40 +122,22 @@ class MBConvNetwork(Network):
             sequence, width = _stage(name, stage, width, se, act)
             self.add_module(name, sequence)
         self.head = nn.Sequential(
-            *_conv_norm(width, preset.head_width, act="relu"), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            *conv_norm(width, preset.head_width, act="relu"), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
         self.classifier = Linear(preset.head_width, num_classes)
 
 
 def _stage(name: str, stage: Stage, inputs: Size, se: Choice, act: Choice) -> tuple[Sequence, Size]:
     """One stage and the width that it hands on."""
-    width, depth = _choice(f"{name}.width", stage.widths), _choice(f"{name}.depth", stage.depths)
+    width, depth = choice_or_number(f"{name}.width", stage.widths), choice_or_number(f"{name}.depth", stage.depths)
     blocks = []
     for i in range(max(stage.depths)):
         kernel = Choice(f"{name}.block{i + 1}.kernel", KERNELS)
-        expansion = _choice(f"{name}.block{i + 1}.expansion", stage.expansions)
+        expansion = choice_or_number(f"{name}.block{i + 1}.expansion", stage.expansions)
         source, stride = (inputs, stage.stride) if i == 0 else (width, 1)
         hidden: Size = source if expansion == 1 else source * expansion
         blocks.append(InvertedResidual(source, width, kernel, hidden, stride, se, act))
     return Sequence(*blocks, depth=depth), width
-
-
-def _choice(name: str, options: tuple[int, ...]) -> Size:
-    """A choice, or the plain number where there is nothing to choose."""
-    return Choice(name, options) if len(options) > 1 else options[0]
-
-
-def preset_for(image_size: int) -> str:
-    """The name of the preset for images of `image_size` pixels: the first that is meant for them.
-
-    Raises:
-        ValueError: images larger than any preset is meant for.
-    """
-    for name, preset in PRESETS.items():
-        if image_size <= preset.largest_image:
-            return name
-    largest = max(preset.largest_image for preset in PRESETS.values())
-    raise ValueError(f"no mbconv preset is meant for images of {image_size} pixels: shrink them to at most {largest}")
 
 
 def mbconv(image_size: int, in_channels: int, num_classes: int, preset: str | None = None) -> MBConvNetwork:
@@ -195,7 +149,4 @@ def mbconv(image_size: int, in_channels: int, num_classes: int, preset: str | No
     Raises:
         ValueError: an unknown preset, or none for the image size.
     """
-    name = preset or preset_for(image_size)
-    if name not in PRESETS:
-        raise ValueError(f"unknown mbconv preset {name!r}: there are {', '.join(PRESETS)}")
-    return MBConvNetwork(PRESETS[name], image_size, in_channels, num_classes)
+    return MBConvNetwork(find_preset("mbconv", PRESETS, image_size, preset), image_size, in_channels, num_classes)

@@ -1,6 +1,7 @@
 """Vectorised moves over populations: mutation, crossover, neighbours.
 
-Every move takes canonical rows and returns new canonical rows; its arguments are left as they were.
+Every move takes canonical rows and returns new canonical rows; its arguments are left as they were.  Where
+architectures are equivalent, a row may move to one that the same row stands for, and so stay as it is.
 """
 
 from __future__ import annotations
@@ -81,4 +82,7 @@ def neighbours(arch: Architecture) -> np.ndarray:
     rows = np.repeat(row[None], len(changes), axis=0)
     for position, (j, i) in enumerate(changes):
         rows[position, j] = i
-    return np.unique(space.canonical(rows), axis=0) if changes else rows.reshape(0, len(space))
+    if not changes:
+        return rows.reshape(0, len(space))
+    found = np.unique(space.canonical(rows), axis=0)
+    return found[(found != row).any(axis=1)]  # but for changes to an equivalent one

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from search_spaces.elastic import Elastic, Sequence, bound, children_of, plain_copy
-from search_spaces.space import Architecture, SearchSpace
+from search_spaces.elastic import Elastic, OneOf, Sequence, bound, children_of, plain_copy
+from search_spaces.space import Architecture, Equivalence, SearchSpace
 from search_spaces.value import Choice, Clause, Condition, Option
 
 
@@ -36,6 +36,10 @@ class Network(nn.Module):
         for _, child in children_of(self):
             x = child(x)
         return x
+
+    def equivalence(self) -> Equivalence | None:
+        """Which architectures are the same network; by default, no two of them."""
+        return None
 
 
 def run(module: nn.Module, x: Tensor, arch: Architecture) -> Tensor:
@@ -72,7 +76,7 @@ def find_space(module: nn.Module, name: str | None = None) -> SearchSpace:
     """The space of the choices found in `module`, in order of first appearance, shared ones by name.
 
     A choice that is only read inside layers which other choices switch off becomes conditional on them, and
-    stands after them.
+    stands after them.  What a `Network` calls equivalent is one architecture.
 
     Raises:
         ValueError: no choices, or two different choices of one name.
@@ -88,7 +92,8 @@ def find_space(module: nn.Module, name: str | None = None) -> SearchSpace:
     name = name or type(module).__name__
     if not found:
         raise ValueError(f"{name} has no choices: give at least one argument of an elastic layer a nas.Choice")
-    return SearchSpace(name, _parents_first([_conditional(c, clauses[c.name]) for c in found.values()]))
+    equivalence = module.equivalence() if isinstance(module, Network) else None
+    return SearchSpace(name, _parents_first([_conditional(c, clauses[c.name]) for c in found.values()]), equivalence)
 
 
 def _conditional(choice: Choice, clauses: list[Clause]) -> Choice:
@@ -182,17 +187,27 @@ class Block:
         name: the dotted path of its first member.
         members: the dotted paths of the modules in it, in order.
         when: the clauses (any of them) under which it exists; empty for always.
-        weighted: whether it holds a convolution or linear layer.
+        weighted: whether it can hold a convolution or linear layer.
+        weighted_when: the clauses (any of them) under which it holds one; empty where it does whenever it exists.
     """
 
     name: str
     members: tuple[str, ...]
     when: tuple[Clause, ...]
     weighted: bool
+    weighted_when: tuple[Clause, ...] = ()
 
     def exists(self, assignment: Mapping[str, Option]) -> bool:
         """Whether an architecture with this assignment (all choices, or the active ones) has the block."""
-        return not self.when or any(all(assignment.get(c.choice) in c.options for c in clause) for clause in self.when)
+        return _any_holds(self.when, assignment)
+
+    def has_weights(self, assignment: Mapping[str, Option]) -> bool:
+        """Whether an architecture with this assignment has the block, and a convolution or linear layer in it."""
+        return self.weighted and _any_holds(self.weighted_when or self.when, assignment)
+
+
+def _any_holds(clauses: tuple[Clause, ...], assignment: Mapping[str, Option]) -> bool:
+    return not clauses or any(all(assignment.get(c.choice) in c.options for c in clause) for clause in clauses)
 
 
 def find_blocks(module: nn.Module) -> tuple[Block, ...]:
@@ -205,11 +220,12 @@ def find_blocks(module: nn.Module) -> tuple[Block, ...]:
     blocks: list[Block] = []
     for path, child, clause in _parts(module, "", ()):
         when = (clause,) if clause else ()
-        weighted = _weighted(child)
+        weights = tuple((*clause, *inner) for inner in _weights_when(child))
+        weighted = bool(weights)
         if blocks and blocks[-1].when == when and not weighted:
             blocks[-1] = replace(blocks[-1], members=(*blocks[-1].members, path))
         else:
-            blocks.append(Block(path, (path,), when, weighted))
+            blocks.append(Block(path, (path,), when, weighted, () if clause in weights else weights))
     return tuple(blocks)
 
 
@@ -233,6 +249,27 @@ def _opens(module: nn.Module) -> bool:
 
 def _weighted(module: nn.Module) -> bool:
     return any(p.dim() >= 2 for p in module.parameters())
+
+
+def _weights_when(module: nn.Module) -> tuple[Clause, ...]:
+    """The clauses, any of which must hold for `module` to run a layer with weights: ((),) for always, () for never."""
+    if any(p.dim() >= 2 for p in module.parameters(recurse=False)):
+        return ((),)
+    found: list[Clause] = []
+    if isinstance(module, OneOf):  # options alike are one condition, and all options none
+        taken: dict[Clause, tuple[Option, ...]] = {}
+        for option, (_, child) in zip(module.choice.options, children_of(module), strict=True):
+            for clause in _weights_when(child):
+                taken[clause] = (*taken.get(clause, ()), option)
+        for clause, options in taken.items():
+            all_alike = len(options) == len(module.choice.options)
+            found.append(clause if all_alike else (module.choice.among(*options), *clause))
+    else:
+        conditions = module.branch_conditions() if isinstance(module, Elastic) else {}
+        for name, child in children_of(module):
+            way = (conditions[name],) if name in conditions else ()
+            found += [(*way, *clause) for clause in _weights_when(child)]
+    return ((),) if () in found else tuple(dict.fromkeys(found))
 
 
 def is_chain(module: nn.Module) -> bool:

@@ -9,12 +9,12 @@ from search_spaces.value import Choice
 
 
 def product(name: str, space: SearchSpace, extra: Sequence[Choice]) -> SearchSpace:
-    """`space` extended by more choices, whose conditions may name its choices.
+    """`space` extended by more choices, whose conditions may name its choices; what is equivalent in it stays so.
 
     Raises:
         ValueError: as `SearchSpace`.
     """
-    return SearchSpace(name, (*space.choices, *extra))
+    return SearchSpace(name, (*space.choices, *extra), space.equivalence)
 
 
 def project(arch: Architecture, factor: SearchSpace) -> Architecture:

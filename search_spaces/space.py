@@ -1,7 +1,8 @@
 """Search spaces: the choices of a network, the architectures they span, and populations of them.
 
 An architecture is a row of option indices in canonical form: a choice that is inactive stands at
-index 0, so equal networks are equal rows.  A *population* is an integer array (n, d), stored column by
+index 0, so equal networks are equal rows.  Where a space says so (`Equivalence`), different options are one
+network too, and one of their rows stands for all.  A *population* is an integer array (n, d), stored column by
 column because every operation over it works a choice at a time.
 """
 
@@ -11,7 +12,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,21 @@ INDEX = np.int16  # a population's element type: option indices
 MOST_OPTIONS = 2**14  # of one choice: the sum of two indices is still an INDEX
 
 _Clauses = tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]  # of pairs (column, option indices)
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Says which rows are the same network, by the one that stands for them.
+
+    Args:
+        choices: the names of the choices it looks at, none of which depends on any other choice.
+        representatives: from rows of their option indices (n, k), in the order of `choices`, to the rows that stand
+            for them (n, k): for those that stand for others, themselves.  Defined at the top of a module, so that
+            spaces can be pickled and compared.
+    """
+
+    choices: tuple[str, ...]
+    representatives: Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -72,16 +88,22 @@ class SearchSpace:
 
     A choice's conditions may only name choices that stand before it.
 
+    Args:
+        equivalence: which architectures are the same network; by default, no two of them.
+
     Raises:
-        ValueError: no choices, a name given twice, more than `MOST_OPTIONS` options, or a condition on an
-            unknown or later choice, on an option it does not have, or on no option.
+        ValueError: no choices, a name given twice, more than `MOST_OPTIONS` options, a condition on an unknown or later
+            choice, on an option it does not have, or on no option; or an equivalence over no choice, an unknown one, or
+            one that depends on others than its own.
     """
 
-    def __init__(self, name: str, choices: Sequence[Choice]) -> None:
+    def __init__(self, name: str, choices: Sequence[Choice], equivalence: Equivalence | None = None) -> None:
         self.name = name
         self.choices = tuple(choices)
+        self.equivalence = equivalence
         self._position = {choice.name: j for j, choice in enumerate(self.choices)}
         self._check()
+        self._merged = self._check_equivalence()
         self._clauses = tuple(tuple(self._compile(clause) for clause in c.when) for c in self.choices)
 
     def _check(self) -> None:
@@ -109,6 +131,24 @@ class SearchSpace:
                 for option in condition.options:
                     self.choices[self._position[condition.choice]].index(option)
 
+    def _check_equivalence(self) -> list[int]:
+        """The columns that the equivalence is about, in its order."""
+        if self.equivalence is None:
+            return []
+        names = self.equivalence.choices
+        if not names:
+            raise ValueError(f"the equivalence of space {self.name!r} names no choices: give those that it looks at")
+        for name in names:
+            if name not in self._position:
+                raise ValueError(f"the equivalence of space {self.name!r} names {name!r}, which is no choice of it")
+            parents = {c.choice for clause in self.choices[self._position[name]].when for c in clause}
+            if outside := parents - set(names):
+                raise ValueError(
+                    f"choice {name!r} depends on {min(outside)!r}, which the equivalence of space {self.name!r} does "
+                    "not name: add it to the equivalence"
+                )
+        return [self._position[name] for name in names]
+
     def _compile(self, clause: Clause) -> tuple[tuple[int, tuple[int, ...]], ...]:
         """A clause as pairs (column, option indices)."""
         pairs = []
@@ -122,7 +162,12 @@ class SearchSpace:
         return len(self.choices)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SearchSpace) and self.name == other.name and self.choices == other.choices
+        return (
+            isinstance(other, SearchSpace)
+            and self.name == other.name
+            and self.choices == other.choices
+            and self.equivalence == other.equivalence
+        )
 
     def __hash__(self) -> int:
         return hash((self.name, self.choices))
@@ -171,7 +216,7 @@ class SearchSpace:
         return result
 
     def canonical(self, population: np.ndarray) -> np.ndarray:
-        """A copy of `population` (n, d) with inactive choices at index 0.
+        """A copy of `population` (n, d) with inactive choices at index 0, and one row for all that are equivalent.
 
         Raises:
             ValueError: wrong number of columns, no whole numbers, or an index outside its choice's options.
@@ -191,8 +236,15 @@ class SearchSpace:
         return self._canonical_(np.array(given, dtype=INDEX, order="F"))
 
     def _canonical_(self, rows: np.ndarray) -> np.ndarray:
-        """Sets inactive choices of valid `rows` to index 0, in place."""
-        for j in range(len(self)):
+        """Sets inactive choices of valid `rows` to index 0 and equivalent ones to their representatives, in place."""
+        if self.equivalence:
+            # First, since others may depend on them: what these switch on keeps the option that it has.
+            self._inactive_to_first_(rows, sorted(self._merged))
+            rows[:, self._merged] = self.equivalence.representatives(rows[:, self._merged])
+        return self._inactive_to_first_(rows, range(len(self)))
+
+    def _inactive_to_first_(self, rows: np.ndarray, columns: Iterable[int]) -> np.ndarray:
+        for j in columns:
             column = self.active_column(rows, j)
             if column is not None:
                 rows[:, j] *= column
@@ -262,12 +314,13 @@ class SearchSpace:
         """The exact number of architectures.
 
         Each group of choices connected by conditions is counted choice by choice, and partial rows that leave
-        the same conditions open are counted together.  Exponential only in the conditions open at once.
+        the same conditions open are counted together.  Exponential only in the conditions open at once, and in
+        the choices of the equivalence, whose rows are walked.
         """
         return math.prod(self._group_size(group) for group in self._groups())
 
     def _groups(self) -> list[list[int]]:
-        """Columns joined by conditions, as lists in order."""
+        """Columns joined by conditions or by the equivalence, as lists in order."""
         root = list(range(len(self)))
 
         def find(j: int) -> int:
@@ -278,13 +331,20 @@ class SearchSpace:
         for j, clauses in enumerate(self._clauses):
             for column, _ in itertools.chain.from_iterable(clauses):
                 root[find(j)] = find(column)
+        for j in self._merged:
+            root[find(j)] = find(self._merged[0])
         groups: dict[int, list[int]] = {}
         for j in range(len(self)):
             groups.setdefault(find(j), []).append(j)
         return list(groups.values())
 
     def _group_size(self, group: list[int]) -> int:
-        counts = {tuple(self._clauses[j] or ((),) for j in group): 1}  # the clauses left open, to partial rows
+        merged = sorted(set(group).intersection(self._merged))
+        group = [j for j in group if j not in merged]
+        start = tuple(self._clauses[j] or ((),) for j in group)
+        counts = Counter({start: 1})  # the clauses left open, to partial rows
+        if merged:
+            counts = self._left_by_merged(start, merged)
         for j in group:
             following: Counter[tuple[_Clauses, ...]] = Counter()
             for (own, *rest), count in counts.items():
@@ -294,16 +354,35 @@ class SearchSpace:
             counts = following
         return sum(counts.values())
 
+    def _left_by_merged(self, start: tuple[_Clauses, ...], columns: list[int]) -> Counter[tuple[_Clauses, ...]]:
+        """What the rows of the equivalence's choices, at `columns`, leave open of the clauses `start`, each counted."""
+        alone = SearchSpace(self.name, [self.choices[j] for j in columns], self.equivalence)
+        every = np.stack(np.unravel_index(np.arange(math.prod(alone.cardinalities.tolist())), alone.cardinalities), 1)
+        rows = np.unique(alone.canonical(every), axis=0)
+        indices = np.where(alone.active(rows), rows, -1)
+        counts: Counter[tuple[_Clauses, ...]] = Counter()
+        for row in indices.tolist():
+            clauses = start
+            for column, index in zip(columns, row, strict=True):
+                left = {each: _left_open(each, column, None if index < 0 else index) for each in set(clauses)}
+                clauses = tuple(left[each] for each in clauses)
+            counts[clauses] += 1
+        return counts
+
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once, in the order of rows.  Only for spaces small enough to walk."""
         yield from (Architecture(self, row) for row in self._walk(()))
 
     def _walk(self, prefix: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         j = len(prefix)
+        row = np.array([prefix + (0,) * (len(self) - j)], dtype=INDEX)
+        if self.equivalence and j == 1 + max(self._merged):
+            merged = row[:, self._merged]
+            if not np.array_equal(self.equivalence.representatives(merged), merged):
+                return
         if j == len(self):
             yield prefix
             return
-        row = np.array([prefix + (0,) * (len(self) - j)], dtype=INDEX)
         mask = self.active_column(row, j)
         for index in range(len(self.choices[j].options) if mask is None or mask[0] else 1):
             yield from self._walk((*prefix, index))

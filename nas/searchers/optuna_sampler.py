@@ -128,7 +128,7 @@ class OptunaSearch:
             active = self._space.active_column(row, j)
             if active is None or active[0]:
                 row[0, j] = _suggest(trial, choice)
-        return tuple(row[0].tolist())
+        return tuple(self._space.canonical(row)[0].tolist())  # the one that stands for all equivalent ones
 
     def _end(self, trial: Trial, row: _Row) -> None:
         """Tells the study what is known of the trial's architecture: failed where that is nothing."""
