@@ -1,0 +1,137 @@
+"""Does inherited accuracy rank networks as stand-alone training does, with each strategy, and at what price?
+
+python -m experiments.macro_ranking --strategy single-path --minutes 30 --out results/ [--data DIR]
+
+Trains one supernet of NAS-Bench-Macro on CIFAR-10, takes the inherited accuracy of all 6,561 networks, and compares
+their order with the benchmark's stand-alone accuracies.  A study that was killed goes on when its command is repeated.
+Without `--strategy`, prints a table of all results in `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import gzip
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from experiments.decode_images import decode
+from nas.training import costs_of
+from search_spaces.nas_bench_macro import macro_architecture, nas_bench_macro
+from search_spaces.network import find_space
+from search_spaces.space import SearchSpace
+from supernet.catalog import STRATEGIES
+from supernet.data import Dataset, from_datasets
+from supernet.distributed import joined
+from supernet.fidelity import fidelity
+from supernet.prefixes import inherited_accuracies
+from supernet.recipe import Recipe
+from supernet.train import train_supernet
+
+VALIDATION = 5_000  # images, on which inherited accuracies are taken
+
+
+def read_table(data: Path, space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
+    """All networks (6561, 8) and their mean stand-alone test accuracies (6561,), 0 to 1."""
+    with gzip.open(data / "nas_bench_macro.csv.gz", "rt") as file:
+        rows = list(csv.DictReader(file))
+    population = np.array([macro_architecture(space, row["arch"]).indices for row in rows])
+    return population, np.array([float(row["acc_mean"]) / 100 for row in rows])
+
+
+def read_images(data: Path, image_size: int) -> Dataset:
+    """CIFAR-10 with 45,000 images to train on and 5,000 to take inherited accuracies on."""
+    parts = [decode(data / f"cifar10_jpg_{split}.npz") for split in ("train", "test")]
+    train, test = (list(zip(x, y.tolist(), strict=True)) for x, y in parts)
+    share = VALIDATION / len(train)
+    return from_datasets(train, test, name="cifar10", flip=True, image_size=image_size, val_fraction=share)
+
+
+def study(arguments: argparse.Namespace) -> dict[str, object]:
+    """Trains, or goes on training, and ranks."""
+    name = f"{arguments.strategy}-{arguments.preset}-{arguments.image_size}-{arguments.minutes:g}-{arguments.seed}"
+    folder = arguments.out / name
+    dataset = read_images(arguments.data, arguments.image_size)
+    with torch.random.fork_rng():
+        torch.manual_seed(arguments.seed)
+        network = nas_bench_macro(arguments.image_size, 3, dataset.num_classes, arguments.preset)
+    space = find_space(network)
+    recipe = Recipe(
+        strategy=STRATEGIES[arguments.strategy].make(),
+        epochs=arguments.epochs,
+        budget_s=None if arguments.epochs else 60 * arguments.minutes,
+        batch=arguments.batch,
+        lr=arguments.lr,
+        label_smoothing=0.0,
+        evaluations=1,
+        seed=arguments.seed,
+    )
+    costs = costs_of(network, space, dataset)
+    with joined() as device:
+        history = train_supernet(network.to(device), dataset, recipe, folder, costs=costs)
+        population, truth = read_table(arguments.data, space)
+        started_s = time.perf_counter()
+        ranked = inherited_accuracies(network, [space.row(row) for row in population], dataset)
+        ranking_s = time.perf_counter() - started_s
+    np.save(folder / "inherited.npy", ranked)
+    best = np.argsort(-truth)[: len(truth) // 10]
+    result = {
+        "strategy": arguments.strategy,
+        "preset": arguments.preset,
+        "image_size": arguments.image_size,
+        "seed": arguments.seed,
+        "minutes": history.final.seconds / 60,
+        "ranking_minutes": ranking_s / 60,
+        "steps": history.total_steps,
+        "batch": recipe.batch,
+        "val_largest": history.final.val_largest,
+        **dataclasses.asdict(fidelity(ranked, truth, 0)),
+        "kendall_tau_best_tenth": fidelity(ranked[best], truth[best], 0).kendall_tau,
+        "truth_of_the_best_ranked": float(truth[ranked.argmax()]),
+        "rank_of_the_best_ranked": int((truth > truth[ranked.argmax()]).sum()) + 1,
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=1))
+    return result
+
+
+def table(out: Path) -> str:
+    """All results in a folder, best first, as Markdown."""
+    results = [json.loads(file.read_text()) for file in out.glob("*/result.json")]
+    lines = [
+        "| strategy | images | steps x batch | training, min | tau | Spearman | tau, best tenth | best ranked: truth |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted(results, key=lambda r: -r["kendall_tau"]):
+        low, high = r["kendall_tau_ci95"]
+        lines.append(
+            f"| {r['strategy']} ({r['preset']}, seed {r['seed']}) | {r['image_size']} px | {r['steps']:,} x {r['batch']} | "
+            f"{r['minutes']:.0f} | {r['kendall_tau']:.3f} ({low:.3f}, {high:.3f}) | {r['spearman']:.3f} | "
+            f"{r['kendall_tau_best_tenth']:.3f} | {100 * r['truth_of_the_best_ranked']:.2f} % |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--strategy", choices=[name for name, entry in STRATEGIES.items() if not entry.relaxed])
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--image-size", type=int, default=16)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--epochs", type=int, help="instead of minutes")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    print(table(arguments.out) if arguments.strategy is None else json.dumps(study(arguments), indent=1))
+
+
+if __name__ == "__main__":
+    main()
