@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from supernet.fidelity import fidelity
 
 from experiments.decode_images import decode
 from nas.training import costs_of
@@ -28,7 +29,6 @@ from search_spaces.space import SearchSpace
 from supernet.catalog import STRATEGIES
 from supernet.data import Dataset, from_datasets
 from supernet.distributed import joined
-from supernet.fidelity import fidelity
 from supernet.prefixes import inherited_accuracies
 from supernet.recipe import Recipe
 from supernet.train import train_supernet

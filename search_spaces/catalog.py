@@ -38,7 +38,7 @@ SPACES = {
     "mbconv": SpaceEntry(
         summary="inverted residuals of elastic depth, width, kernel, expansion, resolution (MobileNetV3, once-for-all)",
         builder="search_spaces.mbconv:mbconv",
-        presets={"tiny": (32, 10), "mobile": (224, 1000)},
+        presets={"tiny": (32, 10), "mobile": (224, 1000), "lite": (224, 1000)},
     ),
     "resnet": SpaceEntry(
         summary="bottlenecks of elastic depth, width, expansion, stem, resolution (ResNet-50D, once-for-all)",

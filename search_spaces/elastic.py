@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import cast
@@ -101,10 +102,10 @@ class Elastic(nn.Module):
 class Conv2d(Elastic):
     """Convolution over (b, c, h, w) with elastic channels, kernel size, groups and stride.
 
-    A smaller kernel is the centre of the largest one; fewer channels are the first ones.  Padding is
-    always "same" (dilation · (k - 1) / 2), so kernel sizes are odd.  Where the groups' width is fixed, as in a
-    depthwise convolution, more channels are more groups.  Where both the number of groups and their width
-    vary, the weight is stored for the fewest groups, and more groups use its block diagonal.
+    A smaller kernel is the centre of the largest one (see also `add_kernel_transforms_`); fewer channels are the
+    first ones.  Padding is always "same" (dilation · (k - 1) / 2), so kernel sizes are odd.  Where the groups' width
+    is fixed, as in a depthwise convolution, more channels are more groups.  Where both the number of groups and their
+    width vary, the weight is stored for the fewest groups, and more groups use its block diagonal.
 
     Raises:
         ValueError: an even kernel size, channels that their number of groups does not divide, or, with a
@@ -128,6 +129,7 @@ class Conv2d(Elastic):
         kernels = possible_ints(kernel_size, "kernel_size")
         if any(k % 2 == 0 for k in kernels):
             raise ValueError(f"kernel_size must be odd, got {kernels}: an even kernel has no centre")
+        self._shrinks = tuple(itertools.pairwise(sorted(kernels, reverse=True)))  # pairs of neighbouring sizes
         sizes = self._sizes()
         widths, groupings = {i // g for i, _, g in sizes}, {g for _, _, g in sizes}
         self._fewest = None if len(widths) == 1 or len(groupings) == 1 else min(groupings)
@@ -156,17 +158,35 @@ class Conv2d(Elastic):
                     )
         return sizes
 
+    def add_kernel_transforms_(self) -> None:
+        """Learn how a smaller kernel is made of the next larger one (once-for-all, arXiv:1908.09791, section 3.3).
+
+        For every two neighbouring sizes, k1 > k2, a matrix (k2², k2²), which all channels share: the kernel of size k2
+        is its product with the centre of that of size k1.  They start as identities, which changes nothing; layers of
+        one kernel size, and those that have them, stay as they are.
+        """
+        for source, target in self._shrinks:
+            if not hasattr(self, _transform(source, target)):
+                eye = torch.eye(target**2, dtype=self.weight.dtype, device=self.weight.device)
+                self.register_parameter(_transform(source, target), nn.Parameter(eye))
+
+    def _at_kernel(self, weight: Tensor, kernel: int) -> Tensor:
+        """`weight` (…, k, k) of the largest kernel size at size `kernel`: its centre, a view but for transforms."""
+        for source, target in self._shrinks:
+            matrix = getattr(self, _transform(source, target), None)
+            if matrix is not None and kernel <= target:
+                weight = F.linear(_centre(weight, target).flatten(-2), matrix).unflatten(-1, (target, target))
+        return _centre(weight, kernel)
+
     def _weight(self) -> Tensor:
-        """The weight of the bound architecture (out, in / groups, k, k), a view but for finer groups."""
+        """The weight of the bound architecture (out, in / groups, k, k), a view but for finer groups and transforms."""
         out, kernel, groups = _int(self.out_channels), _int(self.kernel_size), _int(self.groups)
         width = _int(self.in_channels) // groups
-        margin = (self.weight.shape[2] - kernel) // 2
-        inner = slice(margin, margin + kernel)
         if self._fewest in (None, groups):
-            return self.weight[:out, :width, inner, inner]
+            return self._at_kernel(self.weight[:out, :width], kernel)
         # Within each stored group, the finer groups are the blocks on its diagonal.
         finer = groups // self._fewest
-        blocks = self.weight[:out, : width * finer, inner, inner]
+        blocks = self._at_kernel(self.weight[:out, : width * finer], kernel)
         blocks = blocks.reshape(self._fewest, finer, out // groups, finer, width, kernel, kernel)
         return blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1).reshape(out, width, kernel, kernel)
 
@@ -200,6 +220,24 @@ class Conv2d(Elastic):
             if self.bias is not None and layer.bias is not None:
                 layer.bias.copy_(self.bias[: layer.out_channels])
         return layer
+
+
+def _transform(source: int, target: int) -> str:
+    """The name of the matrix that leads from one kernel size to the next."""
+    return f"transform_{source}to{target}"
+
+
+def _centre(weight: Tensor, kernel: int) -> Tensor:
+    """The centre (…, kernel, kernel) of `weight` (…, k, k)."""
+    margin = (weight.shape[-1] - kernel) // 2
+    return weight[..., margin : margin + kernel, margin : margin + kernel]
+
+
+def add_kernel_transforms_(network: nn.Module) -> None:
+    """Add kernel transforms to every elastic convolution of `network` whose kernel size varies."""
+    for layer in network.modules():
+        if isinstance(layer, Conv2d):
+            layer.add_kernel_transforms_()
 
 
 class Linear(Elastic):
@@ -414,7 +452,7 @@ def _reduced(channels: Size, reduction: int) -> Size:
     return (channels // reduction).rounded(8)
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "h-swish": nn.Hardswish}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "h-swish": nn.Hardswish, "relu6": nn.ReLU6}
 
 
 def activation(which: Choice | str) -> nn.Module:

@@ -3,6 +3,9 @@
 The MobileNetV3 / once-for-all / BigNAS family (arXiv:1905.02244, 1908.09791, 2003.11142): a stem,
 stages of inverted residuals, and a head.  Per stage: depth, width, squeeze-and-excitation on or off, and
 the activation; per block: kernel size and expansion; for all: stem width and input resolution.
+
+Preset `lite` contains EfficientNet-Lite0 (EfficientNet, arXiv:1905.11946, table 1, without squeeze-and-excitation and
+with ReLU6), whose published weights it may start from; nothing in it is wider, deeper or more expanded.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from search_spaces.elastic import Linear, OneOf, Resize, Sequence, SqueezeExcite
 from search_spaces.network import Network
 from search_spaces.parts import conv_norm
-from search_spaces.preset import choice_or_number, find_preset, mobile_resolutions, tiny_resolutions
+from search_spaces.preset import choice_or_option, find_preset, mobile_resolutions, tiny_resolutions
 from search_spaces.value import Choice, Size
 
 KERNELS = (3, 5, 7)
@@ -41,6 +44,10 @@ class Preset:
         operators_per_stage: whether each stage has its own choice of squeeze-and-excitation and activation, or
             the network one of each: a short training serves fewer combinations better.
         largest_image: the largest native image size the preset is meant for.
+        kernels: the kernel sizes of every block.
+        se: whether blocks may have squeeze-and-excitation.
+        activations: those of the stages.
+        end_activation: that of stem and head.
     """
 
     resolutions: Callable[[int], tuple[int, ...]]
@@ -50,6 +57,10 @@ class Preset:
     head_width: int
     operators_per_stage: bool
     largest_image: int
+    kernels: tuple[int, ...] = KERNELS
+    se: tuple[bool, ...] = (False, True)
+    activations: tuple[str, ...] = ACTIVATIONS
+    end_activation: str = "relu"
 
 
 PRESETS = {
@@ -82,7 +93,29 @@ PRESETS = {
         operators_per_stage=True,
         largest_image=4096,
     ),
+    "lite": Preset(
+        resolutions=mobile_resolutions,
+        stem_widths=(32,),
+        stem_stride=2,
+        stages=(
+            Stage(widths=(16,), depths=(1,), expansions=(1,), stride=1),
+            Stage(widths=(24,), depths=(1, 2), expansions=(3, 4, 6), stride=2),
+            Stage(widths=(32, 40), depths=(1, 2), expansions=(3, 4, 6), stride=2),
+            Stage(widths=(64, 80), depths=(1, 2, 3), expansions=(3, 4, 6), stride=2),
+            Stage(widths=(88, 112), depths=(1, 2, 3), expansions=(3, 4, 6), stride=1),
+            Stage(widths=(152, 192), depths=(2, 3, 4), expansions=(3, 4, 6), stride=2),
+            Stage(widths=(256, 320), depths=(1,), expansions=(3, 4, 6), stride=1),
+        ),
+        head_width=1280,
+        operators_per_stage=False,
+        largest_image=4096,
+        kernels=(3, 5),
+        se=(False,),
+        activations=("relu6",),
+        end_activation="relu6",
+    ),
 }
+"""Of presets for equally large images, the first is the default."""
 
 
 class InvertedResidual(nn.Module):
@@ -92,12 +125,19 @@ class InvertedResidual(nn.Module):
     """
 
     def __init__(
-        self, inputs: Size, outputs: Size, kernel: Size, hidden: Size, stride: int, se: Choice, act: Choice
+        self,
+        inputs: Size,
+        outputs: Size,
+        kernel: Size,
+        hidden: Size,
+        stride: int,
+        se: Choice | bool,
+        act: Choice | str,
     ) -> None:
         super().__init__()
         self.expand = nn.Identity() if hidden == inputs else conv_norm(inputs, hidden, act=act)
         self.depthwise = conv_norm(hidden, hidden, kernel, stride, hidden, act=act)
-        self.attend = OneOf(se, {False: nn.Identity(), True: SqueezeExcite(hidden)})
+        self.attend = _attention(se, hidden)
         self.project = conv_norm(hidden, outputs)
         self.residual = stride == 1 and inputs == outputs
 
@@ -107,33 +147,39 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
+def _attention(se: Choice | bool, channels: Size) -> nn.Module:
+    if isinstance(se, Choice):
+        return OneOf(se, {False: nn.Identity(), True: SqueezeExcite(channels)})
+    return SqueezeExcite(channels) if se else nn.Identity()
+
+
 class MBConvNetwork(Network):
     """An elastic network of inverted residuals for images (b, in_channels, image_size, image_size)."""
 
     def __init__(self, preset: Preset, image_size: int, in_channels: int, num_classes: int) -> None:
         super().__init__()
-        width = choice_or_number("stem.width", preset.stem_widths)
+        width: Size = choice_or_option("stem.width", preset.stem_widths)
         self.resize = Resize(Choice("resolution", preset.resolutions(image_size)), native=image_size)
-        self.stem = conv_norm(in_channels, width, 3, preset.stem_stride, act="relu")
+        self.stem = conv_norm(in_channels, width, 3, preset.stem_stride, act=preset.end_activation)
         for i, stage in enumerate(preset.stages, start=1):
             name = f"stage{i}"
-            prefix = f"{name}." if preset.operators_per_stage else ""
-            se, act = Choice(f"{prefix}se", (False, True)), Choice(f"{prefix}act", ACTIVATIONS)
-            sequence, width = _stage(name, stage, width, se, act)
+            sequence, width = _stage(name, preset, stage, width)
             self.add_module(name, sequence)
         self.head = nn.Sequential(
-            *conv_norm(width, preset.head_width, act="relu"), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+            *conv_norm(width, preset.head_width, act=preset.end_activation), nn.AdaptiveAvgPool2d(1), nn.Flatten()
         )
         self.classifier = Linear(preset.head_width, num_classes)
 
 
-def _stage(name: str, stage: Stage, inputs: Size, se: Choice, act: Choice) -> tuple[Sequence, Size]:
+def _stage(name: str, preset: Preset, stage: Stage, inputs: Size) -> tuple[Sequence, Size]:
     """One stage and the width that it hands on."""
-    width, depth = choice_or_number(f"{name}.width", stage.widths), choice_or_number(f"{name}.depth", stage.depths)
+    prefix = f"{name}." if preset.operators_per_stage else ""
+    se, act = choice_or_option(f"{prefix}se", preset.se), choice_or_option(f"{prefix}act", preset.activations)
+    width, depth = choice_or_option(f"{name}.width", stage.widths), choice_or_option(f"{name}.depth", stage.depths)
     blocks = []
     for i in range(max(stage.depths)):
-        kernel = Choice(f"{name}.block{i + 1}.kernel", KERNELS)
-        expansion = choice_or_number(f"{name}.block{i + 1}.expansion", stage.expansions)
+        kernel = choice_or_option(f"{name}.block{i + 1}.kernel", preset.kernels)
+        expansion = choice_or_option(f"{name}.block{i + 1}.expansion", stage.expansions)
         source, stride = (inputs, stage.stride) if i == 0 else (width, 1)
         hidden: Size = source if expansion == 1 else source * expansion
         blocks.append(InvertedResidual(source, width, kernel, hidden, stride, se, act))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
-from search_spaces.value import Choice, Size
+from search_spaces.value import Choice
 
 
 class Preset(Protocol):
@@ -17,6 +17,7 @@ class Preset(Protocol):
 
 
 P = TypeVar("P", bound=Preset)
+AnyOption = TypeVar("AnyOption", int, bool, str)
 
 
 def preset_for(space: str, presets: Mapping[str, Preset], image_size: int) -> str:
@@ -67,6 +68,6 @@ def mobile_resolutions(native: int) -> tuple[int, ...]:
     return (*sorted(step for step in steps if step < native), native)
 
 
-def choice_or_number(name: str, options: tuple[int, ...]) -> Size:
-    """A choice, or the plain number where there is nothing to choose."""
+def choice_or_option(name: str, options: tuple[AnyOption, ...]) -> Choice | AnyOption:
+    """A choice, or the plain option where there is nothing to choose."""
     return Choice(name, options) if len(options) > 1 else options[0]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from search_spaces.catalog import SPACES
-from search_spaces.elastic import Elastic
+from search_spaces.elastic import Elastic, add_kernel_transforms_
 from search_spaces.network import extract, find_space
 
 IMAGE, CLASSES = 32, 10
@@ -66,6 +66,21 @@ def test_a_subnet_equals_the_extracted_network(net, archs, x):
         torch.testing.assert_close(extract(net, arch)(x), y, rtol=1e-9, atol=1e-9 * y.abs().max().item())
         assert torch.isfinite(y).all() and y.std() > 0
     assert len({tuple(y.flatten().tolist()) for y in outputs}) == len(set(archs))
+
+
+@torch.no_grad()
+def test_a_subnet_with_kernel_transforms_equals_the_extracted_network(net, archs, x):
+    net = copy.deepcopy(net)
+    before = net(x, archs[0])
+    add_kernel_transforms_(net)
+    matrices = [p for name, p in net.named_parameters() if "transform" in name]
+    torch.testing.assert_close(net(x, archs[0]), before, rtol=1e-9, atol=1e-9 * before.abs().max().item())
+    for matrix in matrices:
+        matrix += torch.randn(matrix.shape, generator=torch.Generator().manual_seed(2)) / len(matrix)
+    for arch in (archs[0], *archs[2:4]):
+        y = net(x, arch)
+        torch.testing.assert_close(extract(net, arch)(x), y, rtol=1e-9, atol=1e-9 * y.abs().max().item())
+    assert bool(matrices) == (not torch.equal(net(x, archs[0]), before))
 
 
 def test_the_largest_architecture_is_the_plain_network(net):

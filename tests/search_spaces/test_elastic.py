@@ -16,6 +16,7 @@ from search_spaces.elastic import (
     Sequence,
     SqueezeExcite,
     activation,
+    add_kernel_transforms_,
     bound,
     current,
     plain_copy,
@@ -168,6 +169,83 @@ def test_convolutions_start_with_the_variance_of_he_by_fan_out():
     dense, depthwise = Conv2d(8, 256, 3), Conv2d(512, 512, 3, groups=512)
     assert dense.weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.03)
     assert depthwise.weight.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.03)
+
+
+# -- kernel transforms -------------------------------------------------------------------------------
+
+SEVEN = Choice("seven", (3, 5, 7))
+
+
+def active_filter(layer, channels, kernel):
+    """The slow twin of kernel transforms: once-for-all's `get_active_filter`, channel by channel."""
+    filters = layer.weight[:channels, 0]
+    for source, target in ((7, 5), (5, 3)):
+        if kernel <= target:
+            matrix = getattr(layer, f"transform_{source}to{target}")
+            centres = [f[1:-1, 1:-1].reshape(-1) for f in filters]
+            filters = torch.stack([(matrix @ centre).view(target, target) for centre in centres])
+    return filters[:, None]
+
+
+def transformed(layer):
+    """`layer` with kernel transforms that are not identities."""
+    add_kernel_transforms_(layer)
+    for name, matrix in layer.named_parameters():
+        if "transform" in name:
+            nn.init.normal_(matrix, std=0.3)
+    return layer
+
+
+def test_kernel_transforms_are_once_for_alls():
+    torch.manual_seed(0)
+    layer = transformed(Conv2d(INPUT, INPUT, SEVEN, groups=INPUT, bias=False))
+    for arch in architectures(layer):
+        channels, kernel = arch["input"], arch["seven"]
+        expected = active_filter(layer, channels, kernel)
+        with bound(arch):
+            torch.testing.assert_close(layer.plain().weight, expected)
+            y = F.conv2d(images(channels), expected, padding=kernel // 2, groups=channels)
+            torch.testing.assert_close(layer(images(channels)), y)
+
+
+def test_kernel_transforms_change_nothing_at_first_and_stand_where_the_kernel_size_varies():
+    net = nn.Sequential(Conv2d(3, 8, SEVEN), Conv2d(8, 8, 3), Conv2d(8, 8, KERNEL))
+    arch = find_space(net).smallest()
+    with bound(arch):
+        before = net(images(3))
+        add_kernel_transforms_(net)
+        assert torch.equal(net(images(3)), before)
+    added = {name: p.shape[0] for name, p in net.named_parameters() if "transform" in name}
+    assert added == {"0.transform_7to5": 25, "0.transform_5to3": 9, "2.transform_5to3": 9, "2.transform_3to1": 1}
+    kept = net[0].transform_7to5
+    add_kernel_transforms_(net)
+    assert net[0].transform_7to5 is kept and "0.transform_7to5" in net.state_dict()
+
+
+def test_a_kernel_trains_the_transforms_on_its_way_and_the_centre_that_it_reads():
+    torch.manual_seed(0)
+    for kernel, names in ((3, {"7to5", "5to3"}), (5, {"7to5"}), (7, set())):
+        layer = transformed(Conv2d(4, OUTPUT, SEVEN, bias=False))
+        with bound(SearchSpace("s", layer.choices()).architecture({"output": 8, "seven": kernel})):
+            layer(images(4)).square().sum().backward()
+        trained = {n for n, p in layer.named_parameters() if p.grad is not None and p.grad.any()}
+        assert trained == {"weight", *(f"transform_{name}" for name in names)}
+        used = torch.zeros_like(layer.weight, dtype=torch.bool)
+        margin = 0 if kernel == 7 else 1  # of a smaller one, all of the next size's centre
+        used[:8, :, margin : 7 - margin, margin : 7 - margin] = True
+        assert torch.equal(layer.weight.grad != 0, used)
+
+
+def test_groups_transform_their_blocks():
+    layer = transformed(Conv2d(8, 8, SEVEN, groups=Choice("groups", (2, 1)), bias=False))
+    for arch in architectures(layer):
+        groups, dense = arch["groups"], Conv2d(8, 8, SEVEN, bias=False)
+        transformed(dense).load_state_dict(layer.state_dict())
+        with bound(arch):
+            expected = dense._weight()
+            if groups == 2:
+                expected = torch.cat([expected[:4, :4], expected[4:, 4:]])
+            torch.testing.assert_close(layer._weight(), expected)
 
 
 # -- the other layers --------------------------------------------------------------------------------

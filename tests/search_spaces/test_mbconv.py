@@ -1,6 +1,7 @@
 import re
 
 import pytest
+import timm
 import torch
 
 from search_spaces.catalog import SPACES
@@ -43,6 +44,17 @@ def test_every_block_but_the_last_parts_is_conditional_on_depth(tiny):
     assert [name for name, b in blocks.items() if b.when] == [f"stage{i}.{j}" for i in (1, 2, 3) for j in (1, 2)]
 
 
+def test_the_lite_space_ends_with_efficientnet_lite0_but_for_its_kernels():
+    net = mbconv(224, 3, 1000, "lite")
+    space = find_space(net)
+    kernels = {name: 3 for name in space.largest().values if re.match(r"stage[1247]\.\S+kernel", name)}
+    plain = extract(net, space.architecture({**space.largest().values, **kernels}))
+    lite0 = timm.create_model("efficientnet_lite0")
+    assert [p.shape for p in plain.parameters()] == [p.shape for p in lite0.parameters()]
+    assert not {"se", "act"} & {c.name for c in space.choices}
+    assert sum(isinstance(m, torch.nn.ReLU6) for m in plain.modules()) == 33
+
+
 @pytest.mark.parametrize(("stride", "outputs", "residual"), [(1, 8, True), (2, 8, False), (1, 16, False)])
 def test_a_block_adds_its_input_where_shapes_allow(stride, outputs, residual):
     se, act = Choice("se", (False, True)), Choice("act", ("relu", "h-swish"))
@@ -80,7 +92,7 @@ def test_a_preset_is_chosen_by_the_image_size():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: mbconv(32, 3, 10, "huge"), "unknown mbconv preset 'huge': there are tiny, mobile"),
+        (lambda: mbconv(32, 3, 10, "huge"), "unknown mbconv preset 'huge': there are tiny, mobile, lite"),
         (lambda: mbconv(5000, 3, 10), "no mbconv preset is meant for images of 5000 pixels: shrink them to at most"),
         (lambda: mbconv(0, 3, 10), "resolution"),
     ],
@@ -93,4 +105,5 @@ def test_wrong_arguments_are_named(make, message):
 def test_the_catalog_knows_every_preset_and_a_size_that_it_is_meant_for():
     presets = SPACES["mbconv"].presets
     assert presets.keys() == PRESETS.keys()
-    assert all(preset_for(image_size) == name for name, (image_size, _) in presets.items())
+    assert all(image_size <= PRESETS[name].largest_image for name, (image_size, _) in presets.items())
+    assert {preset_for(image_size) for image_size, _ in presets.values()} == presets.keys() - {"lite"}
