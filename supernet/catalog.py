@@ -78,4 +78,8 @@ STRATEGIES: Final[Mapping[str, StrategyEntry]] = {
         "sandwich that distils with the adaptive alpha-divergence (AlphaNet)",
         "supernet.strategies.alphanet:AlphaNet",
     ),
+    "once-for-all": StrategyEntry(
+        "the largest alone, then smaller kernels, depths and widths join (once-for-all)",
+        "supernet.strategies.once_for_all:OnceForAll",
+    ),
 }

@@ -23,6 +23,7 @@ from supernet.augment import erase, mix, shift_and_flip
 from supernet.batches import batch_indices, step_generator
 from supernet.data import Dataset
 from supernet.distributed import average_, mean_of, world
+from supernet.importance import ChannelOrder, permute_
 from supernet.lesson import Batch, Costs, Lesson, TrainingDiverged
 from supernet.recipe import Recipe
 from supernet.split import stratified_split
@@ -100,6 +101,15 @@ class Learner:
         """Let the learning rate reach its end after `total_steps` steps."""
         self.total_steps = total_steps
         self.scheduler = _schedule(self.optimizer, self.recipe, total_steps, initialize=False)
+
+    def permute_(self, order: ChannelOrder) -> None:
+        """Put channels into another order, and with them their averages and what the optimizer remembers of them."""
+        permute_(self.network.state_dict(), order)
+        permute_(self.ema.module.state_dict(), order)
+        slots = self.optimizer.state
+        for key in {key for kept in slots.values() for key, value in kept.items() if _per_weight(value)}:
+            kept = {n: slots[p][key] for n, p in self.network.named_parameters() if key in slots.get(p, {})}
+            permute_(kept, order)
 
     @property
     def lr(self) -> float:
@@ -224,6 +234,10 @@ def _shares(dataset: Dataset, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     if share == 0.0:
         return np.arange(len(dataset.y_train)), np.empty(0, np.int64)
     return stratified_split(dataset.y_train, share, what="held_out")
+
+
+def _per_weight(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0
 
 
 def default_shift(side: int) -> int:
