@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +21,21 @@ from nas.figures import (
     precision_words,
 )
 from nas.format import amount, count, duration, interval, percent
+from nas.html import (
+    PAGE,
+    Html,
+    embedded_json,
+    figure,
+    pair,
+    paragraph,
+    percent_or_none,
+    plotly_script,
+    points,
+    section,
+    superscripts,
+    table,
+    text,
+)
 from nas.metrics import Cost, columns_of, costs_of
 from supernet.atomic import write_bytes
 
@@ -76,14 +86,14 @@ def page(record: Record) -> str:
         _space(record),
         _setup(record),
     ]
-    return _PAGE.substitute(
-        title=_text(_title(record)),
+    return PAGE.substitute(
+        title=text(_title(record)),
         facts=_facts(record),
-        headline=_text(headline(record)),
+        headline=text(headline(record)),
         body="\n".join(s for s in sections if s),
-        record=_json(record),
-        figures=_json(drawn),
-        plotly=_plotly() if drawn else "",
+        record=embedded_json(record),
+        figures=embedded_json(drawn),
+        plotly=plotly_script() if drawn else "",
     )
 
 
@@ -220,7 +230,7 @@ def _facts(record: Record) -> str:
         "versions": ", ".join(versions),
     }
     shown = [(k, v) for k, v in facts.items() if v not in (None, "")]
-    return "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in shown)
+    return "".join(f"<div><dt>{text(k)}</dt><dd>{text(v)}</dd></div>" for k, v in shown)
 
 
 def _amounts(record: Record) -> list[str]:
@@ -237,26 +247,26 @@ _VERSIONS = ("hwnas", "python", "torch", "onnx", "onnxruntime", "openvino", "cud
 
 
 def _front(record: Record, drawn: Mapping[str, Figure]) -> str:
-    points = items(record, "front")
-    if not points:
+    found = items(record, "front")
+    if not found:
         return ""
     test = field(record, "data", "test")
-    fine = f" One test image is {_points(1 / test)}." if is_number(test) and test > 0 else ""
+    fine = f" One test image is {points(1 / test)}." if is_number(test) and test > 0 else ""
     caption = (
         "Each point is a file. Bars at latencies are 95 % intervals of the median; accuracy is on test images, which "
         f"the search never saw.{fine} Click a name above the figure to show or hide it."
     )
     others = columns_of(record)
     head = (*_FRONT, *(cost.words for cost in others), "precision", "architecture")
-    rows = [_front_row(i, p, others) for i, p in enumerate(points)]
+    rows = [_front_row(i, p, others) for i, p in enumerate(found)]
     left = (1, len(head) - 2, len(head) - 1)
-    return _section("The front", *_by_cost("front", record, drawn, caption), _table(head, rows, left, style="front"))
+    return section("The front", *_by_cost("front", record, drawn, caption), table(head, rows, left, style="front"))
 
 
 def _by_cost(name: str, record: Record, drawn: Mapping[str, Figure], caption: str) -> list[str]:
     """The figure of each cost that was made small, the caption under the first."""
     others = list(costs_of(record))[1:]
-    return [_figure(name, drawn, caption), *(_figure(f"{name}_{other}", drawn, "") for other in others)]
+    return [figure(name, drawn, caption), *(figure(f"{name}_{other}", drawn, "") for other in others)]
 
 
 _FRONT = ("point", "file", "test accuracy", "validation accuracy", "latency (95\u00a0%)", "size", "MACs")
@@ -264,13 +274,13 @@ _FRONT = ("point", "file", "test accuracy", "validation accuracy", "latency (95\
 
 def _front_row(index: int, point: Record, others: Sequence[Cost]) -> list[Any]:
     file = point.get("file")
-    link = _Html(f'<a href="{_text(quote(str(file)))}">{_text(Path(str(file)).name)}</a>') if file else None
+    link = Html(f'<a href="{text(quote(str(file)))}">{text(Path(str(file)).name)}</a>') if file else None
     size, macs = point.get("size_bytes"), point.get("macs")
     return [
         f"{index:02d}",
         link,
-        _percent(point.get("accuracy")),
-        _percent(point.get("val_accuracy")),
+        percent_or_none(point.get("accuracy")),
+        percent_or_none(point.get("val_accuracy")),
         latency_words(point),
         amount(size, "B") if is_number(size) else None,
         amount(macs) if is_number(macs) else None,
@@ -280,15 +290,15 @@ def _front_row(index: int, point: Record, others: Sequence[Cost]) -> list[Any]:
     ]
 
 
-def _architecture(point: Record) -> _Html:
+def _architecture(point: Record) -> Html:
     """How the point came about, its parameters, choices and precisions, folded away."""
     choices = [f"{k} = {v}" for k, v in (field(point, "arch") or {}).items()]
     formats = [f"{k}: {v}" for k, v in (field(point, "policy") or {}).items()]
     found = f", found by {GROUPS.get(by, by)}" if (by := point.get("found_by")) else ""
     weights = f", {amount(n)} parameters" if is_number(n := point.get("parameters")) else ""
-    said = _text(f"{_provenance(point)}{found}{weights}")
-    lists = "".join(f"<pre>{_text(chr(10).join(lines))}</pre>" for lines in (choices, formats) if lines)
-    return _Html(f'<details><summary>show</summary>{said}<div class="lists">{lists}</div></details>')
+    said = text(f"{_provenance(point)}{found}{weights}")
+    lists = "".join(f"<pre>{text(chr(10).join(lines))}</pre>" for lines in (choices, formats) if lines)
+    return Html(f'<details><summary>show</summary>{said}<div class="lists">{lists}</div></details>')
 
 
 def _provenance(point: Record) -> str:
@@ -301,14 +311,14 @@ def _worth_table(record: Record, drawn: Mapping[str, Figure]) -> str:
     found = volumes.get("search")
     rows = [_group_row(record, name, found) for name in GROUPS if name in volumes or evaluated(record, name)]
     failed = field(record, "search", "failed")
-    note = _paragraph(f"Evaluations that failed: {failed}.") if failed else ""
+    note = paragraph(f"Evaluations that failed: {failed}.") if failed else ""
     caption = (
         "All files measured while searching, by validation accuracy (not test accuracy, so not comparable with the "
         "figure above). Lines join the best of each group."
     )
     head = ("group", "evaluations", "hypervolume", "gain of the search")
-    table = _table(head, rows) if rows else ""
-    return _section("Was the search worth it?", *_by_cost("evaluated", record, drawn, caption), table, note)
+    shown = table(head, rows) if rows else ""
+    return section("Was the search worth it?", *_by_cost("evaluated", record, drawn, caption), shown, note)
 
 
 def _group_row(record: Record, name: str, found: Any) -> list[Any]:
@@ -319,17 +329,17 @@ def _group_row(record: Record, name: str, found: Any) -> list[Any]:
 
 
 def _predicted(record: Record, drawn: Mapping[str, Figure]) -> str:
-    pair = _pair(
-        _figure("latency_pairs", drawn, "Latency: the closer to the dotted line, the better."),
-        _figure("accuracy_pairs", drawn, "Validation accuracy."),
+    pairs = pair(
+        figure("latency_pairs", drawn, "Latency: the closer to the dotted line, the better."),
+        figure("accuracy_pairs", drawn, "Validation accuracy."),
     )
-    what = _paragraph("What the predictors said before each evaluation, and what the file then showed.")
+    what = paragraph("What the predictors said before each evaluation, and what the file then showed.")
     score = field(record, "accuracy_predictor", "cross_validated")
     rows = [_score_row("accuracy predictor, cross-validated", score)] if score else []
     inherited = field(record, "accuracy_predictor", "inherited")
     note = f"Fitted to {inherited} accuracies measured with inherited weights." if inherited else ""
-    table = _table(_SCORES, rows) + _paragraph(note) if rows else ""
-    return _section("Predicted against verified", what if pair else "", pair, table)
+    shown = table(_SCORES, rows) + paragraph(note) if rows else ""
+    return section("Predicted against verified", what if pairs else "", pairs, shown)
 
 
 def _held_out(record: Record, drawn: Mapping[str, Figure]) -> str:
@@ -340,15 +350,15 @@ def _held_out(record: Record, drawn: Mapping[str, Figure]) -> str:
         "macs_only": "MACs alone",
     }
     rows = [_score_row(said, score) for key, said in kinds.items() if (score := field(record, "profile", key))]
-    figure = _figure("held_out", drawn, "Networks that the predictor was not fitted to.")
-    return _section("Latency prediction on held-out networks", _pair(figure, _table(_SCORES, rows) + _profiled(record)))
+    drawing = figure("held_out", drawn, "Networks that the predictor was not fitted to.")
+    return section("Latency prediction on held-out networks", pair(drawing, table(_SCORES, rows) + _profiled(record)))
 
 
 def _profiled(record: Record) -> str:
     blocks, networks, seconds = (field(record, "profile", k) for k in ("blocks", "networks", "seconds"))
     measured = [f"{n} {what}" for n, what in ((blocks, "blocks"), (networks, "whole networks")) if is_number(n)]
     took = f" in {duration(seconds)}" if is_number(seconds) else ""
-    return _paragraph(f"Measured on the device: {' and '.join(measured)}{took}.") if measured else ""
+    return paragraph(f"Measured on the device: {' and '.join(measured)}{took}.") if measured else ""
 
 
 _SCORES = ("", "held out", "mean error", "within 10 %", "Spearman", "Kendall")
@@ -356,7 +366,13 @@ _SCORES = ("", "held out", "mean error", "within 10 %", "Spearman", "Kendall")
 
 def _score_row(name: str, score: Record) -> list[Any]:
     ranks = [f"{score[k]:.2f}" if is_number(score.get(k)) else None for k in ("spearman", "kendall")]
-    return [name, score.get("items"), _percent(score.get("mape")), _percent(score.get("within_10"), 0), *ranks]
+    return [
+        name,
+        score.get("items"),
+        percent_or_none(score.get("mape")),
+        percent_or_none(score.get("within_10"), 0),
+        *ranks,
+    ]
 
 
 def _verification(record: Record) -> str:
@@ -369,15 +385,15 @@ def _verification(record: Record) -> str:
         *([["candidates exported and measured again", candidates]] if candidates is not None else []),
         ["dropped", len(dropped)],
         *([["median miss of predicted latency", percent(latency)]] if is_number(latency) else []),
-        *([["median miss of predicted accuracy", _points(accuracy)]] if is_number(accuracy) else []),
+        *([["median miss of predicted accuracy", points(accuracy)]] if is_number(accuracy) else []),
     ]
-    gone = _table(("dropped", "why"), [[d.get("arch"), d.get("why")] for d in dropped], left=(1,), style="prose")
-    return _section("What verification changed", _table(("", ""), rows), gone if dropped else "")
+    gone = table(("dropped", "why"), [[d.get("arch"), d.get("why")] for d in dropped], left=(1,), style="prose")
+    return section("What verification changed", table(("", ""), rows), gone if dropped else "")
 
 
 def _importance(drawn: Mapping[str, Figure]) -> str:
     caption = "How much each choice moved accuracy and costs among the files evaluated, most important first."
-    return _section("The choices that mattered", _figure("importance", drawn, caption))
+    return section("The choices that mattered", figure("importance", drawn, caption))
 
 
 def _training(record: Record, drawn: Mapping[str, Figure]) -> str:
@@ -385,7 +401,7 @@ def _training(record: Record, drawn: Mapping[str, Figure]) -> str:
     told = [f"{steps} steps"] if is_number(steps) else []
     told += [duration(seconds)] if is_number(seconds) else []
     caption = f"Training of the supernet{': ' if told else ''}{', '.join(told)}."
-    return _section("Training", _figure("training", drawn, caption))
+    return section("Training", figure("training", drawn, caption))
 
 
 def _space(record: Record) -> str:
@@ -393,9 +409,9 @@ def _space(record: Record) -> str:
     told = [f"{count(n)} {said}" for key, said in numbers if (n := field(record, "space", key))]
     head = ("subnet", "MACs", "parameters", "size", "latency")
     rows = [_space_row(row) for row in items(record, "space", "rows")]
-    facts = _Html(_superscripts(_text(", ".join(told)))) if told else ""
-    table = _table(head, rows) if rows else ""
-    return _section("The search space", _paragraph(facts) if facts else "", table)
+    facts = Html(superscripts(text(", ".join(told)))) if told else ""
+    shown = table(head, rows) if rows else ""
+    return section("The search space", paragraph(facts) if facts else "", shown)
 
 
 def _space_row(row: Record) -> list[Any]:
@@ -416,12 +432,12 @@ def _setup(record: Record) -> str:
         "environment": field(record, "device", "environment"),
     }
     tables = [_facts_table(name, values) for name, values in groups.items() if values]
-    return _section("Settings and environment", f'<div class="grid">{"".join(tables)}</div>' if tables else "")
+    return section("Settings and environment", f'<div class="grid">{"".join(tables)}</div>' if tables else "")
 
 
 def _facts_table(name: str, values: Mapping[str, Any]) -> str:
     rows = [[key, _setting(key, value)] for key, value in values.items()]
-    return f"<div><h3>{_text(name)}</h3>{_table(('', ''), rows, left=(1,), style='facts')}</div>"
+    return f"<div><h3>{text(name)}</h3>{table(('', ''), rows, left=(1,), style='facts')}</div>"
 
 
 def _setting(key: str, value: Any) -> str:
@@ -432,160 +448,3 @@ def _setting(key: str, value: Any) -> str:
     if isinstance(value, list | tuple):
         return " × ".join(map(str, value)) if key.endswith("_shape") else ", ".join(map(str, value)) or "none"
     return "none" if value in (None, "") else str(value)
-
-
-# HTML
-
-
-@dataclass(frozen=True)
-class _Html:
-    """Text that is HTML already; everything else is escaped."""
-
-    html: str
-
-
-def _text(value: Any) -> str:
-    return value.html if isinstance(value, _Html) else html.escape(str(value))
-
-
-def _section(title: str, *parts: str) -> str:
-    inside = "\n".join(p for p in parts if p)
-    return f"<section><h2>{_text(title)}</h2>\n{inside}</section>" if inside else ""
-
-
-def _paragraph(value: Any) -> str:
-    return f"<p>{_text(value)}</p>" if value else ""
-
-
-def _pair(*parts: str) -> str:
-    inside = "".join(f"<div>{p}</div>" for p in parts if p)
-    return f'<div class="grid">{inside}</div>' if inside else ""
-
-
-def _figure(name: str, drawn: Mapping[str, Figure], caption: str) -> str:
-    if name not in drawn:
-        return ""
-    height = drawn[name]["layout"]["height"]
-    chart = f'<div class="chart" id="figure-{name}" style="height:{height}px"></div>'
-    return f"<figure>{chart}<figcaption>{_text(caption)}</figcaption></figure>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: Sequence[int] = (), style: str = "") -> str:
-    """A table; the first column and those in `left` are words, the others numbers.  No rows, no table."""
-    if not rows:
-        return ""
-    sides = ["words" if i == 0 or i in left else "number" for i in range(len(head))]
-    titles = "".join(f'<th class="{side}">{_text(t)}</th>' for side, t in zip(sides, head, strict=True))
-    top = f"<thead><tr>{titles}</tr></thead>" if any(head) else ""
-    body = "".join(f"<tr>{''.join(map(_cell, sides, row))}</tr>" for row in rows)
-    return f'<div class="wide"><table class="{style}">{top}<tbody>{body}</tbody></table></div>'
-
-
-def _cell(side: str, value: Any) -> str:
-    return f'<td class="{side}">{_text("–" if value in (None, "") else value)}</td>'
-
-
-def _percent(value: Any, digits: int = 1) -> str | None:
-    return percent(value, digits) if is_number(value) else None
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.2f} percentage points"
-
-
-def _superscripts(text: str) -> str:
-    return re.sub(r"\^(\d+)", r"<sup>\1</sup>", text)
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand inside a script element: no `<`, `>` or `&`, and null for what is not finite."""
-    text = json.dumps(_finite(value), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not is_number(value) else value
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs  # plotly takes a moment to load, and `headline` does not need it
-
-    return f"<script>{get_plotlyjs()}</script>"
-
-
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:;
- form-action 'none'; base-uri 'none'">
-<title>$title</title>
-<style>
-:root { color-scheme: light; --ink: #22272e; --soft: #5c6570; --line: #dfe2e6; --accent: #2563ab; }
-body { margin: 0; background: #f6f7f8; color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1100px; margin: 0 auto; padding: 28px 20px 60px; }
-h1 { font-size: 25px; margin: 0 0 10px; }
-h2 { font-size: 18px; margin: 0 0 12px; }
-h3 { font-size: 14px; margin: 8px 0 6px; color: var(--soft); }
-dl { display: flex; flex-wrap: wrap; gap: 6px 28px; margin: 0 0 18px; }
-dt { color: var(--soft); font-size: 12px; }
-dd { margin: 0; }
-.headline { font-size: 17px; padding: 14px 18px; background: #eaf1f9; border-left: 4px solid var(--accent); }
-section { background: white; border: 1px solid var(--line); border-radius: 6px; padding: 18px 20px; margin-top: 20px; }
-figure { margin: 0 0 14px; }
-figcaption, p { color: var(--soft); font-size: 13.5px; margin: 6px 0 0; }
-p.headline { color: var(--ink); font-size: 17px; margin: 0; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); gap: 8px 28px; }
-.grid > * { min-width: 0; }
-.wide { overflow-x: auto; margin-top: 10px; }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-th, td { padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-.words { text-align: left; }
-.number { text-align: right; }
-td.number, td:first-child, .front td { white-space: nowrap; }
-.front details { white-space: normal; min-width: 90px; }
-.prose td { white-space: normal; overflow-wrap: anywhere; }
-.prose td + td { min-width: 240px; }
-.lists { display: flex; gap: 18px; }
-.facts td { overflow-wrap: anywhere; }
-.facts td:first-child { color: var(--soft); }
-a { color: var(--accent); }
-summary { cursor: pointer; color: var(--accent); }
-pre { font-size: 12px; line-height: 1.4; margin: 6px 0; }
-@media (max-width: 520px) { .grid { grid-template-columns: 1fr; } }
-@media print {
- body { background: white; } main { max-width: none; padding: 0; }
- section { border: none; padding: 8px 0; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
-}
-</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-<dl>$facts</dl>
-<p class="headline">$headline</p>
-<noscript><p>The figures need JavaScript; the tables and the record below them do not.</p></noscript>
-$body
-</main>
-<script type="application/json" id="record">$record</script>
-<script type="application/json" id="figures">$figures</script>
-$plotly
-<script>
-const drawn = JSON.parse(document.getElementById("figures").textContent);
-for (const [name, figure] of Object.entries(drawn)) {
-  const buttons = [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]];  // not the one that uploads the figure
-  const settings = {responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
-                    displayModeBar: "hover", modeBarButtons: buttons};
-  Plotly.newPlot("figure-" + name, figure.data, figure.layout, settings);
-}
-</script>
-</body>
-</html>
-""")
