@@ -20,7 +20,7 @@ from nas.commands.inputs import data, spaces
 from nas.commands.options import say
 from nas.commands.results import export, report, verify
 from nas.commands.search import retarget, search
-from nas.commands.train import train
+from nas.commands.train import fidelity, train
 from nas.errors import CannotBeDone
 
 app = typer.Typer(
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (search, train, spaces, devices, data, report, verify, export, retarget, measure, profile):
+for command in (search, train, fidelity, spaces, devices, data, report, verify, export, retarget, measure, profile):
     app.command()(command)
 
 

@@ -236,6 +236,38 @@ def _against(pairs: Sequence[tuple[Any, Any]], x: str, y: str, *, seconds: bool)
     return _figure([line, dots], axis(x, seen), axis(y, seen), legend=False)
 
 
+def _fidelity(record: Record) -> Figure | None:
+    pairs = [(field(n, "inherited"), field(n, "stand_alone")) for n in items(record, "fidelity", "networks")]
+    return _against(pairs, "inherited accuracy", "stand-alone accuracy", seconds=False)
+
+
+def _course(record: Record) -> Figure | None:
+    course = items(record, "fidelity", "course")
+    if not course:
+        return None
+    steps, taus = [c["step"] for c in course], [c["kendall_tau"] for c in course]
+    low, high = ([c["kendall_tau_ci95"][end] for c in course] for end in (0, 1))
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": [h - tau for h, tau in zip(high, taus, strict=True)],
+        "arrayminus": [tau - lo for lo, tau in zip(low, taus, strict=True)],
+        "color": _COLOURS["search"],
+        "thickness": 1.2,
+    }
+    trace = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": steps,
+        "y": taus,
+        "error_y": bars,
+        "line": {"color": _COLOURS["search"]},
+        "hovertext": [f"step {step}<br>tau {tau:.2f}" for step, tau in zip(steps, taus, strict=True)],
+        "hoverinfo": "text",
+    }
+    return _figure([trace], _axis("training step"), {**_axis("Kendall tau"), "range": [-1.05, 1.05]}, legend=False)
+
+
 def _training(record: Record) -> Figure | None:
     entries = items(record, "training", "entries")
     curves = (
@@ -368,5 +400,7 @@ _FIGURES: dict[str, Callable[[Record], Figure | None]] = {
     "accuracy_pairs": _accuracy_pairs,
     "held_out": _held_out,
     "training": _training,
+    "fidelity": _fidelity,
+    "course": _course,
     "importance": _importance,
 }

@@ -19,7 +19,7 @@ from nas.config import Settings, Training, first_line
 AnyTraining = TypeVar("AnyTraining", bound=Training)
 
 FILE, RECORD, PROFILE, JOURNAL = "config.json", "record.json", "profile.json", "journal.log"
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, FIDELITY = "checkpoint.safetensors", "fidelity.json"
 TRAINING = "training.json"  # instead of `FILE`, of a run that is a training and nothing more
 LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
 LOCK_FILE = "run.lock"
@@ -131,7 +131,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not file.exists():
         raise ValueError(f"the run in {folder} is not finished: repeat its `nas search` with --out {folder} to go on")
     record: dict[str, Any] = json.loads(file.read_text())
-    return record
+    return record | read_fidelity(folder)
+
+
+def read_fidelity(folder: Path) -> dict[str, Any]:
+    """What `nas fidelity` found out about the run's supernet, as a part of the record; empty if nobody asked it."""
+    file = folder / FIDELITY
+    return {"fidelity": json.loads(file.read_text())} if file.exists() else {}
 
 
 @contextmanager

@@ -54,7 +54,6 @@ from nas.searchers.scaling import UniformScaling
 from nas.spec import SpaceLike, build_network, space_fingerprint
 from nas.training import recipe_of, take_weights, threads_in, train_stage
 from nas.verify import RealEvaluator, Verified, verify_front
-from nas.weights import prepare_
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
 from search_spaces.space import INDEX, SearchSpace
@@ -103,7 +102,6 @@ def run(
     if SEARCHERS[settings.searcher].maker is not None:  # what it refuses, it refuses before anything is written
         make_searcher(settings.searcher, joint, len(settings.problem.objectives), settings.seed)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
-    prepare_(network, settings)
     check_disk(folder)
     open_folder(folder, settings)
     if (folder / RECORD).exists():

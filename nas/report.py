@@ -67,7 +67,13 @@ def headline(record: Record) -> str:
     """
     return " ".join(
         part
-        for part in (_found(record), _predictions(record), _disturbed(record), _carried(record) or _worth(record))
+        for part in (
+            _found(record),
+            _predictions(record),
+            _disturbed(record),
+            _carried(record) or _worth(record),
+            _faithful(record),
+        )
         if part
     )
 
@@ -83,6 +89,7 @@ def page(record: Record) -> str:
         _verification(record),
         _importance(drawn),
         _training(record, drawn),
+        _fidelity(record, drawn),
         _space(record),
         _setup(record),
     ]
@@ -102,6 +109,8 @@ def page(record: Record) -> str:
 
 def _found(record: Record) -> str:
     front = items(record, "front")
+    if "front" not in record:  # a training alone
+        return ""
     if not front:
         return "No point was verified: the front is empty."
     measured = all(p.get("provenance") == "verified" for p in front)
@@ -402,6 +411,29 @@ def _training(record: Record, drawn: Mapping[str, Figure]) -> str:
     told += [duration(seconds)] if is_number(seconds) else []
     caption = f"Training of the supernet{': ' if told else ''}{', '.join(told)}."
     return section("Training", figure("training", drawn, caption))
+
+
+def _faithful(record: Record) -> str:
+    """How well inherited accuracies rank, and what to do if they do not."""
+    found = field(record, "fidelity")
+    if not found:
+        return ""
+    low, high = found["kendall_tau_ci95"]
+    rank = (
+        f"Inherited accuracies rank {found['n']} networks as training each alone does with Kendall tau "
+        f"{found['kendall_tau']:.2f} (95 % interval {low:.2f} to {high:.2f})."
+    )
+    return f"{rank} {found['advice']}" if found["advice"] else rank
+
+
+def _fidelity(record: Record, drawn: Mapping[str, Figure]) -> str:
+    gaps = field(record, "fidelity", "gap_points") or {}
+    said = ", ".join(f"{name} {gap:+.1f}" for name, gap in gaps.items())
+    caption = "The closer to an order from bottom left to top right, the better accuracies rank that subnets inherit."
+    course = "Rank correlation in the course of the training, with its 95 % interval."
+    note = f"Stand-alone minus inherited accuracy, in percentage points: {said}." if said else ""
+    figures = pair(figure("fidelity", drawn, caption), figure("course", drawn, course))
+    return section("Does inherited accuracy rank?", figures, paragraph(note))
 
 
 def _space(record: Record) -> str:

@@ -15,6 +15,7 @@ from nas.format import amount, count, duration, interval, percent, small
 from nas.metrics import Cost, columns_of
 from quant_search.policy import describe
 
+_MOST_ROWS = 20
 _GROUPS = {"search": "search", "random": "random search", "uniform": "uniform scaling"}
 
 
@@ -129,6 +130,27 @@ def training_view(content: Mapping[str, Any]) -> RenderableType:
         f"{settings['strategy']}: {content['total_steps']:,} steps in {content['seconds']:.0f} s; validation accuracy "
         f"of the largest architecture {percent(accuracy['largest'])}, of the smallest {percent(accuracy['smallest'])}."
     )
+
+
+def fidelity_view(found: Mapping[str, Any]) -> RenderableType:
+    """Every network that was compared, and how well they are ranked."""
+    rows = sorted(found["networks"], key=lambda row: -row["stand_alone"])
+    title = f"Inherited against stand-alone accuracy of {found['n']} networks"
+    table = _table(title, "stand-alone", "inherited", "architecture")
+    table.columns[-1].justify, table.columns[-1].overflow = "left", "fold"
+    for row in rows[:_MOST_ROWS]:
+        arch = " ".join(f"{name}={option}" for name, option in row["arch"].items())
+        table.add_row(percent(row["stand_alone"]), percent(row["inherited"]), arch)
+    lines = [f"… and {len(rows) - _MOST_ROWS} more"] if len(rows) > _MOST_ROWS else []
+    for name, key in (("Kendall tau", "kendall_tau"), ("Spearman", "spearman")):
+        low, high = found[f"{key}_ci95"]
+        lines.append(f"{name} {found[key]:.3f} (95 % interval {low:.3f} to {high:.3f}).")
+    gaps = found["gap_points"] or {}
+    if gaps:
+        said = ", ".join(f"{name} {gap:+.1f}" for name, gap in gaps.items())
+        lines.append(f"Stand-alone minus inherited, in points: {said}.")
+    lines += [found["advice"]] if found["advice"] else []
+    return Group(table, Text("\n".join(lines)))
 
 
 def _rank(agreement: Mapping[str, Any]) -> str:

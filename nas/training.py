@@ -18,13 +18,13 @@ from nas.config import Training
 from nas.folder import alone_in, check_disk, open_folder, read_training
 from nas.progress import Reporter, SilentReporter
 from nas.spec import SpaceLike, build_network, space_fingerprint
-from nas.weights import run_data, trained_network
+from nas.weights import load_weights_, run_data, trained_network
 from search_spaces.network import extract
 from search_spaces.space import Architecture, SearchSpace
 from supernet.atomic import write_bytes, write_json
 from supernet.calibrate import calibrate_, calibration_images, inherited_accuracy
 from supernet.catalog import STRATEGIES
-from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
+from supernet.checkpoint import FILE_NAME, load_checkpoint
 from supernet.data import Dataset
 from supernet.distributed import first_says, joined, world
 from supernet.history import History, entries_from
@@ -96,7 +96,6 @@ def train_run(
     recipe = recipe_of(settings, strategy)
     network, found = build_network(space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, found)})
-    recipe.strategy.prepare_(network)
     with joined(), ExitStack() as stack:
         if world()[0] == 0:
             check_disk(folder)
@@ -141,6 +140,7 @@ def train_stage(
             if entry is not None and entry.val_largest is not None and entry.val_smallest is not None:
                 stage.say(f"largest {100 * entry.val_largest:.1f} %, smallest {100 * entry.val_smallest:.1f} %")
 
+        recipe.strategy.prepare_(network)
         costs = costs_of(copy.deepcopy(network), space, dataset)
         with joined() as device:
             network.to(device)
@@ -187,7 +187,7 @@ def take_weights(folder: Path, source: Path, network: nn.Module) -> History:
     """Gives `network` the weights of the training in `source`, and the run in `folder` its checkpoint."""
     if not (folder / FILE_NAME).exists():
         write_bytes(folder / FILE_NAME, (source / FILE_NAME).read_bytes())
-    network.load_state_dict(averaged_weights(load_checkpoint(folder / FILE_NAME)))
+    load_weights_(network, folder)
     return read_history(folder)
 
 

@@ -1,4 +1,4 @@
-"""`nas train`: a supernet alone, from which searches and studies go on."""
+"""`nas train`: a supernet alone, from which searches and studies go on; `nas fidelity`: whether it ranks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.options import DataName, ImageSize, Json, Preset, Quiet, Seed, SpaceName, StrategyName, say
-from nas.output import Output
+from nas.commands.options import (
+    DataName,
+    ImageSize,
+    Json,
+    Preset,
+    Quiet,
+    RunFolder,
+    Seed,
+    SpaceName,
+    StrategyName,
+    say,
+)
+from nas.output import Output, check_file
 
 
 def train(
@@ -87,3 +98,35 @@ def train(
     content = trained.plain()
     output.result(content, training_view(content))
     output.show(f"Run folder: {folder} (tensorboard/; nas search --supernet {folder})")
+
+
+def fidelity(
+    run_folder: RunFolder,
+    networks: Annotated[int, typer.Option(min=5, help="To train alone, the smallest and largest among them.")] = 12,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each; by default as long as the supernet.")] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A CSV of stand-alone accuracies, instead of training."),
+    ] = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the result as JSON into this file.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether accuracies that subnets inherit rank them as training each alone does; repeat to resume."""
+    from nas.folder import read_training
+
+    check_file(out)
+    read_training(run_folder)  # before torch is loaded, which takes seconds
+    from nas.fidelity import fidelity_report, measure_fidelity
+    from nas.tables import fidelity_view
+    from supernet.atomic import write_json
+
+    output = Output(as_json, quiet)
+    with output.reporter() as reporter:
+        found = measure_fidelity(run_folder, reporter, networks=networks, epochs=epochs, truth=truth, seed=seed)
+    file = fidelity_report(run_folder)
+    if out is not None:
+        write_json(out, found)
+    output.result({"run": str(run_folder), **found}, fidelity_view(found))
+    output.show(f"Report: {file}")

@@ -1,0 +1,227 @@
+"""How faithful a supernet is: whether inherited accuracies rank its subnets as training each of them alone does.
+
+Stand-alone trainings are as long as the supernet's, unless fewer epochs are asked for, and kept in the run's folder: a
+study that was interrupted goes on when its command is repeated.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from supernet.fidelity import Fidelity, advice, extremes, fidelity, gaps, uncalibrated
+from torch import nn
+
+from nas.folder import FIDELITY, RECORD, alone_in, read_fidelity, read_record, read_training
+from nas.progress import Reporter, Stage
+from nas.report import write_report
+from nas.spec import SpaceLike, build_network
+from nas.training import Trained, costs_of, open_trained, read_history, recipe_of, threads_in
+from search_spaces.network import extract
+from search_spaces.space import INDEX, Architecture, SearchSpace
+from supernet.atomic import write_json
+from supernet.calibrate import calibrate_, calibration_images, inherited_accuracy
+from supernet.data import Dataset
+from supernet.prefixes import inherited_accuracies
+from supernet.recipe import Recipe
+from supernet.snapshots import find_snapshots, read_snapshot
+from supernet.strategies.only import Only
+from supernet.threads import using_threads
+
+ALONE = "stand-alone"
+NETWORKS = 12
+_POOL = 1024  # architectures, of which those compared are taken evenly by cost
+_LEAST = 5
+_OTHER_SEED = 7919  # added to the run's: networks that stand alone begin with other weights than the supernet did
+
+
+def measure_fidelity(
+    folder: Path,
+    reporter: Reporter,
+    *,
+    networks: int = NETWORKS,
+    epochs: int | None = None,
+    truth: Path | None = None,
+    seed: int = 0,
+    space: SpaceLike | None = None,
+    dataset: Dataset | None = None,
+) -> dict[str, Any]:
+    """Compares inherited with stand-alone accuracies of subnets of a trained run, and writes `fidelity.json` there.
+
+    Args:
+        networks: how many are trained alone: the smallest, the middle and the largest, and others evenly by MACs.
+        epochs: of each, by default as many as the supernet had.
+        truth: instead of training, a CSV file of stand-alone accuracies, 0 to 1: a column for each choice, and
+            `accuracy`.
+        space, dataset: the class and the data, for a run that was started from Python with them.
+
+    Raises:
+        ValueError: no finished training, too few networks, or a table that cannot be read.
+    """
+    if networks < _LEAST:
+        raise ValueError(f"a rank correlation needs at least {_LEAST} networks, got {networks}")
+    run = open_trained(folder, space, dataset)
+    known = read_truth(truth, run.space) if truth is not None else None
+    with ExitStack() as stack:
+        stack.enter_context(alone_in(folder))
+        recipe = _recipe(run, epochs)
+        stack.enter_context(using_threads(threads_in(folder, run.network, run.space, run.dataset, recipe)))
+        archs = compared(run, networks, seed) if known is None else list(known)
+        stage = stack.enter_context(reporter.stage("fidelity"))
+        alone = _Alone(run, recipe, space, stage).accuracies(archs) if known is None else list(known.values())
+        found = _report(run, archs, np.array(alone), seed, stage)
+    write_json(folder / FIDELITY, found)
+    return found
+
+
+def fidelity_report(folder: Path) -> Path:
+    """Writes the report of a run, or of a training alone, with what is known of its fidelity; gives its path."""
+    if (folder / RECORD).exists():
+        return write_report(read_record(folder), folder)
+    training, history = read_training(folder), read_history(folder)
+    trained = {"total_steps": history.total_steps, "seconds": history.final.seconds, "entries": history.plain()}
+    return write_report({"settings": training.model_dump(), "training": trained, **read_fidelity(folder)}, folder)
+
+
+def compared(run: Trained, networks: int, seed: int) -> list[Architecture]:
+    """The smallest, the middle and the largest architecture, and `networks` - 3 others evenly by MACs."""
+    pool = np.unique(run.space.sample(_POOL, np.random.default_rng(seed)), axis=0)
+    costs = costs_of(run.network, run.space, run.dataset)(pool)
+    ends = list(dict.fromkeys(extremes(run.space)))
+    others = [arch for row in pool[np.argsort(costs, kind="stable")] if (arch := run.space.row(row)) not in ends]
+    wanted = min(networks - len(ends), len(others))
+    at = np.linspace(0, len(others) - 1, wanted + 2)[1:-1].round().astype(int)
+    return [*ends, *(others[i] for i in dict.fromkeys(at.tolist()))]
+
+
+def read_truth(file: Path, space: SearchSpace) -> dict[Architecture, float]:
+    """Stand-alone accuracies of a CSV file with a column for each choice and `accuracy`; empty cells are inactive.
+
+    Raises:
+        ValueError: a missing column, an option that a choice does not have, or accuracies beyond 0 to 1.
+        OSError: it cannot be read.
+    """
+    with file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    names = [choice.name for choice in space.choices]
+    missing = [name for name in (*names, "accuracy") if rows and name not in rows[0]]
+    if missing or not rows:
+        raise ValueError(f"{file} has no column {missing[0]!r}" if missing else f"{file} has no rows")
+    return dict(_truth_row(file, i, row, space) for i, row in enumerate(rows, start=2))
+
+
+def _truth_row(file: Path, line: int, row: Mapping[str, str], space: SearchSpace) -> tuple[Architecture, float]:
+    indices = []
+    for choice in space.choices:
+        texts = [str(option) for option in choice.options]
+        if row[choice.name] and row[choice.name] not in texts:
+            raise ValueError(
+                f"{file}, line {line}: choice {choice.name!r} has options {', '.join(texts)}, got {row[choice.name]!r}"
+            )
+        indices.append(texts.index(row[choice.name]) if row[choice.name] else 0)
+    try:
+        accuracy = float(row["accuracy"])
+    except ValueError:
+        accuracy = float("nan")
+    if not 0 <= accuracy <= 1:
+        raise ValueError(f"{file}, line {line}: accuracy must lie between 0 and 1, got {row['accuracy']!r}")
+    return space.row(np.array(indices, dtype=INDEX)), accuracy
+
+
+def _recipe(run: Trained, epochs: int | None) -> Recipe:
+    """That of the run, for one architecture alone, with as many steps as the run took or so many epochs."""
+    recipe = recipe_of(run.settings, Only(()))
+    taken = max(1, round(run.history.total_steps / max(1, len(run.dataset.y_train) // recipe.batch)))
+    return replace(recipe, epochs=epochs or taken, budget_s=None, evaluations=1)
+
+
+class _Alone:
+    """Trains architectures alone, each into a folder of its own."""
+
+    def __init__(self, run: Trained, recipe: Recipe, space: SpaceLike | None, stage: Stage) -> None:
+        self.run, self.recipe, self.space, self.stage = run, recipe, space, stage
+
+    def accuracies(self, archs: Sequence[Architecture]) -> list[float]:
+        """Validation accuracies of `archs`, in their order."""
+        self.stage.expect(len(archs))
+        return [self._accuracy(arch) for arch in archs]
+
+    def _accuracy(self, arch: Architecture) -> float:
+        folder = self.run.folder / ALONE / "-".join(map(str, arch.indices))
+        network = self._trained(arch, folder)
+        accuracy = inherited_accuracy(network, arch, self.run.dataset)
+        self.stage.advance()
+        self.stage.say(f"{100 * accuracy:.1f} % alone")
+        return accuracy
+
+    def _trained(self, arch: Architecture, folder: Path) -> nn.Module:
+        from supernet.train import train_supernet  # here, since timm takes seconds to load
+
+        settings, dataset = self.run.settings, self.run.dataset
+        network, _ = build_network(
+            self.space or settings.space,
+            dataset.image_shape,
+            dataset.num_classes,
+            settings.preset,
+            settings.seed + _OTHER_SEED,
+        )
+        recipe = replace(self.recipe, strategy=Only(arch.indices))
+        train_supernet(network, dataset, recipe, folder / f"{recipe.epochs}-epochs")
+        return network
+
+
+def _report(run: Trained, archs: list[Architecture], alone: np.ndarray, seed: int, stage: Stage) -> dict[str, Any]:
+    inherited = inherited_accuracies(run.network, archs, run.dataset)
+    found = fidelity(inherited, alone, seed)
+    ends = [archs.index(arch) if arch in archs else None for arch in extremes(run.space)]
+    apart = (
+        None if None in ends else gaps(*([float(row[i]) for i in ends if i is not None] for row in (inherited, alone)))
+    )
+    stale = _stale(run, archs[-1])
+    stage.say(f"Kendall tau {found.kendall_tau.value:.2f}")
+    return {
+        "n": found.n,
+        **_correlations(found),
+        "gap_points": None if apart is None else asdict(apart),
+        "course": _course(run, archs, alone, seed),
+        "uncalibrated": list(stale),
+        "advice": None if apart is None else advice(found, apart, stale),
+        "networks": [
+            {"arch": dict(arch.values), "inherited": float(i), "stand_alone": float(a)}
+            for arch, i, a in zip(archs, inherited, alone, strict=True)
+        ],
+    }
+
+
+def _correlations(found: Fidelity) -> dict[str, Any]:
+    tau, rho = found.kendall_tau, found.spearman
+    return {
+        "kendall_tau": tau.value,
+        "kendall_tau_ci95": [tau.low, tau.high],
+        "spearman": rho.value,
+        "spearman_ci95": [rho.low, rho.high],
+    }
+
+
+def _stale(run: Trained, arch: Architecture) -> tuple[str, ...]:
+    """Batch norms of a calibrated subnet that other images than those it was calibrated on call out of date."""
+    plain = extract(run.network, arch)
+    calibrate_(plain, calibration_images(run.dataset))
+    return uncalibrated(plain, run.dataset.x_val[:512])
+
+
+def _course(run: Trained, archs: list[Architecture], alone: np.ndarray, seed: int) -> list[dict[str, Any]]:
+    """Correlations at each snapshot of the training."""
+    network = copy.deepcopy(run.network)
+    course = []
+    for step, file in find_snapshots(run.folder).items():
+        network.load_state_dict(read_snapshot(file))
+        found = fidelity(inherited_accuracies(network, archs, run.dataset), alone, seed)
+        course.append({"step": step, **_correlations(found)})
+    return course
