@@ -57,11 +57,10 @@ class Chain:
         return self._choices[layer]
 
 
-def extract_links(links: Sequence[Link], arch: Architecture) -> nn.Sequential:
-    """A copy of consecutive links of `arch` in plain torch layers, with its own weights."""
+def extract_links(links: Sequence[Link], arch: Architecture) -> nn.Module:
+    """A copy of consecutive links of `arch` as a sequence of plain torch layers, with its own weights."""
     with bound(arch):
-        plain = plain_copy(nn.Sequential(*(link.layer for link in links)))
-    return plain  # type: ignore[return-value]  # a plain copy keeps its class
+        return plain_copy(nn.Sequential(*(link.layer for link in links)))
 
 
 def _layers(module: nn.Module, arch: Architecture) -> Iterator[nn.Module]:
