@@ -138,20 +138,20 @@ def _put_(module: nn.Module, arch: Architecture, layer: Layer, eps: float) -> No
     """
     own, values = own_tensors(module), _values(module, arch, layer, eps)
     flat = torch.cat([tensor.flatten() for tensor in own.values()])
-    places = _places(module, arch, own)
-    if isinstance(module, Conv2d):
-        _clear_rims_(flat, module.weight, places[0])
-    for place, value in zip(places, values, strict=True):
-        flat[place.flatten()] = value.flatten().to(flat)
-    for tensor, part in zip(own.values(), flat.split([t.numel() for t in own.values()]), strict=True):
-        tensor.copy_(part.view(tensor.shape))
+    places = _places(module, arch)
+    if all(place.min() >= 0 and place.max() < len(flat) for place in places):
+        if isinstance(module, Conv2d):
+            _clear_rims_(flat, module.weight, places[0])
+        for place, value in zip(places, values, strict=True):
+            flat[place.flatten()] = value.flatten().to(flat)
+        for tensor, part in zip(own.values(), flat.split([t.numel() for t in own.values()]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
     if isinstance(module, Conv2d):
         module.reset_kernel_transforms_()
     after = own_tensors(extract(module, arch) if isinstance(module, Elastic) else module).values()
     if not all(torch.equal(a, v.to(a)) for a, v in zip(after, values, strict=True)):
-        raise ValueError(
-            f"{type(module).__name__} does not take its weights as slices: {layer.name!r} cannot be put in"
-        )
+        kind = type(module).__name__
+        raise ValueError(f"{layer.name!r} cannot be put into the supernet: {kind} takes its weights not as slices")
 
 
 def _values(module: nn.Module, arch: Architecture, layer: Layer, eps: float) -> Sequence[Tensor]:
@@ -163,8 +163,8 @@ def _values(module: nn.Module, arch: Architecture, layer: Layer, eps: float) -> 
     return [v + (eps - module.eps) if n == "running_var" else v for n, v in zip(names, layer.tensors, strict=True)]
 
 
-def _places(module: nn.Module, arch: Architecture, own: Mapping[str, Tensor]) -> list[Tensor]:
-    """Where each tensor of the plain counterpart lies in the tensors `own` of `module`, one behind the other.
+def _places(module: nn.Module, arch: Architecture) -> list[Tensor]:
+    """Where each tensor of the plain counterpart lies in the tensors of `module`, one behind the other.
 
     Every element of a copy is given its own number; the numbers in the plain counterpart tell.
     """
