@@ -170,6 +170,13 @@ class Conv2d(Elastic):
                 eye = torch.eye(target**2, dtype=self.weight.dtype, device=self.weight.device)
                 self.register_parameter(_transform(source, target), nn.Parameter(eye))
 
+    def reset_kernel_transforms_(self) -> None:
+        """Make identities of the kernel transforms, where there are any."""
+        with torch.no_grad():
+            for source, target in self._shrinks:
+                if (matrix := getattr(self, _transform(source, target), None)) is not None:
+                    nn.init.eye_(matrix)
+
     def _at_kernel(self, weight: Tensor, kernel: int) -> Tensor:
         """`weight` (…, k, k) of the largest kernel size at size `kernel`: its centre, a view but for transforms."""
         for source, target in self._shrinks:
