@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from supernet.fidelity import fidelity
 
 from experiments.decode_images import decode
 from nas.training import costs_of
@@ -29,6 +28,7 @@ from search_spaces.space import SearchSpace
 from supernet.catalog import STRATEGIES
 from supernet.data import Dataset, from_datasets
 from supernet.distributed import joined
+from supernet.fidelity import fidelity
 from supernet.prefixes import inherited_accuracies
 from supernet.recipe import Recipe
 from supernet.train import train_supernet
@@ -91,7 +91,7 @@ def study(arguments: argparse.Namespace) -> dict[str, object]:
         "batch": recipe.batch,
         "val_largest": history.final.val_largest,
         **dataclasses.asdict(fidelity(ranked, truth, 0)),
-        "kendall_tau_best_tenth": fidelity(ranked[best], truth[best], 0).kendall_tau,
+        "kendall_tau_best_tenth": fidelity(ranked[best], truth[best], 0).kendall_tau.value,
         "truth_of_the_best_ranked": float(truth[ranked.argmax()]),
         "rank_of_the_best_ranked": int((truth > truth[ranked.argmax()]).sum()) + 1,
     }
@@ -106,11 +106,12 @@ def table(out: Path) -> str:
         "| strategy | images | steps x batch | training, min | tau | Spearman | tau, best tenth | best ranked: truth |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for r in sorted(results, key=lambda r: -r["kendall_tau"]):
-        low, high = r["kendall_tau_ci95"]
+    for r in sorted(results, key=lambda r: -r["kendall_tau"]["value"]):
+        tau, low, high = r["kendall_tau"]["value"], r["kendall_tau"]["low"], r["kendall_tau"]["high"]
         lines.append(
-            f"| {r['strategy']} ({r['preset']}, seed {r['seed']}) | {r['image_size']} px | {r['steps']:,} x {r['batch']} | "
-            f"{r['minutes']:.0f} | {r['kendall_tau']:.3f} ({low:.3f}, {high:.3f}) | {r['spearman']:.3f} | "
+            f"| {r['strategy']} ({r['preset']}, seed {r['seed']}) | {r['image_size']} px | "
+            f"{r['steps']:,} x {r['batch']} | "
+            f"{r['minutes']:.0f} | {tau:.3f} ({low:.3f}, {high:.3f}) | {r['spearman']['value']:.3f} | "
             f"{r['kendall_tau_best_tenth']:.3f} | {100 * r['truth_of_the_best_ranked']:.2f} % |"
         )
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -96,6 +97,8 @@ def train_run(
     recipe = recipe_of(settings, strategy)
     network, found = build_network(space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, found)})
+    if settings.pretrained is not None:
+        settings = _begin_with_(network, settings, reporter)
     with joined(), ExitStack() as stack:
         if world()[0] == 0:
             check_disk(folder)
@@ -105,6 +108,28 @@ def train_run(
         stack.enter_context(using_threads(threads or 1))
         history = train_stage(recipe, network, found, dataset, folder, reporter, snapshots=True)
     return Trained(folder, settings, network, found, dataset, history)
+
+
+def _begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> Training:
+    """Gives a fresh network pretrained weights, and says what became of them; the settings, with their digest.
+
+    Raises:
+        ValueError: the space does not contain the pretrained network, or its weights are not to be had.
+    """
+    from supernet.pretrained import load_pretrained_  # here, since timm takes seconds to load
+
+    source = str(settings.pretrained)
+    taken = load_pretrained_(network, source)
+    if world()[0] == 0:
+        reporter.message(f"{source} is {taken.arch}")
+        if taken.undetermined:
+            reporter.message(f"not told by its shapes: {', '.join(taken.undetermined)}")
+        if taken.left:
+            reporter.message(f"{taken.left} has other outputs, and begins anew")
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    return settings.model_copy(update={"pretrained_fingerprint": digest.hexdigest()})
 
 
 def train_stage(

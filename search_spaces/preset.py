@@ -48,7 +48,8 @@ def find_preset(space: str, presets: Mapping[str, P], image_size: int, name: str
     if image_size < 1 or image_size % multiple:
         fitting = max(multiple, round(image_size / multiple) * multiple)
         raise ValueError(
-            f"{space} takes images of a positive multiple of {multiple} pixels, got {image_size}: resize them to {fitting}"
+            f"{space} takes images of a positive multiple of {multiple} pixels, got {image_size}: "
+            f"resize them to {fitting}"
         )
     return presets[name]
 

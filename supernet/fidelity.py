@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from search_spaces.network import extract
 from search_spaces.space import Architecture, SearchSpace
-from supernet.calibrate import INHERITED_IMAGES, calibrate_, calibrated_accuracy_
+from supernet.calibrate import INHERITED_IMAGES, calibrate_, inherited_accuracy
 from supernet.data import Dataset
 from supernet.rank_correlation import Correlation, correlations
+from supernet.recipe import Recipe
+from supernet.strategies.only import Only
 
 ENOUGH_TAU = 0.6
 """Of two architectures, (1 + tau) / 2 are in the right order: four of five here."""
@@ -52,27 +54,24 @@ def fidelity(inherited: np.ndarray, stand_alone: np.ndarray, seed: int = 0) -> F
 
 
 def stand_alone(
-    build: Callable[[int], nn.Module],
-    arch: Architecture,
-    dataset: Dataset,
-    train: Callable[[nn.Module], None],
-    seed: int = 0,
+    network: nn.Module, arch: Architecture, dataset: Dataset, recipe: Recipe, folder: Path | None = None
 ) -> float:
-    """Validation accuracy of `arch` trained alone from a fresh initialisation, calibrated as inherited ones are.
+    """Validation accuracy of `arch` trained alone, from the weights that `network` has, calibrated as inherited ones.
+
+    The rest of the network learns nothing, so that a training is that of the supernet, but for what it shares.
 
     Args:
-        build: makes a freshly initialised supernet from a seed, of which `arch` is extracted: so its weights begin as
-            the supernet's did.  Give other seeds than the supernet's.
-        train: trains a plain network in place, on labels and with the supernet's settings.
+        network: a supernet, freshly initialised from another seed than the one it is compared with.
+        recipe: the supernet's settings; its strategy does not count.
+        folder: keeps the training, which goes on there.
 
     Raises:
-        ValueError: the training ended with weights that are not finite.
+        TrainingDiverged: a loss or gradient is not finite.
     """
-    plain = extract(build(seed), arch).train()
-    train(plain)
-    if not all(bool(parameter.isfinite().all()) for parameter in plain.parameters()):
-        raise ValueError(f"stand-alone training of {arch} ended with weights that are not finite: use a lower lr")
-    return calibrated_accuracy_(plain, dataset)
+    from supernet.train import train_supernet  # here, since timm takes seconds to load
+
+    train_supernet(network, dataset, replace(recipe, strategy=Only(arch.indices)), folder)
+    return inherited_accuracy(network, arch, dataset)
 
 
 # -- gaps --------------------------------------------------------------------------------------------

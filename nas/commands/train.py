@@ -118,7 +118,7 @@ def fidelity(
 
     check_file(out)
     read_training(run_folder)  # before torch is loaded, which takes seconds
-    from nas.fidelity import fidelity_report, measure_fidelity
+    from nas.fidelity_study import fidelity_report, measure_fidelity
     from nas.tables import fidelity_view
     from supernet.atomic import write_json
 

@@ -122,6 +122,17 @@ def test_kernel_transforms_come_with_the_weights(tmp_path):
     assert any("transform_3to1" in name for name in run.network.state_dict())
 
 
+def test_a_training_may_begin_with_the_weights_of_another(trained, tmp_path):
+    source = trained.folder / "checkpoint.safetensors"
+    run = nas.train(Small, pretrained=str(source), epochs=1, batch=64, lr=1e-9, out=tmp_path / "f", quiet=True)
+    for name, value in run.network.named_parameters():
+        torch.testing.assert_close(value, trained.network.get_parameter(name), rtol=1e-4, atol=1e-5)
+    assert len(run.settings.pretrained_fingerprint) == 16
+    with pytest.raises(OSError, match=r"nothing\.safetensors"):
+        nas.train(Small, pretrained=str(tmp_path / "nothing.safetensors"), epochs=1, out=tmp_path / "g", quiet=True)
+    assert not (tmp_path / "g").exists()
+
+
 def test_an_unfinished_training_is_no_supernet(trained, tmp_path):
     (tmp_path / TRAINING).write_text((trained.folder / TRAINING).read_text())
     with pytest.raises(ValueError, match="holds no trained supernet"):

@@ -4,16 +4,17 @@ import re
 import numpy as np
 import pytest
 import torch
-from small_supernet import same, small_dataset, small_net, weights
+from small_supernet import RECIPE, same, small_dataset, small_net, weights
 from torch import nn
 
 from search_spaces.mbconv import mbconv
 from search_spaces.network import extract, find_space
-from supernet.calibrate import calibrate_, calibrated_accuracy_
+from supernet.calibrate import calibrate_, inherited_accuracy
 from supernet.data import Dataset
 from supernet.fidelity import Fidelity, Gaps, advice, extremes, fidelity, gaps, stand_alone, uncalibrated
 from supernet.rank_correlation import Correlation
 from supernet.recipe import Recipe
+from supernet.strategies.sandwich import Sandwich
 from supernet.train import train_supernet
 
 DATA = small_dataset()
@@ -31,30 +32,17 @@ def test_fidelity_is_of_the_accuracies_given():
 # -- stand-alone training ----------------------------------------------------------------------------
 
 
-def test_stand_alone_trains_a_fresh_plain_network_and_calibrates_it():
-    arch = find_space(small_net()).smallest()
-    seen = []
-
-    def train(plain):
-        assert plain.training
-        seen.append(weights(plain))
-        with torch.no_grad():
-            for parameter in plain.parameters():
-                parameter.mul_(1.5)
-
-    found = stand_alone(small_net, arch, DATA, train, seed=3)
-    expected = extract(small_net(3), arch)
-    assert same(seen[0], weights(expected)) and not same(seen[0], weights(extract(small_net(0), arch)))
-    train(expected.train())
-    assert found == calibrated_accuracy_(expected, DATA)
-
-
-def test_a_diverged_training_is_no_accuracy():
-    def train(plain):
-        plain.classifier.bias.data[0] = float("nan")
-
-    with pytest.raises(ValueError, match=r"width=4 .*weights that are not finite: use a lower lr"):
-        stand_alone(small_net, find_space(small_net()).smallest(), DATA, train)
+def test_stand_alone_trains_one_architecture_and_goes_on_in_its_folder(tmp_path):
+    net, arch = small_net(3), find_space(small_net()).smallest()
+    fresh = weights(net)
+    found = stand_alone(net, arch, DATA, RECIPE, tmp_path)
+    trained = weights(net)
+    assert not torch.equal(trained["stem.0.weight"][:4], fresh["stem.0.weight"][:4])
+    torch.testing.assert_close(trained["stem.0.weight"][4:], fresh["stem.0.weight"][4:], rtol=1e-2, atol=0)  # decayed
+    assert torch.equal(trained["body.1.0.weight"], fresh["body.1.0.weight"])
+    assert found == inherited_accuracy(net, arch, DATA)
+    again = small_net(5)
+    assert stand_alone(again, arch, DATA, RECIPE, tmp_path) == found and same(weights(again), trained)
 
 
 # -- gaps --------------------------------------------------------------------------------------------
@@ -81,7 +69,7 @@ def trained() -> tuple[nn.Module, Dataset]:
     data = small_dataset(n=240)
     torch.manual_seed(0)
     net = mbconv(6, 1, 3, "tiny")
-    train_supernet(net, data, Recipe(epochs=1, batch=24, evaluations=1, randoms=1, ema_decay=0.0))
+    train_supernet(net, data, Recipe(Sandwich(1), epochs=1, batch=24, evaluations=1, ema_decay=0.0))
     return net, data
 
 

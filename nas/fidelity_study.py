@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from supernet.fidelity import Fidelity, advice, extremes, fidelity, gaps, uncalibrated
 from torch import nn
 
 from nas.folder import FIDELITY, RECORD, alone_in, read_fidelity, read_record, read_training
@@ -26,8 +25,9 @@ from nas.training import Trained, costs_of, open_trained, read_history, recipe_o
 from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from supernet.atomic import write_json
-from supernet.calibrate import calibrate_, calibration_images, inherited_accuracy
+from supernet.calibrate import calibrate_, calibration_images
 from supernet.data import Dataset
+from supernet.fidelity import Fidelity, advice, extremes, fidelity, gaps, stand_alone, uncalibrated
 from supernet.prefixes import inherited_accuracies
 from supernet.recipe import Recipe
 from supernet.snapshots import find_snapshots, read_snapshot
@@ -153,16 +153,13 @@ class _Alone:
         return [self._accuracy(arch) for arch in archs]
 
     def _accuracy(self, arch: Architecture) -> float:
-        folder = self.run.folder / ALONE / "-".join(map(str, arch.indices))
-        network = self._trained(arch, folder)
-        accuracy = inherited_accuracy(network, arch, self.run.dataset)
+        folder = self.run.folder / ALONE / f"{self.recipe.epochs}-epochs" / "-".join(map(str, arch.indices))
+        accuracy = stand_alone(self._fresh(), arch, self.run.dataset, self.recipe, folder)
         self.stage.advance()
         self.stage.say(f"{100 * accuracy:.1f} % alone")
         return accuracy
 
-    def _trained(self, arch: Architecture, folder: Path) -> nn.Module:
-        from supernet.train import train_supernet  # here, since timm takes seconds to load
-
+    def _fresh(self) -> nn.Module:
         settings, dataset = self.run.settings, self.run.dataset
         network, _ = build_network(
             self.space or settings.space,
@@ -171,8 +168,6 @@ class _Alone:
             settings.preset,
             settings.seed + _OTHER_SEED,
         )
-        recipe = replace(self.recipe, strategy=Only(arch.indices))
-        train_supernet(network, dataset, recipe, folder / f"{recipe.epochs}-epochs")
         return network
 
 
@@ -180,9 +175,8 @@ def _report(run: Trained, archs: list[Architecture], alone: np.ndarray, seed: in
     inherited = inherited_accuracies(run.network, archs, run.dataset)
     found = fidelity(inherited, alone, seed)
     ends = [archs.index(arch) if arch in archs else None for arch in extremes(run.space)]
-    apart = (
-        None if None in ends else gaps(*([float(row[i]) for i in ends if i is not None] for row in (inherited, alone)))
-    )
+    at_ends = ([float(row[i]) for i in ends if i is not None] for row in (inherited, alone))
+    apart = None if None in ends else gaps(*at_ends)
     stale = _stale(run, archs[-1])
     stage.say(f"Kendall tau {found.kendall_tau.value:.2f}")
     return {

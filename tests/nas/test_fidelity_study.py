@@ -1,0 +1,91 @@
+"""Inherited against stand-alone accuracies of a small trained run."""
+
+import json
+
+import numpy as np
+import pytest
+from small_space import Small
+
+import nas
+from nas.fidelity_study import ALONE, compared, fidelity_report, measure_fidelity, read_truth
+from nas.folder import FIDELITY
+from nas.progress import SilentReporter
+from supernet.calibrate import inherited_accuracy
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return nas.train(Small, epochs=2, batch=64, lr=0.1, out=tmp_path_factory.mktemp("runs") / "t", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def found(trained):
+    return measure_fidelity(trained.folder, SilentReporter(), networks=6, epochs=1, space=Small)
+
+
+def test_it_compares_the_extremes_and_others_evenly(trained, found):
+    space = trained.space
+    archs = compared(trained, 6, 0)
+    assert archs[:2] == [space.smallest(), space.largest()] and len(set(archs)) == 6  # the middle is the largest here
+    assert [network["arch"] for network in found["networks"]] == [dict(arch.values) for arch in archs]
+    assert found["networks"][0]["inherited"] == inherited_accuracy(trained.network, archs[0], trained.dataset)
+
+
+def test_it_says_all_that_was_asked(trained, found):
+    assert found["n"] == 6 and json.loads((trained.folder / FIDELITY).read_text()) == found
+    for name in ("kendall_tau", "spearman"):
+        low, high = found[f"{name}_ci95"]
+        assert -1 <= low <= found[name] <= high <= 1
+    assert [c["step"] for c in found["course"]] == [e.step for e in trained.history.evaluated if e.step]
+    assert found["course"][-1]["kendall_tau"] == found["kendall_tau"]
+    apart = found["networks"][1]["stand_alone"] - found["networks"][1]["inherited"]
+    assert found["gap_points"]["largest"] == pytest.approx(100 * apart)
+    assert found["uncalibrated"] == []
+
+
+def test_a_study_that_was_interrupted_goes_on(trained, found):
+    files = {file: file.stat().st_mtime_ns for file in (trained.folder / ALONE).rglob("*.safetensors")}
+    assert len(files) == 6
+    assert measure_fidelity(trained.folder, SilentReporter(), networks=6, epochs=1, space=Small) == found
+    assert {file: file.stat().st_mtime_ns for file in files} == files
+
+
+def test_the_report_shows_it(trained, found):
+    text = fidelity_report(trained.folder).read_text()
+    assert "Does inherited accuracy rank?" in text and "figure-fidelity" in text and "figure-course" in text
+    assert f"rank 6 networks as training each alone does with Kendall tau {found['kendall_tau']:.2f}" in text
+    assert "No point was verified" not in text
+
+
+def test_a_table_may_hold_the_truth(trained, tmp_path):
+    archs = list(trained.space.enumerate())
+    names = [choice.name for choice in trained.space.choices]
+    rows = [",".join([*names, "accuracy"])]
+    for i, arch in enumerate(archs):
+        rows.append(",".join([*(str(arch.values.get(name, "")) for name in names), str(i / len(archs))]))
+    file = tmp_path / "truth.csv"
+    file.write_text("\n".join(rows))
+    assert read_truth(file, trained.space) == {arch: i / len(archs) for i, arch in enumerate(archs)}
+    told = measure_fidelity(trained.folder, SilentReporter(), truth=file, space=Small)
+    assert told["n"] == len(archs) and np.isfinite(told["kendall_tau"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("width,accuracy\n4,0.5", "has no column 'depth'"),
+        ("", "has no rows"),
+        ("width,depth,kernel0,kernel1,accuracy\n4,9,1,1,0.5", "line 2: choice 'depth' has options 1, 2, got '9'"),
+        ("width,depth,kernel0,kernel1,accuracy\n4,1,1,1,50", "line 2: accuracy must lie between 0 and 1, got '50'"),
+    ],
+)
+def test_a_wrong_table_is_refused(text, message, trained, tmp_path):
+    file = tmp_path / "truth.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_truth(file, trained.space)
+
+
+def test_too_few_networks_are_refused(trained):
+    with pytest.raises(ValueError, match="needs at least 5 networks, got 4"):
+        measure_fidelity(trained.folder, SilentReporter(), networks=4, space=Small)
