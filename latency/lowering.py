@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import torch
@@ -75,7 +75,7 @@ def _teach_shuffle() -> None:
 def _shuffled(graph: Any, x: Any, groups: Any) -> Any:
     """A shuffle as one node that picks channels, for any number of images and pixels."""
     count, channels = symbolic_helper._maybe_get_const(groups, "i"), symbolic_helper._get_tensor_dim_size(x, 1)
-    order = torch.arange(channels).view(count, -1).t().flatten()
+    order = torch.arange(cast(int, channels)).view(count, -1).t().flatten()
     return graph.op("Gather", x, graph.op("Constant", value_t=order), axis_i=1)
 
 

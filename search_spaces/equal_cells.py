@@ -23,12 +23,12 @@ OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (from, to), in the order of the table's strings
 _NONE, _SKIP, _POOL = range(3)  # indices into `OPERATIONS`
 
-_Term = tuple  # type: ignore[type-arg]  # (operation, edge of its weights or -1, the terms it is applied to)
+_Term = tuple  # (operation, edge of its weights or -1, the terms it is applied to)
 _INPUT: _Term = (-1, -1, ())
 
 
 def representatives(rows: np.ndarray) -> np.ndarray:
-    """The cells (n, 6), as indices into `OPERATIONS`, that stand for given ones: of the equal ones, with the fewest edges.
+    """The cells (n, 6), as indices into `OPERATIONS`, that stand for given ones: of equal ones, with the fewest edges.
 
     None of them has a dead edge, whose input is zero or whose output is not used: without it, there is one less.
     """

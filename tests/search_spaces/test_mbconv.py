@@ -77,7 +77,7 @@ def test_the_resolutions_of_usual_images():
     [
         (lambda: mbconv(32, 3, 10, "huge"), "unknown mbconv preset 'huge': there are tiny, mobile"),
         (lambda: mbconv(5000, 3, 10), "no mbconv preset is meant for images of 5000 pixels: shrink them to at most"),
-        (lambda: mbconv(0, 3, 10), "mbconv takes images of a positive multiple of 1 pixels, got 0: resize them to 1"),
+        (lambda: mbconv(0, 3, 10), "mbconv takes image sizes from 1 pixel, got 0: resize images to 1"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):

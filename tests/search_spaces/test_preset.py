@@ -20,8 +20,8 @@ def test_a_preset_is_chosen_by_the_image_size():
     [
         (32, "huge", 1, "unknown mbconv preset 'huge': there are tiny, mobile"),
         (5000, None, 1, "no mbconv preset is meant for images of 5000 pixels: shrink them to at most 4096"),
-        (30, None, 4, "mbconv takes images of a positive multiple of 4 pixels, got 30: resize them to 32"),
-        (0, None, 4, "mbconv takes images of a positive multiple of 4 pixels, got 0: resize them to 4"),
+        (30, None, 4, "mbconv takes image sizes that are multiples of 4 pixels, got 30: resize images to 32"),
+        (0, None, 4, "mbconv takes image sizes that are multiples of 4 pixels, got 0: resize images to 4"),
     ],
 )
 def test_wrong_arguments_are_named(size, preset, multiple, message):
