@@ -6,15 +6,18 @@ one based on `torch.export`, and keeps the scopes of modules in every node's nam
 
 from __future__ import annotations
 
+import functools
 import re
 import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any, cast
 
 import onnx
 import torch
 from torch import nn
+from torch.onnx import symbolic_helper
 
 OPSET = 17  # the first with every operator of our networks as one node; long supported by ONNX Runtime
 INPUT, OUTPUT = "input", "logits"
@@ -32,6 +35,7 @@ def to_onnx(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     # On the network's own device: the trace must not move the caller's weights.
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     example = torch.zeros(2, *input_shape, device=device)
+    _teach_shuffle()
     training = {m: m.training for m in module.modules()}
     module.eval()
     hook = module.register_forward_pre_hook(_scopes_by_path)
@@ -60,6 +64,19 @@ def to_onnx(module: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:
     _own_weights_(model)
     _name_by_module_(model, module)
     return model
+
+
+@functools.cache
+def _teach_shuffle() -> None:
+    """Teaches torch's exporter `nn.ChannelShuffle`, of which it knows no ONNX form."""
+    torch.onnx.register_custom_op_symbolic("aten::channel_shuffle", _shuffled, OPSET)
+
+
+def _shuffled(graph: Any, x: Any, groups: Any) -> Any:
+    """A shuffle as one node that picks channels, for any number of images and pixels."""
+    count, channels = symbolic_helper._maybe_get_const(groups, "i"), symbolic_helper._get_tensor_dim_size(x, 1)
+    order = torch.arange(cast(int, channels)).view(count, -1).t().flatten()
+    return graph.op("Gather", x, graph.op("Constant", value_t=order), axis_i=1)
 
 
 def _own_weights_(model: onnx.ModelProto) -> None:

@@ -18,7 +18,7 @@ _LOG_ERRORS = 3
 _BATCH_PIXELS = 2**14
 _FROM_ZERO = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus")
 _UP_TO_ONE = ("Sigmoid", "HardSigmoid", "Softmax")
-_MOVES = ("Reshape", "Flatten", "Identity", "Transpose", "Squeeze", "Unsqueeze")
+_MOVES = ("Reshape", "Flatten", "Identity", "Transpose", "Squeeze", "Unsqueeze", "Gather")
 _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 _UNBOUNDED = (-np.inf, np.inf)
 _H_SWISH_LEAST = -0.375  # x * relu6(x + 3) / 6 at x = -1.5

@@ -29,7 +29,7 @@ _BLOCKS = {  # name to kernel size, expansion and groups, from the fewest MACs a
     "k3_e6": (3, 6, 1),
     "k5_e6": (5, 6, 1),
 }
-# In a layer that more than doubles the channels at stride 1 there may be none, `skip` can take more than k3_e1_g2.
+# Where channels grow by more than 18 without a stride, `skip` takes more than the grouped operations.
 OPERATIONS = ("skip", *_BLOCKS)
 PUBLISHED = ("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_e3", "k5_e6", "skip")  # by their index
 LAYERS = (1, 4, 4, 4, 4, 4, 1)  # of each stage

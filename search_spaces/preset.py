@@ -46,11 +46,9 @@ def find_preset(space: str, presets: Mapping[str, P], image_size: int, name: str
     if name not in presets:
         raise ValueError(f"unknown {space} preset {name!r}: there are {', '.join(presets)}")
     if image_size < 1 or image_size % multiple:
-        fitting = max(multiple, round(image_size / multiple) * multiple)
-        raise ValueError(
-            f"{space} takes images of a positive multiple of {multiple} pixels, got {image_size}: "
-            f"resize them to {fitting}"
-        )
+        nearest = max(multiple, round(image_size / multiple) * multiple)
+        what = f"sizes that are multiples of {multiple} pixels" if multiple > 1 else "sizes from 1 pixel"
+        raise ValueError(f"{space} takes image {what}, got {image_size}: resize images to {nearest}")
     return presets[name]
 
 

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from entries import NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -15,7 +16,6 @@ from search_spaces.catalog import SPACES
 from search_spaces.network import extract, find_space
 
 LAW = settings(max_examples=60, deadline=None, derandomize=True, database=None)
-ENTRIES = [(name, preset) for name, entry in SPACES.items() for preset in entry.presets]
 IMAGE = 32
 
 
@@ -54,7 +54,7 @@ def test_a_linear_layer_has_out_elements_times_inputs(inputs, outputs, tokens, b
     assert found.parameters == inputs * outputs + bias * outputs
 
 
-@pytest.fixture(scope="module", params=ENTRIES, ids="-".join)
+@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
 def traced(request):
     """Architectures with their counts as a whole, and their blocks."""
     name, preset = request.param

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from search_spaces.catalog import SPACES
 from search_spaces.encoding import one_hot, ordinal
 from search_spaces.moves import crossover, mutate, mutate_one, neighbours
 from search_spaces.network import find_space
-from search_spaces.space import SearchSpace
+from search_spaces.space import Equivalence, SearchSpace
 from search_spaces.value import Choice, Condition
 
 LAW = settings(max_examples=80, deadline=None, derandomize=True, database=None)
@@ -23,7 +24,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 def space(request):
     name, preset = request.param
     entry = SPACES[name]
-    return find_space(entry.build(entry.presets[preset][0], 3, 10, preset))
+    with torch.device("meta"):
+        return find_space(entry.build(entry.presets[preset][0], 3, 10, preset))
 
 
 @st.composite
@@ -38,6 +40,25 @@ def spaces(draw, most=6):
             clauses.append(tuple(Condition(p.name, tuple(s)) for p, s in zip(parents, subsets, strict=True)))
         choices.append(Choice(f"c{j}", tuple(range(10, 10 + draw(st.integers(1, 3)))), tuple(clauses)))
     return SearchSpace("random", choices)
+
+
+def in_order(rows):
+    """Rows are the same network where they have the same options, in whatever order."""
+    return np.sort(rows, axis=1)
+
+
+@st.composite
+def merging_spaces(draw):
+    """Spaces in which the order of some choices does not matter, and others depend on them."""
+    options = draw(st.integers(2, 3))
+    free = [Choice(f"a{j}", tuple(range(options))) for j in range(draw(st.integers(2, 3)))]
+    others = []
+    for j in range(draw(st.integers(0, 3))):
+        parents = draw(st.lists(st.sampled_from([*free, *others]), max_size=2, unique=True))
+        clause = tuple(Condition(p.name, tuple(draw(st.sets(st.sampled_from(p.options), min_size=1)))) for p in parents)
+        others.append(Choice(f"b{j}", (1, 2), (clause,) if clause else ()))
+    choices = [*free, *others] if draw(st.booleans()) else [free[0], Choice("between", (0, 1)), *free[1:], *others]
+    return SearchSpace("merging", choices, Equivalence(tuple(c.name for c in free), in_order))
 
 
 def is_active(choice, values):
@@ -116,6 +137,28 @@ def test_neighbours_are_one_active_choice_apart(space):
         assert len(found) == sum(len(c.options) - 1 for c in space.choices if c.name in arch.values)
 
 
+@LAW
+@given(merging_spaces(), SEEDS)
+def test_equivalent_architectures_are_one(space, seed):
+    plain = SearchSpace(space.name, space.choices)
+    every = np.array(list(itertools.product(*(range(k) for k in space.cardinalities))))
+    merged = [space.choices.index(c) for c in space.choices if c.name in space.equivalence.choices]
+    by_hand = every.copy()
+    by_hand[:, merged] = np.sort(every[:, merged], axis=1)
+    assert np.array_equal(space.canonical(every), plain.canonical(by_hand))
+    rows = [arch.indices for arch in space.enumerate()]
+    assert rows == sorted({tuple(row) for row in plain.canonical(by_hand).tolist()})
+    assert space.size == len(rows)
+    for arch in itertools.islice(space.enumerate(), 5):
+        found = [tuple(row) for row in neighbours(arch).tolist()]
+        assert len(set(found)) == len(found) and set(found) <= set(rows) - {arch.indices}
+        assert space.architecture(arch.values) == arch
+    check_moves(space, 40, seed, 0.5)
+    check_features(space, np.array(rows))
+    corners = space.smallest(), space.scaled(0.5), space.largest()
+    assert all(arch.indices in set(rows) for arch in corners)
+
+
 # -- over ready-made spaces --------------------------------------------------------------------------
 
 
@@ -171,6 +214,8 @@ def check_moves(space, n, seed, rate):
         assert rows.shape == mothers.shape and rows.dtype == mothers.dtype
         assert not np.shares_memory(rows, mothers) and not np.shares_memory(rows, fathers)
         assert np.array_equal(space.canonical(rows), rows)
+    if space.equivalence:  # a child may stand for another one
+        return
     # A child's choice that was active in a parent has the option of such a parent.
     from_mother = (child == mothers) & space.active(mothers)
     from_father = (child == fathers) & space.active(fathers)

@@ -59,7 +59,7 @@ def test_the_policy_of_an_architecture_has_the_blocks_that_exist():
     space = joint_space(SPACE, BLOCKS, PRECISIONS)
     for arch in space.enumerate():
         policy = policy_of(arch, BLOCKS, PRECISIONS)
-        assert list(policy) == [b.name for b in BLOCKS if b.weighted and b.exists(arch.values)]
+        assert list(policy) == [b.name for b in BLOCKS if b.has_weights(arch.values)]
         assert all(arch[f"{name}.precision"] == precision for name, precision in policy.items())
 
 

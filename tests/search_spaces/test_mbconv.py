@@ -4,9 +4,8 @@ import pytest
 import timm
 import torch
 
-from search_spaces.catalog import SPACES
 from search_spaces.elastic import Elastic
-from search_spaces.mbconv import PRESETS, InvertedResidual, mbconv, preset_for
+from search_spaces.mbconv import PRESETS, InvertedResidual, mbconv
 from search_spaces.network import check_network, extract, find_blocks, find_space, is_chain
 from search_spaces.value import Choice
 
@@ -85,25 +84,14 @@ def test_the_resolutions_of_usual_images():
     assert PRESETS["mobile"].resolutions(64) == (32, 64)
 
 
-def test_a_preset_is_chosen_by_the_image_size():
-    assert (preset_for(8), preset_for(32), preset_for(33), preset_for(224)) == ("tiny", "tiny", "mobile", "mobile")
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: mbconv(32, 3, 10, "huge"), "unknown mbconv preset 'huge': there are tiny, mobile, lite"),
         (lambda: mbconv(5000, 3, 10), "no mbconv preset is meant for images of 5000 pixels: shrink them to at most"),
-        (lambda: mbconv(0, 3, 10), "resolution"),
+        (lambda: mbconv(0, 3, 10), "mbconv takes image sizes from 1 pixel, got 0: resize images to 1"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
-
-
-def test_the_catalog_knows_every_preset_and_a_size_that_it_is_meant_for():
-    presets = SPACES["mbconv"].presets
-    assert presets.keys() == PRESETS.keys()
-    assert all(image_size <= PRESETS[name].largest_image for name, (image_size, _) in presets.items())
-    assert {preset_for(image_size) for image_size, _ in presets.values()} == presets.keys() - {"lite"}
