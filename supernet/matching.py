@@ -137,21 +137,26 @@ class _Search:
         self.expected: dict[str, dict[Shapes, None]] = {}  # at the furthest layer: path to shapes
 
     def run(self, domains: Domains) -> _State:
-        """The first way to the end.
+        """The first way to the end that takes over every layer, else the first that leaves the last one.
 
         Raises:
             ValueError: there is none.
         """
+        headless: _State | None = None
         stack = [_State(_Todo("", self.network, None), None, 0, domains)]
         while stack:
             state = stack.pop()
             if state.todo is not None:
                 stack.extend(reversed(list(self._next(state, state.todo))))
+            elif state.left is not None:
+                headless = headless or state
             elif state.position >= len(self.layers):
                 return state
             else:
                 self._missed(state.position, "", ())
-        raise ValueError(self._why())
+        if headless is None:
+            raise ValueError(self._why())
+        return headless
 
     def _next(self, state: _State, todo: _Todo) -> Iterator[_State]:
         module = todo.module

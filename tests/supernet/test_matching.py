@@ -93,6 +93,13 @@ def test_a_head_of_other_classes_or_none_is_left():
     assert found.left == "classifier" and "classifier" not in found.layers and "project" in found.layers
 
 
+def test_options_that_only_fit_together_are_kept_together():
+    width = Choice("width", (4, 8))
+    network = nn.Sequential(Conv2d(3, width * Choice("expansion", (1, 2)), bias=False), Conv2d(3, width, bias=False))
+    state = {"a.weight": torch.zeros(8, 3, 1, 1), "b.weight": torch.zeros(4, 3, 1, 1)}
+    assert found_in(network, state).arch.values == {"width": 4, "expansion": 2}
+
+
 def test_what_does_not_fit_is_named():
     state = extract(Small(), find_space(Small()).largest()).state_dict()
     wide = {**state, "project.weight": torch.zeros(16, 36, 1, 1)}
@@ -109,6 +116,8 @@ def test_what_does_not_fit_is_named():
         found_in(Small(), {name: state[name] for name in list(state)[:6]})
     with pytest.raises(ValueError, match=r"'more', has .*where the space has no layer"):
         found_in(Small(), {**state, "more.weight": torch.zeros(2, 2)})
+    with pytest.raises(ValueError, match=re.escape("'classifier', has (3, 5) and (3,) where the space has (3, ")):
+        found_in(Small(), {**state, "classifier.weight": torch.zeros(3, 5)})
     with pytest.raises(ValueError, match="has no choice 'colour'"):
         found_in(Small(), state, colour=3)
     with pytest.raises(ValueError, match=re.escape("choice 'depth' has options (1, 2, 3), got 5")):
