@@ -102,12 +102,12 @@ class ExpectedCost:
         ValueError: as `CostTable.groups`, or a group with more combinations than 65,536.
     """
 
-    def __init__(self, table: CostTable, space: SearchSpace) -> None:
-        self.table, self.space = table, space
+    def __init__(self, table: CostTable, space: SearchSpace, device: torch.device | None = None) -> None:
+        self.table, self.space, self.device = table, space, device or torch.device("cpu")
         self._terms = [self._term(columns, costs) for columns, costs in table.groups(space)]
 
-    def _term(self, columns: list[int], table: np.ndarray) -> tuple[list[int], np.ndarray, Tensor]:
-        """The columns that a group's cost depends on, their combinations (r, columns) and what each costs (r,)."""
+    def _term(self, columns: list[int], table: np.ndarray) -> tuple[list[int], Tensor, Tensor]:
+        """The columns that a group's cost depends on, their combinations (columns, r) and what each costs (r,)."""
         read = ancestors(self.space, columns)
         sizes = self.space.cardinalities[read].tolist()
         if math.prod(sizes) > _MOST_COMBINATIONS:
@@ -119,16 +119,17 @@ class ExpectedCost:
         rows = self.space.canonical(rows)
         costs = group_costs(table, columns, rows, self.space.active(rows))
         counted = costs != 0
-        return read, together[counted], torch.from_numpy(costs[counted])
+        taken = torch.from_numpy(together[counted].T.astype(np.int64))
+        return read, taken.to(self.device), torch.from_numpy(costs[counted]).to(self.device)
 
     def __call__(self, probabilities: Mapping[str, Tensor]) -> Tensor:
         """Expected seconds, a float64 scalar; choices without probabilities (k,) take every option alike."""
         given = [self._probability(j, probabilities) for j in range(len(self.space))]
-        total = torch.tensor(float(self.table.base), dtype=torch.float64, device=given[0].device)
-        for read, together, costs in self._terms:
-            weights = costs.to(total.device)
-            for column, options in zip(read, together.T, strict=True):
-                weights = weights * given[column][options.astype(np.int64)]
+        total = torch.tensor(float(self.table.base), dtype=torch.float64, device=self.device)
+        for read, taken, costs in self._terms:
+            weights = costs
+            for column, options in zip(read, taken, strict=True):
+                weights = weights * given[column][options]
             total = total + weights.sum()
         return total
 
@@ -136,8 +137,8 @@ class ExpectedCost:
         choice = self.space.choices[j]
         if choice.name in probabilities:
             return probabilities[choice.name].double()
-        device = next((p.device for p in probabilities.values()), None)
-        return torch.full((len(choice.options),), 1 / len(choice.options), dtype=torch.float64, device=device)
+        size = len(choice.options)
+        return torch.full((size,), 1 / size, dtype=torch.float64, device=self.device)
 
 
 def ancestors(space: SearchSpace, columns: Iterable[int]) -> list[int]:

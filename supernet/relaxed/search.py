@@ -1,9 +1,10 @@
 """What all differentiable searches share: logits beside the weights, a second optimizer, and a bound on expected cost.
 
 Bilevel optimisation by alternating steps, first order: Liu et al., DARTS (arXiv:1806.09055), algorithm 1 with ξ = 0.
-The bound: a Lagrange multiplier rises while the expected cost is above it and falls while it is below (Platt and Barr,
-Constrained differential optimization, NIPS 1987). That a search should hold a bound, and not trade it for accuracy, is
-HardCoRe-NAS's (arXiv:2102.11646), which keeps to it by Frank-Wolfe steps; here `best_architectures` has the last word.
+The bound: what the expected cost exceeds it by is charged at a price that rises for as long as it does, an exact
+penalty by dual ascent (Bertsekas, Constrained Optimization and Lagrange Multiplier Methods, 1982, chapter 4). That
+a search should hold a bound, and not trade it for accuracy, is HardCoRe-NAS's (arXiv:2102.11646), which keeps to it by
+Frank-Wolfe steps; here `best_architectures` has the last word.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 _BETAS = (0.5, 0.999)  # of Adam, DARTS, section 3.1.1
 _TRACES = 50  # records of all probabilities in a training
-_PRESSURE = 20.0  # what the multiplier gains in a training whose expected cost is twice the bound throughout
+_PRESSURE = 100.0  # what the price gains in a training whose expected cost is twice the bound throughout
+_TINY = 1e-30  # the least probability whose logarithm is kept
 
 Weights = Mapping[str, Gates]
 
@@ -93,14 +95,15 @@ class Search:
             raise ValueError(f"no choice of {learner.space.name!r} can be relaxed: train with another strategy")
         self.logits = {c.name: self._start(c).to(learner.device).requires_grad_() for c in self.choices}
         self.adam = torch.optim.Adam(self.logits.values(), betas=_BETAS, weight_decay=strategy.decay)
-        self.expected = None if strategy.table is None else ExpectedCost(strategy.table, learner.space)
+        self.expected = None if strategy.table is None else ExpectedCost(strategy.table, learner.space, learner.device)
         self.least_s = _least(strategy, learner)
         self.multiplier = 0.0
         self.trace: list[Tensor] = []
 
     def _choices(self) -> tuple[Choice, ...]:
         """The choices that the method relaxes."""
-        return relaxable(self.learner.network, self.learner.space)
+        choices = relaxable(self.learner.network, self.learner.space)
+        return tuple(choice for choice in choices if len(choice.options) > 1)
 
     def _start(self, choice: Choice) -> Tensor:
         """What is learnt for a choice, as it starts: logits (k,) of its options, all alike."""
@@ -146,8 +149,7 @@ class Search:
         learning = lesson.progress >= self.strategy.warmup
         gates = self.logit_gates(lesson)
         label_loss = lesson.label_loss(self.forward(lesson, gates))
-        cost_s = self.expected_cost(gates)
-        loss = self.objective(label_loss, cost_s) + self.price(cost_s) if learning else label_loss
+        loss = self.objective(label_loss, self.expected_cost(gates)) + self.price() if learning else label_loss
         lesson.backward(loss)
         if learning:
             self.update(tuple(values.grad for values in self.logits.values()), gates)
@@ -158,16 +160,15 @@ class Search:
         """One step of the logits by themselves: no gradient is left on the network's weights."""
         x, target = lesson.held_out()
         gates = self.logit_gates(lesson)
-        cost_s = self.expected_cost(gates)
         label_loss = lesson.label_loss(self.forward(lesson, gates, x), target)
-        loss = self.objective(label_loss, cost_s) + self.price(cost_s)
+        loss = self.objective(label_loss, self.expected_cost(gates)) + self.price()
         if not math.isfinite(float(loss.detach())):
             raise TrainingDiverged(f"the loss of the architecture parameters is {float(loss.detach())}")
         gradients = torch.autograd.grad(loss, list(self.logits.values()), allow_unused=True)
         self.update(gradients, gates)
 
     def expected_cost(self, gates: Weights) -> Tensor | None:
-        """Expected seconds; None without a table."""
+        """Expected seconds for the objective; None without a table."""
         return None if self.expected is None else self.expected(self.probabilities())
 
     def update(self, gradients: tuple[Tensor | None, ...], gates: Weights) -> None:
@@ -191,12 +192,16 @@ class Search:
                 values.copy_(before[name])
                 values[on] = moved
 
-    def price(self, cost_s: Tensor | None) -> Tensor | float:
-        """What a cost beyond the bound is charged; the multiplier takes its step."""
-        if cost_s is None or self.strategy.max_cost is None:
+    def price(self) -> Tensor | float:
+        """What an expected cost beyond the bound is charged; the multiplier takes its step.
+
+        Nothing is charged below the bound, and the multiplier never falls: a linear price that goes on for a while once
+        the bound is kept would drive everything to the cheapest option, as Adam's steps are long whatever the gradient.
+        """
+        if self.expected is None or self.strategy.max_cost is None:
             return 0.0
-        excess = cost_s / self.strategy.max_cost - 1
-        self.multiplier = max(0.0, self.multiplier + _PRESSURE / self.learner.total_steps * float(excess.detach()))
+        excess = (self.expected(self.probabilities()) / self.strategy.max_cost - 1).clamp(min=0)
+        self.multiplier += _PRESSURE / self.learner.total_steps * float(excess.detach())
         return self.multiplier * excess
 
     # -- what is kept --------------------------------------------------------------------------------
@@ -209,8 +214,13 @@ class Search:
             self.trace.append(torch.cat([torch.tensor([lesson.progress]), probabilities.cpu()]))
 
     def state(self) -> dict[str, Tensor]:
-        """As `Teaching.state`: logits, Adam's moments and steps, the multiplier, and the trace (t, 1 + options)."""
-        tensors = {f"logits/{name}": values.detach() for name, values in self.logits.items()}
+        """As `Teaching.state`: what Adam moves, its moments and steps, the multiplier, the trace (t, 1 + options).
+
+        Besides, under `logits/`, the logarithms (k,) of the probabilities as they are, for `found_architectures`.
+        """
+        tensors = {f"learnt/{name}": values.detach() for name, values in self.logits.items()}
+        with torch.no_grad():
+            tensors |= {f"logits/{name}": p.clamp(min=_TINY).log() for name, p in self.probabilities().items()}
         tensors["multiplier"] = torch.tensor(self.multiplier, dtype=torch.float64)
         if self.trace:
             tensors["trace"] = torch.stack(self.trace)
@@ -222,7 +232,7 @@ class Search:
         """As `Teaching.load_`."""
         with torch.no_grad():
             for name, values in self.logits.items():
-                values.copy_(tensors[f"logits/{name}"])
+                values.copy_(tensors[f"learnt/{name}"])
         self.multiplier = float(tensors["multiplier"])
         self.trace = list(tensors["trace"].cpu()) if "trace" in tensors else []
         slots: dict[int, dict[str, Tensor]] = {}

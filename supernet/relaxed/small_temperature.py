@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,11 +34,11 @@ class SmallTemperature(Relaxed):
 
     Noise: Gumbel's times `noise`, so that an option whose weight has vanished is now and then seen again, and its logit
     has a gradient. Sparse: only the `kept` largest have a weight and are computed. Adaptation: where the entropy of a
-    choice is above that of the schedule, a share (last / first temperature)^progress of the greatest, the choice has a
+    choice is above that of the schedule, the share (last / first)^progress of the greatest, the choice has a
     smaller temperature, at which it is not.
 
     Args:
-        temperature: at the first and at the last step.
+        temperature: at the first and at the last step after the warm-up.
         noise: scale of the noise, in logits.
         kept: options that are mixed.
 
@@ -66,6 +67,23 @@ class _ColdSearch(Search):
 
     strategy: SmallTemperature
 
+    def __init__(self, strategy: SmallTemperature, learner: Learner) -> None:
+        self.progress = 0.0
+        super().__init__(strategy, learner)
+
+    def step(self, lesson: Lesson) -> float:
+        """As `Teaching.step`."""
+        self.progress = lesson.progress
+        return super().step(lesson)
+
+    def probabilities(self) -> dict[str, Tensor]:
+        """Probabilities (k,) at each choice's temperature; in the warm-up all logits are equal."""
+        return {name: torch.softmax(values / self._temperature(values), 0) for name, values in self.logits.items()}
+
+    def _temperature(self, values: Tensor) -> float:
+        searched = max(0.0, self.progress - self.strategy.warmup) / (1 - self.strategy.warmup)
+        return adapted(values.detach().double().cpu().numpy(), self.strategy.temperature, searched)
+
     def logit_gates(self, lesson: Lesson) -> Mapping[str, Gates]:
         """Sparse-noisy softmax; in the warm-up all options alike."""
         if lesson.progress < self.strategy.warmup:
@@ -75,25 +93,34 @@ class _ColdSearch(Search):
     def _sparse(self, values: Tensor, lesson: Lesson) -> Gates:
         noisy = values + self.strategy.noise * gumbel(values, lesson.rng)
         place = noisy.detach().topk(min(self.strategy.kept, len(values))).indices.sort().values
-        temperature = adapted(values.detach(), self.strategy.temperature, lesson.progress)
-        weights = torch.zeros_like(values).index_copy(0, place, torch.softmax(noisy[place] / temperature, 0))
+        sharp = torch.softmax(noisy[place] / self._temperature(values), 0)
+        weights = torch.zeros_like(values).index_copy(0, place, sharp)
         return Gates(weights, tuple(place.tolist()))
 
+    def state(self) -> dict[str, Tensor]:
+        """As `Search.state`, with the progress that temperatures depend on."""
+        return super().state() | {"progress": torch.tensor(self.progress, dtype=torch.float64)}
 
-def adapted(logits: Tensor, temperature: tuple[float, float], progress: float) -> float:
-    """The scheduled temperature, or the largest below it at which logits (k,) have the scheduled entropy."""
+    def load_(self, tensors: Mapping[str, Tensor]) -> None:
+        """As `Search.load_`."""
+        super().load_(tensors)
+        self.progress = float(tensors["progress"])
+
+
+def adapted(logits: np.ndarray, temperature: tuple[float, float], progress: float) -> float:
+    """The temperature of the schedule, or the largest below it at which logits (k,) have the scheduled entropy."""
     first, last = temperature
     share = (last / first) ** progress
     low, high = 0.0, first * share
-    if _entropy(logits / high) <= share * math.log(len(logits)) or float(logits.max() - logits.min()) == 0.0:
+    most = share * math.log(len(logits))
+    if np.ptp(logits) == 0.0 or _entropy(logits / high) <= most:
         return high
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        below = _entropy(logits / middle) <= share * math.log(len(logits))
-        low, high = (middle, high) if below else (low, middle)
+        low, high = (middle, high) if _entropy(logits / middle) <= most else (low, middle)
     return max(low, last * 1e-3)
 
 
-def _entropy(logits: Tensor) -> float:
-    log_p = torch.log_softmax(logits, 0)
-    return -float((log_p.exp() * log_p).sum())
+def _entropy(logits: np.ndarray) -> float:
+    log_p = logits - np.logaddexp.reduce(logits)
+    return -float((np.exp(log_p) * log_p).sum())

@@ -132,18 +132,6 @@ class _ThresholdSearch(Search):
         roots = (torch.stack(squares).sum(0) / counts + _TINY).sqrt()
         return roots[1:] / roots[0].detach()
 
-    def state(self) -> dict[str, Tensor]:
-        """As `Search.state`, with the logits of the options, and the thresholds they come from."""
-        tensors = super().state()
-        with torch.no_grad():
-            logits = {f"logits/{name}": torch.log(p + _TINY) for name, p in self.probabilities().items()}
-        return tensors | {f"thresholds/{name}": values.detach() for name, values in self.logits.items()} | logits
-
-    def load_(self, tensors: Mapping[str, Tensor]) -> None:
-        """As `Search.load_`."""
-        thresholds = {f"logits/{name}": tensors[f"thresholds/{name}"] for name in self.logits}
-        super().load_({**tensors, **thresholds})
-
 
 def _nested(indicators: Tensor) -> Tensor:
     """From indicators (k - 1,), each of which counts where all before it hold, to weights (k,) of options."""
