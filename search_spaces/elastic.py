@@ -5,7 +5,9 @@ over choices.  The weights are those of the largest setting; an architecture use
 views (once-for-all, arXiv:1908.09791, section 3; slimmable networks, arXiv:1812.08928).
 
 The architecture reaches the layers through `bound`, which `search_spaces.network.run` sets for one
-forward call, so that a network's own `forward(x)` stays ordinary torch code.
+forward call, so that a network's own `forward(x)` stays ordinary torch code.  Where choices are relaxed
+(`search_spaces.mixture`), layers are as large as the largest of their mixed options, and a layer that mixes channels
+first weighs those that it reads: what stands in channels that no option of weight has is never read.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from search_spaces.depthwise import depthwise
+from search_spaces.mixture import Mixture, gates_of, mixture_of
 from search_spaces.space import Architecture
 from search_spaces.value import (
     Choice,
@@ -81,6 +84,16 @@ def _int(value: Value) -> int:
     return cast(int, current(value))
 
 
+def _mixed(value: Value) -> Mixture | None:
+    return mixture_of(value, _BOUND.get())
+
+
+def _most(value: Value) -> int:
+    """`value` under the bound architecture, or the largest that relaxed choices mix."""
+    mixture = _mixed(value)
+    return _int(value) if mixture is None else mixture.most
+
+
 class Elastic(nn.Module):
     """Base of the layers below: a layer that reads `values` and can make its plain counterpart."""
 
@@ -93,6 +106,10 @@ class Elastic(nn.Module):
     def choices(self) -> tuple[Choice, ...]:
         """The choices that this layer itself reads, in order."""
         return tuple(dict.fromkeys(c for value in self.values for c in choices_of(value)))
+
+    def rigid(self) -> tuple[Choice, ...]:
+        """The choices that this layer reads and cannot mix: all, unless its forward minds `relaxed`."""
+        return self.choices()
 
     def branch_conditions(self) -> Mapping[str, Condition]:
         """For each child that only some options use: the condition under which it is used."""
@@ -187,8 +204,8 @@ class Conv2d(Elastic):
 
     def _weight(self) -> Tensor:
         """The weight of the bound architecture (out, in / groups, k, k), a view but for finer groups and transforms."""
-        out, kernel, groups = _int(self.out_channels), _int(self.kernel_size), _int(self.groups)
-        width = _int(self.in_channels) // groups
+        out, kernel, groups = _most(self.out_channels), _most(self.kernel_size), _most(self.groups)
+        width = _most(self.in_channels) // groups
         if self._fewest in (None, groups):
             return self._at_kernel(self.weight[:out, :width], kernel)
         # Within each stored group, the finer groups are the blocks on its diagonal.
@@ -199,12 +216,23 @@ class Conv2d(Elastic):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, in, h, w) → (b, out, h / stride, w / stride)."""
-        bias = None if self.bias is None else self.bias[: _int(self.out_channels)]
-        weight, stride, groups = self._weight(), _int(self.stride), _int(self.groups)
+        bias = None if self.bias is None else self.bias[: _most(self.out_channels)]
+        weight, stride, groups = self._weight(), _int(self.stride), _most(self.groups)
+        if (kernels := _mixed(self.kernel_size)) is not None:
+            weight = weight * kernels.taps(weight)
         if groups == weight.shape[0] == x.shape[1] and self.dilation == 1:
             return depthwise(x, weight, bias, stride)
-        padding = self.dilation * (_int(self.kernel_size) // 2)
+        if groups == 1 and (inputs := _mixed(self.in_channels)) is not None:
+            x = x * inputs.channels(x)[:, None, None]
+        padding = self.dilation * (weight.shape[2] // 2)
         return F.conv2d(x, weight, bias, stride, padding, self.dilation, groups)
+
+    def rigid(self) -> tuple[Choice, ...]:
+        """The stride's, and the channels' where several groups do not keep their widths: fewer are not the first."""
+        values: tuple[Value, ...] = (self.stride,)
+        if possible(self.groups) != (1,) and len({(i // g, o // g) for i, o, g in self._sizes()}) > 1:
+            values = (self.stride, self.in_channels, self.out_channels, self.groups)
+        return tuple(choice for value in values for choice in choices_of(value))
 
     def plain(self) -> nn.Conv2d:
         """The plain convolution of the bound architecture."""
@@ -261,8 +289,14 @@ class Linear(Elastic):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
-        out = _int(self.out_features)
-        return F.linear(x, self.weight[:out, : _int(self.in_features)], None if self.bias is None else self.bias[:out])
+        out = _most(self.out_features)
+        if (inputs := _mixed(self.in_features)) is not None:
+            x = x * inputs.channels(x)
+        return F.linear(x, self.weight[:out, : _most(self.in_features)], None if self.bias is None else self.bias[:out])
+
+    def rigid(self) -> tuple[Choice, ...]:
+        """None."""
+        return ()
 
     def plain(self) -> nn.Linear:
         """The plain linear layer of the bound architecture."""
@@ -300,13 +334,17 @@ class BatchNorm2d(Elastic):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) → the same shape."""
-        c = _int(self.num_features)
+        c = _most(self.num_features)
         weight, bias = self.weight[:c], self.bias[:c]
         if self.training:
             if dist.is_initialized() and dist.get_world_size() > 1:
                 return _joint_norm(x, weight, bias, self.eps)
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
         return F.batch_norm(x, self.running_mean[:c], self.running_var[:c], weight, bias, eps=self.eps)
+
+    def rigid(self) -> tuple[Choice, ...]:
+        """None: each channel is normalised by itself."""
+        return ()
 
     def plain(self) -> nn.BatchNorm2d:
         """The plain batch norm of the bound architecture, statistics included."""
@@ -359,10 +397,21 @@ class Sequence(Elastic):
         return [layer for _, layer in children_of(self)][: _int(self.depth)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Through the first `depth` layers."""
-        for layer in self._layers():
-            x = layer(x)
-        return x
+        """Through the first `depth` layers; where the depth is relaxed, the sum of what they give at each."""
+        depths = _mixed(self.depth)
+        if depths is None:
+            for layer in self._layers():
+                x = layer(x)
+            return x
+        outputs = [x]
+        for _, layer in itertools.islice(children_of(self), depths.most):
+            outputs.append(layer(outputs[-1]))
+        taken = [outputs[cast(int, d)] * w.to(x.dtype) for d, w in zip(depths.results, depths.weights, strict=True)]
+        return sum(taken[1:], taken[0])
+
+    def rigid(self) -> tuple[Choice, ...]:
+        """None."""
+        return ()
 
     def plain(self) -> nn.Sequential:
         """The plain sequence of the bound architecture's layers."""
@@ -398,9 +447,21 @@ class OneOf(Elastic):
         return self.get_submodule(str(self.choice.index(current(self.choice))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Through the picked layer."""
-        picked: Tensor = self._picked()(x)
-        return picked
+        """Through the picked layer; where the choice is relaxed, the sum of those that are on."""
+        gates = gates_of(self.choice.name)
+        if gates is None:
+            picked: Tensor = self._picked()(x)
+            return picked
+        taken = []
+        for i in gates.computed:
+            with torch.no_grad() if i in gates.silent else contextlib.nullcontext():
+                y: Tensor = self.get_submodule(str(i))(x)
+            taken.append(y * gates.weights[i].to(y.dtype))
+        return sum(taken[1:], taken[0])
+
+    def rigid(self) -> tuple[Choice, ...]:
+        """None."""
+        return ()
 
     def plain(self) -> nn.Module:
         """The plain counterpart of the picked layer."""

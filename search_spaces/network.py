@@ -124,6 +124,12 @@ def _parents_first(choices: list[Choice]) -> list[Choice]:
     return list(ordered.values())
 
 
+def relaxable(module: nn.Module, space: SearchSpace) -> tuple[Choice, ...]:
+    """The choices of `space` that every layer of `module` which reads them can mix (`mixture.relaxed`), in order."""
+    rigid = {c.name for layer in module.modules() if isinstance(layer, Elastic) for c in layer.rigid()}
+    return tuple(choice for choice in space.choices if choice.name not in rigid)
+
+
 def check_network(module: nn.Module, space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> None:
     """Runs `module` at every option of every choice once, on a batch of two blank images.
 

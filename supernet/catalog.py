@@ -82,4 +82,34 @@ STRATEGIES: Final[Mapping[str, StrategyEntry]] = {
         "the largest alone, then smaller kernels, depths and widths join (once-for-all)",
         "supernet.strategies.once_for_all:OnceForAll",
     ),
+    "darts": StrategyEntry(
+        "mixtures of all options by their learnt probabilities (DARTS)",
+        "supernet.relaxed.darts:Darts",
+        relaxed=True,
+    ),
+    "fbnet": StrategyEntry(
+        "mixtures by Gumbel softmax, with expected latency in the loss (FBNet)",
+        "supernet.relaxed.fbnet:FBNet",
+        relaxed=True,
+    ),
+    "proxyless": StrategyEntry(
+        "binary gates, one or two paths at a time (ProxylessNAS)",
+        "supernet.relaxed.proxyless:ProxylessNAS",
+        relaxed=True,
+    ),
+    "superkernel": StrategyEntry(
+        "kernel sizes and expansions by thresholds on one kernel's weights (Single-Path NAS)",
+        "supernet.relaxed.superkernel:SuperKernel",
+        relaxed=True,
+    ),
+    "dropnas": StrategyEntry(
+        "mixtures with options dropped at random by group (DropNAS)",
+        "supernet.relaxed.dropnas:DropNAS",
+        relaxed=True,
+    ),
+    "small-temperature": StrategyEntry(
+        "mixtures that sharpen to single options as they train (small temperature)",
+        "supernet.relaxed.small_temperature:SmallTemperature",
+        relaxed=True,
+    ),
 }

@@ -1,0 +1,212 @@
+"""The most probable architectures that keep to a bound on cost.
+
+A multiple-choice knapsack over choices that exist where others say so: dynamic programming in the order of the choices,
+over what is taken of those that later ones still ask for, with lists of which none is dearer and less probable than n
+others (Nemhauser and Ullmann, 1969; Kellerer, Pferschy and Pisinger, Knapsack Problems, section 11.5).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from search_spaces.space import INDEX, SearchSpace
+from supernet.checks import at_least
+from supernet.relaxed.cost_table import CostTable, ancestors, group_costs
+
+_LATER = 1e-6  # what a later option of a choice without logits is worth: less than any difference that was learnt
+_LONGEST = 20_000  # list of beginnings with the same open ends; beyond it costs are told apart less finely
+_STEPS = 2_000  # of the bound, by which they are then told apart
+
+
+def best_architectures(
+    logits: Mapping[str, np.ndarray],
+    space: SearchSpace,
+    table: CostTable | None = None,
+    max_cost: float | None = None,
+    n: int = 1,
+) -> np.ndarray:
+    """The n most probable architectures (n, d) of which none costs more than `max_cost` seconds, best first.
+
+    Choices are independent with probabilities softmax(logits (k,)), and an architecture's probability is the product
+    over its active choices. Choices without logits have no say in it: they take the last options that the bound allows.
+    Fewer than n come back where fewer keep to the bound. Exact while no list of partial architectures grows beyond
+    20,000; beyond it costs that differ by less than a 2,000th of the bound count as equal: the bound is kept all the
+    same, but a slightly more probable architecture may be missed.
+
+    Raises:
+        ValueError: no architecture keeps to the bound, n is below 1, or a bound without a table.
+    """
+    at_least("n", n, 1)
+    table = _checked(table, max_cost)
+    if max_cost is None:
+        return _search(space, _log_probabilities(logits, space), table, np.inf, n)
+    check_possible(space, table, max_cost)
+    return _search(space, _log_probabilities(logits, space), table, max_cost, n)
+
+
+def fastest_cost(space: SearchSpace, table: CostTable) -> float:
+    """The least cost of any architecture, in seconds."""
+    alike = [np.zeros(k) for k in space.cardinalities]
+    # Beginnings of equal worth: the cheapest of those with the same open ends is kept, and one bound fits all.
+    return float(table.costs(space, _search(space, alike, table, np.inf, 1)).min())
+
+
+def check_possible(space: SearchSpace, table: CostTable, max_cost: float) -> None:
+    """Refuse a bound that nothing keeps to.
+
+    Raises:
+        ValueError: with the cost of the fastest architecture.
+    """
+    fastest = fastest_cost(space, table)
+    if fastest > max_cost:
+        raise ValueError(
+            f"no architecture of space {space.name!r} costs at most {max_cost:g} s: the fastest costs {fastest:g} s; "
+            "raise max_cost"
+        )
+
+
+def _checked(table: CostTable | None, max_cost: float | None) -> CostTable:
+    if table is None and max_cost is not None:
+        raise ValueError(f"a bound of {max_cost:g} s needs a cost table: give table as well")
+    return CostTable(0.0, {}) if table is None else table
+
+
+def _log_probabilities(logits: Mapping[str, np.ndarray], space: SearchSpace) -> list[np.ndarray]:
+    """Of each choice, the logarithms (k,) of its options' probabilities.
+
+    Raises:
+        ValueError: logits of an unknown choice or of another length.
+    """
+    sizes = {choice.name: len(choice.options) for choice in space.choices}
+    for name, values in logits.items():
+        if len(values) != sizes.get(name):
+            raise ValueError(f"space {space.name!r} has no choice {name!r} with {len(values)} options")
+    return [_log_softmax(logits.get(name), size) for name, size in sizes.items()]
+
+
+def _log_softmax(logits: np.ndarray | None, size: int) -> np.ndarray:
+    if logits is None:
+        return _LATER * np.arange(size)
+    values = np.asarray(logits, float)
+    return np.asarray(values - np.logaddexp.reduce(values))
+
+
+@dataclass(frozen=True, eq=False)
+class _Partial:
+    """Beginnings (m, d) of architectures, what they are worth and cost so far (m,)."""
+
+    rows: np.ndarray
+    worth: np.ndarray
+    costs: np.ndarray
+
+    def at(self, index: np.ndarray) -> _Partial:
+        return _Partial(self.rows[index], self.worth[index], self.costs[index])
+
+
+def _search(space: SearchSpace, worth: list[np.ndarray], table: CostTable, bound: float, n: int) -> np.ndarray:
+    """The n of all rows (n, d) that are worth most, of those that cost at most `bound`."""
+    groups = table.groups(space)
+    least, most = _least_after(space, groups), _most_after(space, groups)
+    partial = _Partial(np.zeros((1, len(space)), INDEX, order="F"), np.zeros(1), np.full(1, float(table.base)))
+    for j in range(len(space)):
+        partial = _extended(space, partial, j, worth[j])
+        costs = partial.costs + _ending(space, groups, j, partial.rows)
+        # Sums in another order differ by a little: what comes out is checked against the bound itself.
+        fits = np.flatnonzero(costs + least[j] <= bound + 1e-12 * abs(bound))
+        partial = _Partial(partial.rows[fits], partial.worth[fits], costs[fits])
+        partial = _pruned(partial, _open_columns(space, groups, j), n, bound, bound - most[j])
+    order = np.lexsort((*partial.rows.T, -partial.worth))
+    rows = partial.rows[order]
+    return space.canonical(rows[table.costs(space, rows) <= bound][:n])
+
+
+def _ending(space: SearchSpace, groups: list[tuple[list[int], np.ndarray]], j: int, rows: np.ndarray) -> np.ndarray:
+    """What the groups whose last choice is j cost (m,)."""
+    costs = np.zeros(len(rows))
+    for columns, entries in groups:
+        if max(columns) == j:
+            costs += group_costs(entries, columns, rows, space.active(rows))
+    return costs
+
+
+def _extended(space: SearchSpace, partial: _Partial, j: int, worth: np.ndarray) -> _Partial:
+    """Every beginning with every option of choice j; an inactive choice stands at its first, for nothing."""
+    on = space.active_column(partial.rows, j)
+    active = np.ones(len(partial.rows), bool) if on is None else on
+    index = np.concatenate([np.flatnonzero(~active), np.repeat(np.flatnonzero(active), len(worth))])
+    taken = np.concatenate([np.zeros((~active).sum(), INDEX), np.tile(np.arange(len(worth)), active.sum())])
+    rows = partial.rows[index]
+    rows[:, j] = taken
+    return _Partial(
+        rows, partial.worth[index] + np.where(active[index], worth[taken.astype(int)], 0), partial.costs[index]
+    )
+
+
+def _least_after(space: SearchSpace, groups: list[tuple[list[int], np.ndarray]]) -> np.ndarray:
+    """The least (d,) that the groups which end after each choice can add: nothing, where they may not be there."""
+    least = np.zeros(len(space))
+    for columns, entries in groups:
+        always = not any(space.choices[j].when for j in columns)
+        least[: max(columns)] += entries.min() if always else min(0.0, entries.min())
+    return least
+
+
+def _most_after(space: SearchSpace, groups: list[tuple[list[int], np.ndarray]]) -> np.ndarray:
+    """The most (d,) that the groups which end after each choice can add."""
+    most = np.zeros(len(space))
+    for columns, entries in groups:
+        most[: max(columns)] += max(0.0, entries.max())
+    return most
+
+
+def _open_columns(space: SearchSpace, groups: list[tuple[list[int], np.ndarray]], j: int) -> list[int]:
+    """The columns up to j that decide what choices after it are active or cost."""
+    ends = [ancestors(space, columns) for columns, _ in groups if max(columns) > j]
+    ends += [ancestors(space, [later]) for later in range(j + 1, len(space))]
+    return sorted({column for read in ends for column in read if column <= j})
+
+
+def _pruned(partial: _Partial, columns: list[int], n: int, bound: float, enough: float) -> _Partial:
+    """Without the beginnings that n others with the same open ends are not dearer and not worth less than.
+
+    Costs up to `enough`, with which anything that follows keeps to the bound, are all alike.
+    """
+    if not len(partial.rows):
+        return partial
+    same = np.zeros(len(partial.rows), int)
+    if columns:
+        same = np.unique(partial.rows[:, columns], axis=0, return_inverse=True)[1].ravel()
+    costs = np.maximum(partial.costs, enough)
+    order = np.lexsort((partial.costs, -partial.worth, costs, same))
+    runs = np.split(order, np.flatnonzero(np.diff(same[order])) + 1)
+    return partial.at(np.concatenate([_coarser(partial, _staircase(partial, run, n), n, bound) for run in runs]))
+
+
+def _coarser(partial: _Partial, run: np.ndarray, n: int, bound: float) -> np.ndarray:
+    """A list that is too long without those worth less than n others of about their cost; shorter ones as they are."""
+    if len(run) <= _LONGEST:
+        return run
+    step = np.floor(partial.costs[run] * (_STEPS / abs(bound)))
+    order = np.lexsort((-partial.worth[run], step))
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(step[order])) + 1])
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    return run[np.sort(order[rank < n])]
+
+
+def _staircase(partial: _Partial, run: np.ndarray, n: int) -> np.ndarray:
+    """Those of `run`, in rising order of cost, that fewer than n before them are worth as much as."""
+    best: list[float] = []
+    kept = []
+    for i, worth in zip(run.tolist(), partial.worth[run].tolist(), strict=True):
+        if len(best) < n:
+            heapq.heappush(best, worth)
+        elif worth > best[0]:
+            heapq.heapreplace(best, worth)
+        else:
+            continue
+        kept.append(i)
+    return np.array(kept)

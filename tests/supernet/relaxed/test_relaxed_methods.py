@@ -1,0 +1,223 @@
+"""What each method does besides what all of them do."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from small_relaxed import SPACE, TABLE, recipe, small_cells, stripes
+
+from search_spaces.cell import cells
+from search_spaces.elastic import OneOf
+from search_spaces.network import find_space
+from supernet.learner import Learner
+from supernet.relaxed.darts import Darts
+from supernet.relaxed.dropnas import DropNAS
+from supernet.relaxed.fbnet import FBNet
+from supernet.relaxed.found import found_logits
+from supernet.relaxed.proxyless import ProxylessNAS
+from supernet.relaxed.small_temperature import SmallTemperature, adapted
+from supernet.relaxed.superkernel import SuperKernel
+
+DATA = stripes()
+EDGES = [choice.name for choice in SPACE.choices if choice.name.startswith("edge")]
+
+
+def learner(name, net=None, total_steps=10, **settings):
+    net = small_cells() if net is None else net
+    return Learner(net, find_space(net), DATA, recipe(name, **{"warmup": 0.0, **settings}), total_steps)
+
+
+def lesson(progress=0.5, seed=0):
+    return SimpleNamespace(rng=np.random.default_rng(seed), progress=progress)
+
+
+def spread_(search):
+    """Logits that differ."""
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for values in search.logits.values():
+            values.copy_(torch.from_numpy(rng.normal(size=len(values))))
+    return search
+
+
+def probabilities(search):
+    return {name: p.detach().double() for name, p in search.probabilities().items()}
+
+
+def test_darts_mixes_all_options_by_their_softmax():
+    search = spread_(learner("darts").teaching)
+    gates = search.logit_gates(lesson())
+    assert all(gates[name].on is None for name in gates)
+    torch.testing.assert_close(gates["edge0"].weights, torch.softmax(search.logits["edge0"], 0))
+
+
+def test_fbnet_draws_sharper_weights_as_it_goes_on():
+    search = learner("fbnet", temperature=(5.0, 0.1)).teaching
+    first, last = (search.logit_gates(lesson(progress))["edge0"].weights for progress in (0.0, 1.0))
+    assert first.max() < 0.6 and last.max() > 0.95 and first.argmax() == last.argmax()
+    drawn = [int(search.logit_gates(lesson(seed=seed))["edge0"].weights.argmax()) for seed in range(20)]
+    assert set(drawn) == {0, 1, 2}
+
+
+def test_fbnet_multiplies_by_a_power_of_the_logarithm_of_time():
+    search = learner("fbnet", table=TABLE, alpha=0.5, beta=2.0).teaching
+    loss = search.objective(torch.tensor(3.0), torch.tensor(1e-6 * (np.e**2 - 1)))
+    assert float(loss) == pytest.approx(3.0 * 0.5 * 2.0**2, rel=1e-4)
+
+
+def layers_called(search, step):
+    """Of each OneOf, how many different layers ran, and how many of them with history."""
+    ran: dict[str, Counter] = {}
+    handles = []
+    for module in search.learner.network.modules():
+        if isinstance(module, OneOf):
+            for child in module.children():
+
+                def count(layer, inputs, output, one=module.choice.name):
+                    ran.setdefault(one, Counter())[torch.is_grad_enabled()] += 1
+
+                handles.append(child.register_forward_hook(count))
+    step()
+    for handle in handles:
+        handle.remove()
+    return [ran[edge] for edge in EDGES]
+
+
+def test_proxyless_computes_one_path_for_weights_and_two_for_logits():
+    subject = learner("proxyless")
+    search = subject.teaching
+    steps = []
+    learn = search._learn_logits
+    search._learn_logits = steps.append
+    assert layers_called(search, lambda: subject.step(0)) == [Counter({True: 1})] * len(EDGES)
+    search.forward(steps[0], search.weight_gates(steps[0]))
+    counts = layers_called(search, lambda: learn(steps[0]))
+    assert counts == [Counter({True: 1, False: 1})] * len(EDGES)
+
+
+def test_proxyless_gates_pass_gradients_to_two_logits():
+    """Equation 4, between the two that were drawn."""
+    search = spread_(learner("proxyless").teaching)
+    values, towards = search.logits["edge1"], torch.tensor([1.0, -2.0, 5.0])
+    for seed in range(5):
+        gate = search.logit_gates(lesson(seed=seed))["edge1"]
+        (taken,) = set(gate.computed) - set(gate.silent)
+        torch.testing.assert_close(gate.weights, torch.eye(3)[taken])
+        (found,) = torch.autograd.grad((gate.weights * towards).sum(), values)
+        pair = list(gate.computed)
+        p = torch.softmax(values.detach()[pair], 0)
+        expected = torch.zeros(3)
+        for i in range(2):
+            for j in range(2):
+                expected[pair[i]] += towards[pair[j]] * p[j] * (float(i == j) - p[i])
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["proxyless", "dropnas"])
+def test_options_that_were_off_keep_their_probabilities(name):
+    subject = learner(name, table=TABLE, **({"rate": 0.3} if name == "dropnas" else {}))
+    search = spread_(subject.teaching)
+    for t in range(4):
+        before, gates = probabilities(search), {}
+        draw = search.logit_gates
+        search.logit_gates = lambda given, draw=draw, gates=gates: gates.update(draw(given)) or gates
+        subject.step(t)
+        search.logit_gates = draw
+        after = probabilities(search)
+        for choice, gate in gates.items():
+            off = [i for i in range(len(before[choice])) if i not in gate.computed]
+            torch.testing.assert_close(after[choice][off], before[choice][off], rtol=1e-5, atol=1e-6)
+        assert any(not torch.allclose(after[choice], before[choice], atol=1e-4) for choice in gates)
+
+
+def test_dropnas_groups_options_with_and_without_weights():
+    search = learner("dropnas").teaching
+    assert search.groups["edge0"] == [[2], [0, 1]] and search.groups["act"] == [[0, 1]]
+
+
+def test_dropnas_drops_at_its_rate_and_keeps_one_of_each_group():
+    search = learner("dropnas", rate=0.25).teaching
+    rng, kept = np.random.default_rng(0), Counter()
+    for _ in range(2000):
+        gate = search._kept("edge0", search.logits["edge0"], rng)
+        assert 2 in gate.computed and {0, 1} & set(gate.computed)
+        assert float(gate.weights.sum().detach()) == pytest.approx(1)
+        kept.update(gate.computed)
+    # Of two options, each dropped with 0.5, but not both: kept with 0.5 / 0.75.
+    assert kept[0] / 2000 == pytest.approx(2 / 3, abs=0.04)
+
+
+def test_dropnas_decays_logits_of_kept_options_only():
+    search = spread_(learner("dropnas", decay=1.0).teaching)
+    before = {name: values.detach().clone() for name, values in search.logits.items()}
+    gates = {name: search._kept(name, values, np.random.default_rng(4)) for name, values in search.logits.items()}
+    seen = []
+    search.adam.step = lambda: seen.extend(values.grad.clone() for values in search.logits.values())
+    search.update(tuple(torch.zeros_like(values) for values in search.logits.values()), gates)
+    for (name, values), gradient in zip(before.items(), seen, strict=True):
+        on = torch.tensor([i in gates[name].computed for i in range(len(values))])
+        torch.testing.assert_close(gradient, values * on)
+
+
+def test_superkernels_are_of_kernels_and_expansions():
+    search = learner("superkernel").teaching
+    assert sorted(search.logits) == ["expansion0", "expansion1", "kernel0", "kernel1"]
+    net = cells(1, 3)
+    with pytest.raises(ValueError, match=r"superkernel is for spaces with kernel sizes .* such as mbconv; 'CellNet"):
+        learner("superkernel", net)
+
+
+def test_superkernels_use_what_outgrows_its_threshold():
+    subject = learner("superkernel", drop=0.0)
+    search, net = subject.teaching, subject.network
+    weight = net.get_submodule("body.0.3").weight  # 5 x 5, of up to 8 channels
+    assert [gate.weights.tolist() for gate in search.logit_gates(lesson()).values()] == [[0, 1]] * 4
+    with torch.no_grad():
+        weight[:, :, [0, -1]] = weight[:, :, :, [0, -1]] = 0
+        search.logits["kernel0"].fill_(0.1)
+        weight[4:] *= 0.1
+        search.logits["expansion0"].fill_(0.5)
+    gates = search.logit_gates(lesson())
+    assert gates["kernel0"].weights.tolist() == gates["expansion0"].weights.tolist() == [1, 0]
+    gates["kernel0"].weights[1].backward()
+    assert float(search.logits["kernel0"].grad) < 0  # a higher threshold, less of the larger kernel
+    assert found_logits(SimpleNamespace(tensors={f"strategy/{k}": v for k, v in search.state().items()}))
+
+
+def test_small_temperature_mixes_few_options_and_sharpens():
+    subject = learner("small-temperature", temperature=(1.0, 0.05), kept=2)
+    search = spread_(subject.teaching)
+    gate = search.logit_gates(lesson())["edge0"]
+    assert len(gate.computed) == 2 and float(gate.weights.sum().detach()) == pytest.approx(1)
+    search.progress = 0.0
+    soft = probabilities(search)["edge0"].max()
+    search.progress = 0.9
+    assert probabilities(search)["edge0"].max() > max(0.95, soft)
+
+
+def test_temperature_follows_the_schedule_or_the_entropy():
+    wide, close = np.array([0.0, 4.0, -3.0]), np.array([0.0, 0.1, -0.1])
+    assert adapted(wide, (1.0, 0.01), 0.5) == pytest.approx(0.1)
+    sharper = adapted(close, (1.0, 0.01), 0.5)
+    p = np.exp(close / sharper) / np.exp(close / sharper).sum()
+    assert sharper < 0.1 and -(p * np.log(p)).sum() == pytest.approx(0.1 * np.log(3), rel=1e-3)
+    assert adapted(np.zeros(3), (1.0, 0.01), 0.5) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Darts(reach=0.0), "reach must be finite and above 0, got 0.0"),
+        (lambda: Darts(warmup=1.0), "warmup must be at least 0 and below 1, got 1.0"),
+        (lambda: FBNet(temperature=(1.0, 0.0)), "temperature and alpha must be finite and above 0, got 0.0"),
+        (lambda: ProxylessNAS(cost_weight=-1.0), "cost_weight must be finite and at least 0, got -1.0"),
+        (lambda: DropNAS(rate=1.0), "rate must be at least 0 and below 1, got 1.0"),
+        (lambda: SmallTemperature(kept=0), "kept must be an integer of at least 1, got 0"),
+        (lambda: SuperKernel(drop=2.0), "drop must be between 0 and 1, got 2.0"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
