@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from supernet.distill import kl_divergence, label_loss
+from supernet.distill import alpha_divergence, kl_divergence, label_loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 STUDENT, TEACHER = (torch.randn(5, 4, generator=GENERATOR, dtype=torch.float64) for _ in range(2))
@@ -26,3 +26,34 @@ def test_label_smoothing_of_indices_only():
     y = torch.tensor([0, 1, 2, 3, 0])
     soft = 0.9 * F.one_hot(y, 4) + 0.1 / 4
     torch.testing.assert_close(label_loss(STUDENT, y, 0.1), label_loss(STUDENT, soft, 0.1))
+
+
+def explicit(student, teacher, alpha):
+    """The divergence as the paper's equation has it (b,)."""
+    p, q = teacher.softmax(1), student.softmax(1)
+    if alpha == 1:
+        return (p * (p / q).log()).sum(1)
+    return (q * ((p / q) ** alpha - 1)).sum(1) / (alpha * (alpha - 1))
+
+
+def gradient(loss, student):
+    student = student.clone().requires_grad_()
+    loss(student).backward()
+    return student.grad
+
+
+def test_alpha_divergence_has_the_gradient_of_the_larger_of_two():
+    rng = torch.Generator().manual_seed(0)
+    teacher = torch.randn(64, 5, generator=rng, dtype=torch.float64) * 0.5
+    student = teacher + 0.3 * torch.randn(64, 5, generator=rng, dtype=torch.float64)  # no ratio near 5
+    low, high = explicit(student, teacher, -1.0), explicit(student, teacher, 1.0)
+    assert 10 < int((low > high).sum()) < 54
+    larger = lambda s: torch.maximum(explicit(s, teacher, -1.0), explicit(s, teacher, 1.0)).mean()  # noqa: E731
+    got = gradient(lambda s: alpha_divergence(s, teacher), student)
+    torch.testing.assert_close(got, gradient(larger, student))
+
+
+def test_alpha_divergence_is_bounded_where_a_student_is_far_off():
+    teacher, student = torch.tensor([[8.0, 0.0, 0.0]]), torch.tensor([[0.0, 8.0, 0.0]])
+    assert gradient(lambda s: alpha_divergence(s, teacher), student).abs().max() <= 5
+    assert gradient(lambda s: alpha_divergence(s, teacher), teacher).abs().max() < 1e-6
