@@ -17,6 +17,7 @@ from search_spaces.space import INDEX, SearchSpace
 from supernet.checks import at_least
 from supernet.relaxed.cost_table import CostTable, ancestors, group_costs
 
+_ROUNDING = 1e-9  # of the bound
 _LATER = 1e-6  # what a later option of a choice without logits is worth: less than any difference that was learnt
 _LONGEST = 20_000  # list of beginnings with the same open ends; beyond it costs are told apart less finely
 _STEPS = 2_000  # of the bound, by which they are then told apart
@@ -116,9 +117,9 @@ def _search(space: SearchSpace, worth: list[np.ndarray], table: CostTable, bound
         partial = _extended(space, partial, j, worth[j])
         costs = partial.costs + _ending(space, groups, j, partial.rows)
         # Sums in another order differ by a little: what comes out is checked against the bound itself.
-        fits = np.flatnonzero(costs + least[j] <= bound + 1e-12 * abs(bound))
+        fits = np.flatnonzero(costs + least[j] <= bound * (1 + _ROUNDING))
         partial = _Partial(partial.rows[fits], partial.worth[fits], costs[fits])
-        partial = _pruned(partial, _open_columns(space, groups, j), n, bound, bound - most[j])
+        partial = _pruned(partial, _open_columns(space, groups, j), n, bound, bound * (1 - _ROUNDING) - most[j])
     order = np.lexsort((*partial.rows.T, -partial.worth))
     rows = partial.rows[order]
     return space.canonical(rows[table.costs(space, rows) <= bound][:n])

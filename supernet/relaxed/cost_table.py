@@ -1,7 +1,7 @@
 """What architectures cost as a sum over a table, and what a distribution over them is expected to cost.
 
-Expected latency from a look-up table: FBNet (arXiv:1812.03443), equations 3 and 9; ProxylessNAS (arXiv:1812.00332),
-equations 6 and 7; for choices that only exist where others say so, HardCoRe-NAS (arXiv:2102.11646), section 3.3.
+Expected latency from a look-up table: FBNet (arXiv:1812.03443), equation 3; ProxylessNAS (arXiv:1812.00332),
+equations 5 and 6; for choices that only exist where others say so, HardCoRe-NAS (arXiv:2102.11646), section 3.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DropNAS(Relaxed):
-    """Every step mixes the options that are not dropped by the softmax of their logits (equations 4 and 5).
+    """Every step mixes the options that are not dropped by the softmax of their logits (section 3).
 
     Weights and logits learn together from all images. Options whose layers have weights and those whose layers have
     none are groups; where a choice is not over layers, all its options are one. Of each group at least one is kept.

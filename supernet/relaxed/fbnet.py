@@ -1,6 +1,6 @@
 """FBNet: Gumbel softmax over all options, and a loss with the logarithm of expected latency.
 
-Wu et al., arXiv:1812.03443, equations 2 to 9 and section 4.
+Wu et al., arXiv:1812.03443, sections 3.2, 3.3 and 4.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FBNet(Relaxed):
     """Every step mixes all options by Gumbel-softmax weights (section 3.3), whose temperature falls exponentially.
 
     Logits learn to lower label loss · alpha · log(latency)^beta (equation 2), where there is a table, with the latency
-    of the drawn weights (equations 3 and 9). A fifth of the images is theirs (section 4).
+    of the drawn weights (equation 3, made continuous). A fifth of the images is theirs (section 4).
 
     Args:
         temperature: at the first and at the last step.

@@ -34,8 +34,8 @@ class SuperKernel(Relaxed):
     """Kernel sizes and expansions of depthwise convolutions are learnt with the weights, on one path.
 
     What option i adds to the kernel of option i - 1, taps around it or channels after it, is used where the indicator
-    of its size against a threshold holds (equations 3 to 6); its gradient is that of a sigmoid of the difference. The
-    loss is label loss + cost_weight · log(cost) (equation 9), with the cost of the indicators (equations 7 and 8).
+    of its size against a threshold holds (equations 1 to 6); its gradient is that of a sigmoid of the difference. The
+    loss is label loss + cost_weight · log(cost), with the cost of what the indicators say (section 3).
     Weights and thresholds learn together from all images. All other choices are drawn at random.
 
     Two things are this toolkit's: the size is the root mean square of the added weights over that of the smallest
@@ -121,7 +121,7 @@ class _ThresholdSearch(Search):
         return self.expected({name: gate.weights for name, gate in gates.items()})
 
     def objective(self, label_loss: Tensor, cost_s: Tensor | None) -> Tensor:
-        """Equation 9."""
+        """The label loss and the cost's logarithm, weighted."""
         return label_loss if cost_s is None else label_loss + self.strategy.cost_weight * torch.log(cost_s)
 
     def _sizes(self, name: str) -> Tensor:

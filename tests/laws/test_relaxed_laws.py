@@ -1,4 +1,4 @@
-"""Laws of relaxed choices, over every ready-made space, and of every strategy that searches as it trains."""
+"""The law of relaxed choices, over every ready-made space: mixed with hard weights, a network is a subnet."""
 
 import numpy as np
 import pytest

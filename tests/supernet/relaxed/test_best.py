@@ -37,6 +37,19 @@ def test_equals_brute_force(name, seed, share):
 
 
 @pytest.mark.parametrize("name", SPACES)
+def test_a_bound_holds_to_the_last_digit(name):
+    space, logits, table = SPACES[name], random_logits(SPACES[name], 0), random_table(SPACES[name], 0)
+    rows = np.array([arch.indices for arch in space.enumerate()])
+    costs = table.costs(space, rows)
+    for bound in np.sort(costs)[1 :: len(costs) // 12]:
+        for limit in (bound, np.nextafter(bound, 0)):
+            best = log_probabilities(space, logits, rows[costs <= limit]).max()
+            found = best_architectures(logits, space, table, float(limit))
+            assert table.costs(space, found) <= limit
+            assert log_probabilities(space, logits, found) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("name", SPACES)
 def test_an_impossible_bound_names_the_fastest(name):
     space, table = SPACES[name], random_table(SPACES[name], 5)
     rows = np.array([arch.indices for arch in space.enumerate()])

@@ -150,9 +150,10 @@ def test_dropnas_drops_at_its_rate_and_keeps_one_of_each_group():
 
 
 def test_dropnas_decays_logits_of_kept_options_only():
-    search = spread_(learner("dropnas", decay=1.0).teaching)
+    search = spread_(learner("dropnas", decay=1.0, rate=0.5).teaching)
     before = {name: values.detach().clone() for name, values in search.logits.items()}
     gates = {name: search._kept(name, values, np.random.default_rng(4)) for name, values in search.logits.items()}
+    assert any(len(gate.computed) < len(gate.weights) for gate in gates.values())
     seen = []
     search.adam.step = lambda: seen.extend(values.grad.clone() for values in search.logits.values())
     search.update(tuple(torch.zeros_like(values) for values in search.logits.values()), gates)

@@ -95,6 +95,20 @@ def test_resumed_equals_uninterrupted(trained, tmp_path):
     assert same(dict(checkpoint.tensors), dict(resumed.tensors))
 
 
+def test_a_state_that_was_taken_is_the_state(trained):
+    name, _, checkpoint, _ = trained
+    state = {key.removeprefix("strategy/"): v for key, v in checkpoint.tensors.items() if key.startswith("strategy/")}
+    net = small_cells()
+    subject = Learner(net, SPACE, DATA, bounded(name), 10)
+    weights = {k.removeprefix("weights/"): v for k, v in checkpoint.tensors.items() if k.startswith("weights/")}
+    net.load_state_dict(weights)
+    subject.teaching.load_(state)
+    taken = subject.teaching.state()
+    assert taken.keys() == state.keys()
+    for key, value in taken.items():
+        torch.testing.assert_close(value, state[key], rtol=1e-5, atol=1e-5)
+
+
 def search_and_say(folder, pipe):
     say = lambda state: pipe.send(state.step)  # noqa: E731
     train_supernet(small_cells(), DATA, bounded("proxyless"), folder, say, checkpoint_every_s=0.0)
