@@ -32,8 +32,8 @@ class ProxylessNAS(Relaxed):
     stay. Layers of the option that is not taken run without history.
 
     Args:
-        cost_weight: of the expected latency (equations 5 and 6), as a share of that of all options alike, where there is
-            a table.
+        cost_weight: of the expected latency (equations 5 and 6), as a share of that of all options alike, where there
+            is a table.
 
     Raises:
         ValueError: a value outside its range.
