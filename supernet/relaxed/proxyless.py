@@ -32,7 +32,8 @@ class ProxylessNAS(Relaxed):
     stay. Layers of the option that is not taken run without history.
 
     Args:
-        cost_weight: of the expected latency (equations 5 and 6) as a share of the least one, where there is a table.
+        cost_weight: of the expected latency (equations 5 and 6), as a share of that of all options alike, where there
+            is a table.
 
     Raises:
         ValueError: a value outside its range.
@@ -83,9 +84,9 @@ class _BinarySearch(Search):
 
     def objective(self, label_loss: Tensor, cost_s: Tensor | None) -> Tensor:
         """Equation 7: label loss and weighted expected latency; weights' decay is the optimizer's."""
-        if cost_s is None or not self.least_s:
+        if cost_s is None or self.usual_s <= 0:
             return label_loss
-        return label_loss + self.strategy.cost_weight * cost_s / self.least_s
+        return label_loss + self.strategy.cost_weight * cost_s / self.usual_s
 
     def update(self, gradients: tuple[Tensor | None, ...], gates: Mapping[str, Gates]) -> None:
         """Rescaled after the step, so that the two logits keep their joint probability (section 3.2.1)."""

@@ -24,7 +24,7 @@ from search_spaces.space import Architecture
 from search_spaces.value import Choice
 from supernet.checks import expect
 from supernet.lesson import Lesson, TrainingDiverged
-from supernet.relaxed.best import check_possible, fastest_cost
+from supernet.relaxed.best import check_possible
 from supernet.relaxed.cost_table import CostTable, ExpectedCost
 from supernet.strategy import Strategy, Teaching
 
@@ -96,7 +96,9 @@ class Search:
         self.logits = {c.name: self._start(c).to(learner.device).requires_grad_() for c in self.choices}
         self.adam = torch.optim.Adam(self.logits.values(), betas=_BETAS, weight_decay=strategy.decay)
         self.expected = None if strategy.table is None else ExpectedCost(strategy.table, learner.space, learner.device)
-        self.least_s = _least(strategy, learner)
+        self.usual_s = 0.0 if self.expected is None else float(self.expected({}))  # of all options alike
+        if strategy.table is not None and strategy.max_cost is not None:
+            check_possible(learner.space, strategy.table, strategy.max_cost)
         self.multiplier = 0.0
         self.trace: list[Tensor] = []
 
@@ -259,16 +261,3 @@ def draw(probabilities: Tensor, rng: np.random.Generator, n: int = 1) -> list[in
 def gumbel(like: Tensor, rng: np.random.Generator) -> Tensor:
     """Standard Gumbel noise of the shape of `like`."""
     return torch.from_numpy(rng.gumbel(size=like.shape)).to(like)
-
-
-def _least(strategy: Relaxed, learner: Learner) -> float | None:
-    """The least cost of any architecture in seconds, None without a table.
-
-    Raises:
-        ValueError: it exceeds the bound.
-    """
-    if strategy.table is None:
-        return None
-    if strategy.max_cost is not None:
-        check_possible(learner.space, strategy.table, strategy.max_cost)
-    return fastest_cost(learner.space, strategy.table)

@@ -222,3 +222,9 @@ def test_temperature_follows_the_schedule_or_the_entropy():
 def test_settings_outside_their_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_proxyless_adds_expected_time_as_a_share_of_that_of_all_options_alike():
+    search = learner("proxyless", table=TABLE, cost_weight=0.5).teaching
+    usual = search.expected(search.probabilities()).detach()
+    assert float(search.objective(torch.tensor(3.0), 2 * usual)) == pytest.approx(3.0 + 0.5 * 2)
