@@ -109,7 +109,7 @@ def page(record: Record) -> str:
 
 def _found(record: Record) -> str:
     front = items(record, "front")
-    if "front" not in record:  # a training alone
+    if "front" not in record and "training" in record:  # a training alone
         return ""
     if not front:
         return "No point was verified: the front is empty."

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.catalog import SPACES
+
 ROOT = Path(__file__).parents[2]
 NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
 
@@ -44,6 +46,11 @@ def cache(tmp_path_factory):
         (("search", "--data", "~nobody-of-this-name/x"), "'~nobody-of-this-name/x'"),
         (("search", "--epoch", "3"), "--epochs"),
         (("search", "--lr", "-1"), "lr"),
+        (("search", "--strategy", "sandwhich"), "did you mean 'sandwich'?"),
+        (("search", "--supernet", "nowhere"), "holds no run"),
+        (("train", "--optimizer", "adam"), "did you mean 'adamw'?"),
+        (("train", "--from", "nothing.pth"), "nothing.pth"),
+        (("fidelity", "nowhere"), "holds no run"),
         (("serch",), "search"),
         (("search", "--space", "no_such_module:Net"), "cannot import 'no_such_module'"),
         (("profile", "--bundle", "b", "--import", "r"), "--bundle says nothing beside --import"),
@@ -65,7 +72,7 @@ def test_wrong_usage_is_one_line_and_writes_nothing(arguments, message, cache, t
 
 def test_spaces_lists_and_describes(cache, tmp_path):
     listing = nas("spaces", "--json", cwd=tmp_path, cache=cache)
-    assert [s["name"] for s in json.loads(listing.stdout)["spaces"]] == ["mbconv"]
+    assert [s["name"] for s in json.loads(listing.stdout)["spaces"]] == list(SPACES)
     described = nas("spaces", "mbconv", "--preset", "tiny", "--json", "--out", tmp_path, cwd=tmp_path, cache=cache)
     assert described.returncode == 0, described.stderr
     part = json.loads(described.stdout)["presets"][0]
