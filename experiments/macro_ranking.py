@@ -106,7 +106,7 @@ def table(out: Path) -> str:
     """All results in a folder, best first, as Markdown."""
     results = [json.loads(file.read_text()) for file in out.glob("*/result.json")]
     lines = [
-        "| strategy | images | steps x batch | training, CPU min | tau | Spearman | tau, best tenth | best ranked: truth |",
+        "| strategy | images | steps x batch | CPU min | tau | Spearman | tau, best tenth | truth of the best ranked |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in sorted(results, key=lambda r: -r["kendall_tau"]["value"]):

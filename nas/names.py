@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from latency.device import Device, entry_of, parse_device
 from latency.energy import counters_of
@@ -12,7 +13,7 @@ from nas.metrics import COSTS, MOST_OBJECTIVES, untold
 from nas.searchers.catalog import SEARCHERS
 from quant_search.policy import check_precisions
 from search_spaces.catalog import SPACES, SpaceEntry
-from supernet.catalog import OPTIMIZERS, STRATEGIES
+from supernet.catalog import OPTIMIZERS, STRATEGIES, WEIGHT_FILES
 
 
 def check_training(settings: Training, by_name: bool = True) -> None:
@@ -30,6 +31,9 @@ def check_training(settings: Training, by_name: bool = True) -> None:
     if settings.optimizer is not None and settings.optimizer not in OPTIMIZERS:
         near = suggestion(settings.optimizer, OPTIMIZERS)
         raise ValueError(f"unknown optimizer {settings.optimizer!r}{near}; there are {', '.join(OPTIMIZERS)}")
+    file = Path((settings.pretrained or "").rpartition(":")[2])
+    if file.suffix in WEIGHT_FILES and not file.is_file():
+        raise ValueError(f"there is no file of weights {file}")
     if ":" not in settings.space:
         checked_preset(settings.space, settings.preset)
 

@@ -21,6 +21,10 @@ DATASETS: Final[Mapping[str, Source]] = {
     "fashion-mnist": load_fashion_mnist,
 }
 
+PICKLED_FILES: Final = (".pt", ".pth", ".bin", ".th")
+WEIGHT_FILES: Final = (".safetensors", *PICKLED_FILES)
+"""Files of pretrained weights that can be read."""
+
 OPTIMIZERS: Final[Mapping[str, str]] = {
     "sgd": "stochastic gradient descent with Nesterov momentum",
     "adamw": "Adam with decoupled weight decay",

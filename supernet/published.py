@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-_PICKLED = (".pt", ".pth", ".bin", ".th")
-_FILES = (".safetensors", *_PICKLED)
+from supernet.catalog import WEIGHT_FILES
+
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # averages first, as timm takes them
 
 
@@ -50,14 +50,16 @@ def read_weights(source: str | Path) -> Weights:
         ValueError: an unknown name, a file of another form, or no weights in the cache; nothing is downloaded.
         OSError: the file cannot be read.
     """
-    if Path(source).suffix in _FILES and (":" not in str(source) or Path(source).exists()):
+    if Path(source).suffix in WEIGHT_FILES and (":" not in str(source) or Path(source).exists()):
         file = Path(source)
         return Weights(str(file), _read(file), ordered=file.suffix != ".safetensors")
     name, _, given = str(source).removeprefix("timm/").partition(":")
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name!r} is neither a network of timm nor a file of weights ({', '.join(_FILES)}){hint}")
+        raise ValueError(
+            f"{name!r} is neither a network of timm nor a file of weights ({', '.join(WEIGHT_FILES)}){hint}"
+        )
     return _of_timm(name, Path(given) if given else _cached(name))
 
 

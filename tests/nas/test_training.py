@@ -128,7 +128,7 @@ def test_a_training_may_begin_with_the_weights_of_another(trained, tmp_path):
     for name, value in run.network.named_parameters():
         torch.testing.assert_close(value, trained.network.get_parameter(name), rtol=1e-4, atol=1e-5)
     assert len(run.settings.pretrained_fingerprint) == 16
-    with pytest.raises(OSError, match=r"nothing\.safetensors"):
+    with pytest.raises(ValueError, match=r"nothing\.safetensors"):
         nas.train(Small, pretrained=str(tmp_path / "nothing.safetensors"), epochs=1, out=tmp_path / "g", quiet=True)
     assert not (tmp_path / "g").exists()
 
