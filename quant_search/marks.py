@@ -14,19 +14,7 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 # What has an int8 kernel in ONNX Runtime on CPU, or is moved through unchanged.
-OPERATORS = (
-    "Conv",
-    "Gemm",
-    "MatMul",
-    "Add",
-    "Mul",
-    "Relu",
-    "Clip",
-    "GlobalAveragePool",
-    "AveragePool",
-    "MaxPool",
-    "Gather",
-)
+OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "GlobalAveragePool", "AveragePool", "MaxPool")
 
 
 @dataclass(frozen=True)
@@ -144,7 +132,7 @@ class _Marker:
                 self._weight(name, 1)
         elif node.op_type in ("Relu", "Clip"):
             self._activation_function(node)
-        elif node.op_type in ("MaxPool", "AveragePool", "Gather"):  # codes go through as they are
+        elif node.op_type in ("MaxPool", "AveragePool"):
             if node.input[0] in self.marks.activations and node.output[0] in self._floats:
                 self.marks.activations[node.output[0]] = node.input[0]
         else:

@@ -32,7 +32,7 @@ def spaces(
     if name is None:
         listing = list_spaces()
         content: dict[str, Any] = {"spaces": listing}
-        output.result(content, "\n".join(f"{s['name']:<10} {s['summary']} (presets: {s['presets']})" for s in listing))
+        output.result(content, "\n".join(f"{s['name']:<15} {s['summary']} (presets: {s['presets']})" for s in listing))
     else:
         with output.reporter() as reporter:
             described = describe_presets(name, preset, device, seed, reporter)

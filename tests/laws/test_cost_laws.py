@@ -5,7 +5,6 @@ import itertools
 
 import numpy as np
 import pytest
-from entries import NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -14,6 +13,7 @@ from latency.blocks import BlockTracer
 from latency.count import count
 from search_spaces.catalog import SPACES
 from search_spaces.network import extract, find_space
+from tests.laws.entries import SMALLEST
 
 LAW = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 IMAGE = 32
@@ -54,7 +54,7 @@ def test_a_linear_layer_has_out_elements_times_inputs(inputs, outputs, tokens, b
     assert found.parameters == inputs * outputs + bias * outputs
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
+@pytest.fixture(scope="module", params=SMALLEST, ids="-".join)
 def traced(request):
     """Architectures with their counts as a whole, and their blocks."""
     name, preset = request.param

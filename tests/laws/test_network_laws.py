@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from entries import NETWORKS
 from torch import nn
 
 from search_spaces.catalog import SPACES
 from search_spaces.elastic import Elastic, add_kernel_transforms_
 from search_spaces.network import extract, find_space
+from tests.laws.entries import NETWORKS
 
 IMAGE, CLASSES = 32, 10
 
@@ -33,7 +33,7 @@ def net(request):
 def archs(net):
     """Both ends of the space and random architectures."""
     space = find_space(net)
-    rows = space.sample(10, np.random.default_rng(0))
+    rows = space.sample(6, np.random.default_rng(0))
     return [space.smallest(), space.largest(), *map(space.row, rows)]
 
 
@@ -112,7 +112,7 @@ def is_empty(module):
 def test_training_one_architecture_leaves_the_others_weights_alone(net, archs, x):
     net = copy.deepcopy(net).train()
     buffers = {name: b.clone() for name, b in net.named_buffers()}
-    for arch in archs[:1] + archs[2:5]:
+    for arch in archs[:1] + archs[2:4]:
         net.zero_grad()
         y = net(x, arch)
         y.square().sum().backward()

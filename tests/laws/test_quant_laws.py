@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from entries import NETWORKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
@@ -20,6 +19,7 @@ from quant_search.onnx_qdq import activation_ranges, quantize, weight_bits
 from quant_search.policy import PRECISIONS, describe, joint_space, policy_of, uniform
 from search_spaces.catalog import SPACES
 from search_spaces.network import extract, find_blocks, find_space
+from tests.laws.entries import SMALLEST
 
 CPU = parse_device("cpu")
 SHAPE = (3, 32, 32)
@@ -61,7 +61,7 @@ class Sample:
         return quantize(self.fp32, self.nodes(names), self.ranges)
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
+@pytest.fixture(scope="module", params=SMALLEST, ids="-".join)
 def samples(request):
     name, preset = request.param
     torch.manual_seed(0)
@@ -160,7 +160,7 @@ def test_outputs_are_off_by_no_more_than_a_little_noise_in_the_images_does(sampl
             assert 0 < np.sqrt(np.mean((run(model, x) - y) ** 2)) < 6 * step * by_noise
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
+@pytest.fixture(scope="module", params=SMALLEST, ids="-".join)
 def joint(request):
     name, preset = request.param
     network = SPACES[name].build(SHAPE[1], SHAPE[0], 10, preset)

@@ -15,7 +15,7 @@ from nas.searchers.random_search import RandomSearch
 from nas.searchers.robot import RoBoT
 from nas.searchers.scaling import UniformScaling
 from search_spaces.encoding import one_hot
-from search_spaces.space import INDEX, Architecture, SearchSpace
+from search_spaces.space import INDEX, Architecture, Equivalence, SearchSpace
 from search_spaces.value import Choice
 
 PROBLEM = Problem((minimize("error"), minimize("latency_s")))
@@ -250,6 +250,18 @@ def test_a_space_smaller_than_the_budget_is_asked_whole_and_then_nothing(name, b
     rounds = search(searcher, space, budget=1000, batch=batch, problem=problem)
     assert sorted(asked(rounds)) == [arch.indices for arch in space.enumerate()]
     assert searcher.ask(5).shape == (0, len(space))
+
+
+def in_order(rows):
+    return np.sort(rows, axis=1)
+
+
+@seeded
+def test_equivalent_architectures_are_asked_once(name):
+    choices = [Choice(f"c{j}", (1, 2, 3)) for j in range(3)]
+    space = SearchSpace("merging", choices, Equivalence(tuple(c.name for c in choices), in_order))
+    searcher, problem = made(name, space, 0)
+    assert sorted(asked(search(searcher, space, problem=problem))) == [arch.indices for arch in space.enumerate()]
 
 
 @every

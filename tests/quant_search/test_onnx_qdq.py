@@ -330,3 +330,13 @@ def test_neutral_ranges_start_where_the_function_does_and_are_the_same_each_time
     moved = sum(node.op_type == "Flatten" for node in fp32.graph.node)  # has the range of what it moves
     assert len(spans) == len(ranges) - moved
     assert neutral_ranges(fp32, seed=1)["input"].range_value != neutral_ranges(fp32)["input"].range_value
+
+
+def test_a_shuffle_hands_codes_on_as_they_are():
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 8, 1), nn.ReLU(), nn.ChannelShuffle(2), nn.Conv2d(8, 8, 1), nn.AdaptiveAvgPool2d(1))
+    model = to_onnx(nn.Sequential(*layers, nn.Flatten()), (3, 8, 8))
+    int8 = quantize(model, every(model), neutral_ranges(model))
+    kinds = [node.op_type for node in optimised_graph(int8.SerializeToString(), CPU).graph.node]
+    first, second = (i for i, kind in enumerate(kinds) if kind == "QLinearConv")
+    assert set(kinds[first + 1 : second]) <= {"Gather", "Transpose"}  # into the layout of these kernels and back
