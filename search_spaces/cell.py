@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from search_spaces.elastic import BatchNorm2d, Conv2d, Elastic, Linear, OneOf, current, plain_copy
 from search_spaces.equal_cells import EDGES, OPERATIONS, representatives
+from search_spaces.mixture import gates_of
 from search_spaces.network import Network, extract, find_space
 from search_spaces.preset import find_preset
 from search_spaces.space import Equivalence
@@ -62,6 +63,14 @@ class PlainCell(nn.Module):
         return _through(x, dict(self.named_children()))
 
 
+class Zero(nn.Module):
+    """The operation `none`, which is only run where its choice is relaxed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) → zeros of the same shape."""
+        return torch.zeros_like(x)
+
+
 class Cell(Elastic):
     """A cell whose edges are choices."""
 
@@ -73,9 +82,17 @@ class Cell(Elastic):
             self.add_module(_name(edge), OneOf(choice, layers))
 
     def _there(self) -> dict[str, nn.Module]:
-        """The edges of the bound architecture that are not `none`, by name."""
-        names = (_name(edge) for edge, choice in zip(EDGES, self.edges, strict=True) if current(choice) != "none")
+        """The edges of the bound architecture that are not `none`, and those that are relaxed, by name."""
+        names = (
+            _name(edge)
+            for edge, choice in zip(EDGES, self.edges, strict=True)
+            if gates_of(choice.name) is not None or current(choice) != "none"
+        )
         return {name: self.get_submodule(name) for name in names}
+
+    def rigid(self) -> tuple[Choice, ...]:
+        """None."""
+        return ()
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) → the same shape."""
@@ -150,7 +167,9 @@ def _relu_conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> 
 
 
 def _operation(name: str, channels: int) -> nn.Module:
-    if name in ("none", "skip_connect"):  # the former is never run
+    if name == "none":
+        return Zero()
+    if name == "skip_connect":
         return nn.Identity()
     if name == "avg_pool_3x3":
         return nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
