@@ -65,7 +65,7 @@ def test_wrong_usage_is_one_line_and_writes_nothing(arguments, message, cache, t
 
 def test_spaces_lists_and_describes(cache, tmp_path):
     listing = nas("spaces", "--json", cwd=tmp_path, cache=cache)
-    assert [s["name"] for s in json.loads(listing.stdout)["spaces"]] == ["mbconv"]
+    assert [s["name"] for s in json.loads(listing.stdout)["spaces"]] == list(SPACES)
     described = nas("spaces", "mbconv", "--preset", "tiny", "--json", "--out", tmp_path, cwd=tmp_path, cache=cache)
     assert described.returncode == 0, described.stderr
     part = json.loads(described.stdout)["presets"][0]
