@@ -54,7 +54,7 @@ class _Depthwise(Function):
 def _weight_gradient(gradient: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
     """The weight's gradient (c, 1, k, k) from the output's (b, c, h', w') and the input (b, c, h, w).
 
-    Each product of an input and an output pixel, summed over images, belongs to the tap that leads from one to the other.
+    Each product of an input and an output pixel, summed over images, belongs to the tap between them.
     """
     channels = x.shape[1]
     inputs = x.permute(1, 2, 3, 0).reshape(channels, -1, len(x)).contiguous()
