@@ -26,9 +26,10 @@ from nas.config import Settings
 from nas.folder import RECORD, open_folder, read_record, read_settings
 from nas.inherit import FILE as INHERITED
 from nas.pareto import relative_hypervolume, shared_box
-from nas.pipeline import THREADS_FILE, run
+from nas.pipeline import run
 from nas.progress import LiveReporter, Reporter
 from nas.retarget import retarget
+from nas.training import PACE_FILE
 from supernet.checkpoint import FILE_NAME
 from supernet.data import load_data
 
@@ -41,7 +42,7 @@ def search(folder: Path, settings: Settings, reporter: Reporter, source: Path | 
     if source is not None:
         settings = settings.model_copy(update={"space_fingerprint": read_settings(source).space_fingerprint})
     if source is not None and not open_folder(folder, settings):
-        for name in (FILE_NAME, THREADS_FILE, INHERITED):  # the last as a cache: accuracies of the same weights
+        for name in (FILE_NAME, PACE_FILE, INHERITED):  # the last as a cache: accuracies of the same weights
             shutil.copy(source / name, folder / name)
     settings = settings.model_copy(update={"data_fingerprint": dataset.fingerprint})
     run(settings, settings.space, dataset, folder, reporter)

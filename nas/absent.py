@@ -39,10 +39,10 @@ from nas.pipeline import (
     builder_of,
     check_disk,
     inherit,
+    pace_of,
     pick_finalists,
     profiled_space,
     search_with,
-    threads_of,
     timed,
     train,
     unmet,
@@ -59,7 +59,7 @@ from search_spaces.network import find_blocks
 from search_spaces.space import Architecture
 from supernet.atomic import write_bytes, write_json
 from supernet.data import Dataset
-from supernet.threads import using_threads
+from supernet.pace import using_threads
 
 _HERE = "cpu"  # where files are run for their accuracy
 
@@ -234,7 +234,7 @@ class _Absent:
         space = self._describe()
         on_space(space)
         evaluator = PredictedEvaluator(builder_of(s), s.dataset, self.profile)
-        with using_threads(threads_of(s)), threadpool_limits(1, user_api="blas"):
+        with using_threads(pace_of(s).threads), threadpool_limits(1, user_api="blas"):
             history, training_s = timed(lambda: train(s))
             inherited = inherit(s, fit_hardware(s.anatomy, self.profile))
             watched = Watched(lambda told: self._fit(inherited, told), s.settings.problem)

@@ -203,6 +203,7 @@ def train(
     epochs: int | None = None,
     quiet: bool = False,
     pretrained: str | None = None,
+    autocast: bool | None = None,
     **recipe: float | str,
 ) -> Trained:
     """Trains the shared weights of `space`, from which `nas.search(supernet=...)` goes on.
@@ -214,6 +215,7 @@ def train(
         data: a name, a path, a `Dataset`, or a pair of torch datasets (train, test).
         strategy: a name in `supernet.catalog.STRATEGIES`, or a value such as `Sandwich(randoms=2)`.
         pretrained: whose weights to begin with; see `supernet.pretrained`.
+        autocast: whether forward passes compute in bfloat16; by default where a trial shows that it is faster.
         recipe: batch, lr, optimizer, weight_decay, label_smoothing, ema_decay, clip, mixup or erase, as
             `supernet.recipe.Recipe` has them.
 
@@ -232,6 +234,7 @@ def train(
             budget_s=budget_s,
             epochs=epochs,
             pretrained=pretrained,
+            autocast=autocast,
             **recipe,  # type: ignore[arg-type]
         )
     except ValueError as error:

@@ -52,6 +52,7 @@ class Training(BaseModel):
     clip: float | None = Field(default=None, gt=0)
     mixup: float | None = Field(default=None, ge=0)
     erase: float | None = Field(default=None, ge=0, le=1)
+    autocast: bool | None = None  # whether in bfloat16; None for what is faster
     pretrained: str | None = None  # whose weights the training begins with
     pretrained_fingerprint: str | None = None
 

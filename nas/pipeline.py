@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,7 +53,7 @@ from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
 from nas.spec import SpaceLike, build_network, space_fingerprint
-from nas.training import recipe_of, take_weights, threads_in, train_stage
+from nas.training import pace_in, recipe_of, take_weights, train_stage
 from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
@@ -60,8 +61,8 @@ from search_spaces.space import INDEX, SearchSpace
 from supernet.atomic import write_json
 from supernet.data import Dataset
 from supernet.history import History
+from supernet.pace import Pace, using_threads
 from supernet.recipe import Recipe
-from supernet.threads import using_threads
 
 if TYPE_CHECKING:
     pass
@@ -120,7 +121,7 @@ def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[st
     space = _describe(setup)
     on_space(space)
     # The predictors' matrices are small: on a busy machine, BLAS threads that wait for each other cost them seconds.
-    with using_threads(threads_of(setup)), threadpool_limits(1, user_api="blas"):
+    with using_threads(pace_of(setup).threads), threadpool_limits(1, user_api="blas"):
         profile, profile_s = timed(lambda: _profile(setup))
         history, training_s = timed(lambda: train(setup))
         inherited = inherit(setup, fit_hardware(setup.anatomy, profile))
@@ -178,10 +179,11 @@ def profiled_space(setup: Setup) -> ProfiledSpace:
     )
 
 
-def threads_of(setup: Setup) -> int:
-    """How many threads torch gets."""
+def pace_of(setup: Setup) -> Pace:
+    """How the training computes; all other stages have as many threads."""
     s = setup
-    return threads_in(s.folder, s.network, s.architectures, s.dataset, training_recipe(s.settings))
+    recipe = training_recipe(s.settings)
+    return pace_in(s.folder, s.network, s.architectures, s.dataset, recipe, s.settings.autocast)
 
 
 def training_recipe(settings: Settings) -> Recipe:
@@ -194,7 +196,8 @@ def train(setup: Setup) -> History:
     s = setup
     if s.settings.supernet is not None:
         return take_weights(s.folder, Path(s.settings.supernet), s.network)
-    return train_stage(training_recipe(s.settings), s.network, s.architectures, s.dataset, s.folder, s.reporter)
+    recipe = replace(training_recipe(s.settings), autocast=pace_of(s).autocast)
+    return train_stage(recipe, s.network, s.architectures, s.dataset, s.folder, s.reporter)
 
 
 def inherit(setup: Setup, hardware: PredictsHardware, rounds: int | None = None) -> Inherited:

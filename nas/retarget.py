@@ -44,7 +44,7 @@ from nas.pipeline import (
     in_short,
     inherit,
     one_worker,
-    threads_of,
+    pace_of,
     timed,
     verify_best,
 )
@@ -55,7 +55,7 @@ from nas.record import Parts, Searched, Setup, make_record
 from nas.report import write_report
 from nas.searchers.linas import LINAS
 from nas.spec import SpaceLike
-from nas.training import THREADS_FILE, read_history
+from nas.training import PACE_FILE, read_history
 from nas.transferred import Carried, Transfer, fit_transferred, prepare_transfer
 from nas.verify import RealEvaluator
 from nas.weights import run_data
@@ -63,7 +63,7 @@ from search_spaces.space import INDEX
 from supernet.atomic import write_bytes, write_json
 from supernet.checkpoint import FILE_NAME
 from supernet.data import Dataset
-from supernet.threads import using_threads
+from supernet.pace import using_threads
 
 TIMINGS = 50
 MOST_VERIFIED = 24
@@ -109,7 +109,7 @@ def retarget(
     if (folder / RECORD).exists():
         return folder, read_record(folder)
     with alone_in(folder), MeasurementStore(say=reporter.message) as store:
-        for name in (FILE_NAME, INHERITED, THREADS_FILE):
+        for name in (FILE_NAME, INHERITED, PACE_FILE):
             if not (folder / name).exists():
                 write_bytes(folder / name, (source / name).read_bytes())
         anatomy = known.anatomy
@@ -172,7 +172,7 @@ class _Retargeting:
         """All stages; the record."""
         s, started_s = self.setup, time.perf_counter()
         history = read_history(s.folder)
-        with using_threads(threads_of(s)), threadpool_limits(1, user_api="blas"):
+        with using_threads(pace_of(s).threads), threadpool_limits(1, user_api="blas"):
             (transfer, rows, seconds), timing_s = timed(self._time)
             scores = transfer.scores(rows, seconds)
             inherited = self._inherit(transfer, rows, seconds)

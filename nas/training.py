@@ -6,11 +6,12 @@ import copy
 import hashlib
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from latency.blocks import BlockTracer
@@ -30,14 +31,14 @@ from supernet.data import Dataset
 from supernet.distributed import first_says, joined, world
 from supernet.history import History, entries_from
 from supernet.lesson import Costs
+from supernet.pace import Pace, measured_pace, using_threads
 from supernet.recipe import Recipe
 from supernet.strategy import Strategy
-from supernet.threads import fastest_threads, using_threads
 
 if TYPE_CHECKING:
     from supernet.train import TrainState
 
-THREADS_FILE = "threads.json"
+PACE_FILE = "pace.json"
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,10 @@ def train_run(
             check_disk(folder)
             open_folder(folder, settings)
             stack.enter_context(alone_in(folder))
-        threads = first_says(threads_in(folder, network, found, dataset, recipe) if world()[0] == 0 else None)
-        stack.enter_context(using_threads(threads or 1))
+        first = world()[0] == 0
+        pace = first_says(pace_in(folder, network, found, dataset, recipe, settings.autocast) if first else _NO_PACE)
+        stack.enter_context(using_threads(pace.threads))
+        recipe = replace(recipe, autocast=pace.autocast)
         history = train_stage(recipe, network, found, dataset, folder, reporter, snapshots=True)
     return Trained(folder, settings, network, found, dataset, history)
 
@@ -246,10 +249,20 @@ def recipe_of(settings: Training, strategy: Strategy | None = None, share: float
 _RECIPE = ("batch", "lr", "optimizer", "weight_decay", "label_smoothing", "ema_decay", "clip", "mixup", "erase")
 
 
-def threads_in(folder: Path, network: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe) -> int:
-    """How many threads torch gets: tried once a run, since the order of sums depends on it."""
-    file = folder / THREADS_FILE
+_NO_PACE = Pace(1, False)  # of processes that wait to be told
+
+
+def pace_in(
+    folder: Path, network: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe, autocast: bool | None
+) -> Pace:
+    """How a run's training computes: tried once a run, since rounding and the order of sums depend on it.
+
+    Args:
+        autocast: whether in bfloat16; None for what is faster.
+    """
+    file = folder / PACE_FILE
     if not file.exists():
-        write_json(file, fastest_threads(network, space, dataset.image_shape, recipe.batch))
-    threads: int = json.loads(file.read_text())
-    return threads
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        pace = measured_pace(network, space, dataset.image_shape, recipe.batch, autocast, device)
+        write_json(file, asdict(pace))
+    return Pace(**json.loads(file.read_text()))

@@ -1,7 +1,7 @@
-"""Depthwise convolution that is also fast where the kernel is larger than the map.
+"""Depthwise convolution that trains fast also where the kernel is larger than the map.
 
-Late stages of small images are maps of 2 x 2 to 6 x 6, under kernels of 3 x 3 to 7 x 7.  Convolution kernels, and their
-backward passes above all, are built for large maps: there one matrix product per channel is up to ten times faster.
+Late stages of small images are maps of 2 x 2 to 6 x 6, under kernels of 3 x 3 to 7 x 7.  There the kernel of the
+weight's gradient, built for large maps, takes ten times as long as one matrix product per channel.
 """
 
 from __future__ import annotations
@@ -11,21 +11,58 @@ import functools
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """Convolution of each channel of `x` (b, c, h, w) with its kernel in `weight` (c, 1, k, k), "same" padding.
 
-    Equal to `F.conv2d` with as many groups as channels, up to the order of sums.
+    `F.conv2d` with as many groups as channels; on small maps on the CPU, the weight's gradient equals its one up to the
+    order of sums, and can itself not be differentiated.
     """
     channels, _, kernel, _ = weight.shape
-    if x.device.type != "cpu" or x.shape[2] * x.shape[3] > kernel * kernel:
+    if x.device.type != "cpu" or x.shape[2] * x.shape[3] > kernel * kernel or not weight.requires_grad:
         return F.conv2d(x, weight, bias, stride, kernel // 2, 1, channels)
-    taps = _taps(x.shape[2], x.shape[3], kernel, stride)
-    spread = F.pad(weight.reshape(channels, -1), (0, 1))[:, taps.flatten()].view(channels, *taps.shape)
-    y = torch.bmm(x.reshape(len(x), channels, -1).transpose(0, 1), spread).transpose(0, 1)
-    y = y.reshape(len(x), channels, (x.shape[2] - 1) // stride + 1, -1)
+    if torch.is_autocast_enabled("cpu"):  # which does not look into a function with a backward of its own
+        x, weight = (t.to(torch.get_autocast_dtype("cpu")) for t in (x, weight))
+    y: Tensor = _Depthwise.apply(x, weight, stride)
     return y if bias is None else y + bias[:, None, None]
+
+
+class _Depthwise(Function):
+    """The convolution, whose weight's gradient is a sum of parts of a matrix product."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride  # type: ignore[attr-defined]
+        return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2, 1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        stride, kernel = ctx.stride, weight.shape[-1]  # type: ignore[attr-defined]
+        of_x = None
+        if ctx.needs_input_grad[0]:  # type: ignore[attr-defined]
+            settings = (None, (stride,) * 2, (kernel // 2,) * 2, (1, 1), False, (0, 0), len(weight))
+            of_x = torch.ops.aten.convolution_backward(gradient, x, weight, *settings, (True, False, False))[0]
+        return of_x, _weight_gradient(gradient, x, kernel, stride).to(weight.dtype), None
+
+
+def _weight_gradient(gradient: Tensor, x: Tensor, kernel: int, stride: int) -> Tensor:
+    """The weight's gradient (c, 1, k, k) from the output's (b, c, h', w') and the input (b, c, h, w).
+
+    Each product of an input and an output pixel, summed over images, belongs to the tap between them.
+    """
+    channels = x.shape[1]
+    inputs = x.permute(1, 2, 3, 0).reshape(channels, -1, len(x)).contiguous()
+    outputs = gradient.permute(1, 0, 2, 3).reshape(channels, len(x), -1).contiguous()
+    products = torch.bmm(inputs, outputs).view(channels, -1)
+    sums = torch.zeros(channels, kernel * kernel + 1, dtype=torch.promote_types(x.dtype, torch.float32))
+    sums.index_add_(1, _taps(x.shape[2], x.shape[3], kernel, stride).flatten(), products.to(sums.dtype))
+    return sums[:, :-1].reshape(channels, 1, kernel, kernel)
 
 
 @functools.lru_cache

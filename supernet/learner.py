@@ -63,7 +63,7 @@ class Learner:
         self.total_steps, self.costs = total_steps, costs
         self.num_classes, self.flip = dataset.num_classes, dataset.flip
         self.device = next(network.parameters()).device
-        if self.device.type == "cpu":  # a third faster there, and no change of any value
+        if self.device.type in ("cpu", "cuda"):  # a third faster on CPUs, made for tensor cores; no value changes
             network.to(memory_format=torch.channels_last)
         self.x = torch.from_numpy(dataset.x_train).to(self.device)
         self.y = torch.from_numpy(dataset.y_train).to(self.device)

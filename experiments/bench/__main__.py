@@ -13,6 +13,7 @@ BENCHMARKS = {
     "inner_search": "experiments.bench.inner_search",
     "quantize": "experiments.bench.quantize",
     "spaces": "experiments.bench.spaces",
+    "supernet_step": "experiments.bench.supernet_step",
     "timing": "experiments.bench.timing",
     "trust": "experiments.bench.trust",
 }

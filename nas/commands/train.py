@@ -43,6 +43,9 @@ def train(
     clip: Annotated[float | None, typer.Option(help="Bound on the gradient's norm.")] = None,
     mixup: Annotated[float | None, typer.Option(help="Alpha of mixup, 0 for none.")] = None,
     erase: Annotated[float | None, typer.Option(help="Probability that a part of an image is erased.")] = None,
+    autocast: Annotated[
+        bool | None, typer.Option("--autocast/--no-autocast", help="In bfloat16 or not; by default what is faster.")
+    ] = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default one below runs/.")] = None,
     as_json: Json = False,
@@ -72,6 +75,7 @@ def train(
             clip=clip,
             mixup=mixup,
             erase=erase,
+            autocast=autocast,
             pretrained=pretrained,
         )
     except ValueError as error:

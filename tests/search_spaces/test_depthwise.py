@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from search_spaces import depthwise as module
 from search_spaces.depthwise import depthwise
 
 
@@ -21,9 +22,33 @@ def test_it_equals_the_convolution_forward_and_backward(shape, kernel, stride):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_small_maps_do_without_a_convolution(monkeypatch):
-    monkeypatch.setattr(F, "conv2d", None)
-    assert depthwise(torch.ones(1, 2, 3, 3), torch.ones(2, 1, 3, 3), None, 1)[0, :, 1, 1].tolist() == [9.0, 9.0]
+@pytest.mark.parametrize(("side", "products"), [(3, 1), (4, 0)])
+def test_small_maps_take_the_weights_gradient_from_a_product(side, products, monkeypatch):
+    calls, product = [], torch.bmm
+    monkeypatch.setattr(module.torch, "bmm", lambda *args: calls.append(args) or product(*args))
+    weight = torch.ones(2, 1, 3, 3, requires_grad=True)
+    y = depthwise(torch.ones(1, 2, side, side), weight, None, 1)
+    y.sum().backward()
+    assert y[0, :, 1, 1].tolist() == [9.0, 9.0] and weight.grad[0, 0, 1, 1] == side**2
+    assert len(calls) == products
+
+
+def test_small_maps_keep_the_order_of_memory():
+    x = torch.ones(2, 4, 3, 3).to(memory_format=torch.channels_last)
+    y = depthwise(x, torch.ones(4, 1, 5, 5, requires_grad=True), None, 1)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_it_computes_in_the_precision_of_autocast():
+    torch.manual_seed(0)
+    x, weight = torch.randn(8, 4, 3, 3, requires_grad=True), torch.randn(4, 1, 5, 5, requires_grad=True)
+    exact = torch.autograd.grad(depthwise(x, weight, None, 1).square().sum(), (x, weight))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = depthwise(x, weight, None, 1)
+    found = torch.autograd.grad(y.float().square().sum(), (x, weight))
+    assert y.dtype == torch.bfloat16 and {g.dtype for g in found} == {torch.float32}
+    for near, gradient in zip(found, exact, strict=True):
+        assert (near - gradient).norm() < 0.02 * gradient.norm()
 
 
 def test_an_inference_before_does_not_spoil_training():
