@@ -72,7 +72,7 @@ def fit_paired_table(
     ranked = sorted(pairs, key=lambda pair: -explained[pair])
     for n in (n for n in _FINER if n <= len(ranked) or n == _FINER[0]):
         finer = fit_table(space, population, latencies, [*single, *ranked[:n]], seed)
-        if not ranked or not finer.error < _GAIN * best.error:
+        if not ranked or (finer.error or 0.0) >= _GAIN * (best.error or 0.0):
             break
         best = finer
     return best

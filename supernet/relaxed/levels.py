@@ -47,7 +47,7 @@ def along(
     each: int = 1,
     max_cost: float | None = None,
 ) -> np.ndarray:
-    """The `each` most probable architectures (n, d) of each level of cost that no other level has taken, cheapest first.
+    """The `each` most probable architectures (n, d) of each level of cost, cheapest first; no one twice.
 
     Of a level below what the most probable architecture of all costs they are those that cost at most so much. Of one
     above it they are those that cost more than the middle between it and the level before, which are hardly dearer than
