@@ -123,6 +123,11 @@ def _fitted(anatomy: Anatomy, space: SearchSpace, profile: Profile, seed: int, s
     pool = np.unique(np.concatenate([pool, ends]), axis=0)
     precision = _faster(anatomy, space, profile, pool)
     seconds = _predicted(anatomy, space, profile, pool, precision)
+    known = _measured(space, profile, precision)
+    seconds = np.array([known.get(tuple(row), s) for row, s in zip(pool.tolist(), seconds.tolist(), strict=True)])
+    more = np.array([row for row in known if row not in set(map(tuple, pool.tolist()))], dtype=INDEX)
+    pool = np.concatenate([pool, more.reshape(-1, len(space))])
+    seconds = np.append(seconds, [known[tuple(row)] for row in more.tolist()])
     rigid = {c.name for c in space.choices} - {c.name for c in relaxable(anatomy.tracer.network, space)}
     table = fit_paired_table(space, pool, seconds, choice_pairs(anatomy.tracer, space, rigid), seed)
     # What the table takes for the fastest is measured against the others by the profile as well.
@@ -171,6 +176,15 @@ def _predicted(anatomy: Anatomy, space: SearchSpace, profile: Profile, rows: np.
     """Latencies (n,) of rows (n, d) with all blocks in one precision."""
     networks = [anatomy.placed(anatomy.joined(space.row(row), precision)) for row in rows]
     return profile.table.predict(networks).mean if networks else np.zeros(0)
+
+
+def _measured(space: SearchSpace, profile: Profile, precision: str) -> dict[tuple[int, ...], float]:
+    """The networks of the profile that were timed in this precision, and their latencies."""
+    seen = [s for s in profile.seen if s.kind == precision]
+    options = [[s.arch.assignment[choice.name] for choice in space.choices] for s in seen]
+    rows = [[c.index(o) for c, o in zip(space.choices, row, strict=True)] for row in options]
+    canonical = space.canonical(np.array(rows, dtype=INDEX).reshape(len(rows), len(space)))
+    return {tuple(row): s.seconds for row, s in zip(canonical.tolist(), seen, strict=True)}
 
 
 def _faster(anatomy: Anatomy, space: SearchSpace, profile: Profile, pool: np.ndarray) -> str:

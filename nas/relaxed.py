@@ -30,7 +30,6 @@ from nas.guide import Guide, fit_guide
 from nas.journal import Journal
 from nas.objectives import Evaluation
 from nas.pipeline import (
-    TRAINING_SHARE,
     OnSpace,
     builder_of,
     describe,
@@ -63,7 +62,7 @@ from supernet.strategy import Strategy
 from supernet.threads import using_threads
 
 FOLDER = "relaxed"  # below the run's, for the search's own checkpoint
-_SEARCH_SHARE = 0.5  # of the time to train, the rest is of the training among candidates
+_SEARCH_SHARE, _AMONG_SHARE = 0.2, 0.25  # of the time budget, for both trainings; no inherited accuracies are taken
 
 
 def run_relaxed(
@@ -164,14 +163,14 @@ def find(setup: Setup, profile: Profile, latency: Callable[[Architecture], float
     with s.reporter.stage("choose") as stage:
         candidates = choose(logits, guide, s.settings, s.anatomy, latency, folder, stage)
     s.network.load_state_dict(first)
-    history = _train(s, Among(candidates.by_cost(guide)), 1 - _SEARCH_SHARE, s.folder, "train")
+    history = _train(s, Among(candidates.by_cost(guide)), _AMONG_SHARE, s.folder, "train")
     trace = found_trace(checkpoint, s.architectures)
     shown = {"progress": trace.progress, "entropy": trace.entropies()}
     return Found(guide, search, history, candidates, _rounded(shown))
 
 
 def _train(setup: Setup, strategy: Strategy, share: float, folder: Path, name: str) -> History:
-    recipe = recipe_of(setup.settings, strategy, share * TRAINING_SHARE)
+    recipe = recipe_of(setup.settings, strategy, share)
     return train_stage(recipe, setup.network, setup.architectures, setup.dataset, folder, setup.reporter, name=name)
 
 

@@ -88,6 +88,7 @@ def page(record: Record) -> str:
         _held_out(record, drawn),
         _verification(record),
         _importance(drawn),
+        _sure_of(record, drawn),
         _training(record, drawn),
         _fidelity(record, drawn),
         _space(record),
@@ -403,6 +404,22 @@ def _verification(record: Record) -> str:
 def _importance(drawn: Mapping[str, Figure]) -> str:
     caption = "How much each choice moved accuracy and costs among the files evaluated, most important first."
     return section("The choices that mattered", figure("importance", drawn, caption))
+
+
+def _sure_of(record: Record, drawn: Mapping[str, Figure]) -> str:
+    """How a differentiable search went."""
+    steps, error = field(record, "relaxed", "training", "total_steps"), field(record, "relaxed", "table", "error")
+    caption = (
+        "How even the probabilities of each choice's options were: at 100 % all are alike, at 0 % one is certain. The "
+        "thick line is the mean."
+    )
+    told = [f"The search trained {steps} steps"] if is_number(steps) else []
+    told += [f"with a table of costs that errs by {percent(error)} on average"] if is_number(error) else []
+    note = (
+        f"{', '.join(told)}. What it found, and as many random architectures of like latency, then trained among "
+        "themselves: random sampling here is of equal cost."
+    )
+    return section("How sure the search became", figure("entropies", drawn, caption), paragraph(note) if told else "")
 
 
 def _training(record: Record, drawn: Mapping[str, Figure]) -> str:
