@@ -26,6 +26,7 @@ from supernet.relaxed.levels import along, cost_levels
 FILE = "candidates.json"
 _LEVELS, _EACH = 7, 2  # of cost, and architectures at each
 _TRIES = 3  # times that levels are lowered for the sake of the bound, or a random architecture is replaced
+_RATHER = 0.2  # by how much nearer, as a logarithm of costs, a random architecture must be that was found as well
 _FASTEST = 4  # that are timed at last, where nothing that was found keeps to the bound
 
 Latency = Callable[[Architecture], float]
@@ -57,7 +58,7 @@ def choose(
     """Chooses the architectures of a run that are trained and judged, or reads from `folder` which they were.
 
     Found are the most probable ones at even ratios of cost from the fastest to the bound; as many random ones are
-    those of a random pool that are predicted to take what these take.
+    those of a random pool that cost about as much.
 
     Args:
         logits: (k,) of each relaxed choice.
@@ -150,21 +151,20 @@ def _last_resort(guide: Guide, timed: _Timed) -> Sequence[tuple[int, ...]]:
 
 
 def _alike(guide: Guide, timed: _Timed, found: np.ndarray) -> np.ndarray:
-    """For each found architecture (n, d) a random one that is predicted to take as long, and keeps to the bound."""
-    taken = set(map(tuple, found.tolist()))
-    chosen: list[tuple[int, ...]] = []
-    costs = guide.seconds if timed.bound_s is not None else guide.table.costs(guide.space, guide.pool)
-    for target in timed.seconds(found):
-        tried = 0
-        for i in np.argsort(np.abs(np.log(costs / target)), kind="stable"):
-            row = tuple(guide.pool[i].tolist())
-            if row in taken:
-                continue
-            taken.add(row)
-            tried += 1
-            if timed.holds(np.array([row]))[0]:
-                chosen.append(row)
+    """For each found architecture (n, d) a random one of like cost by the table that keeps to the bound."""
+    costs, apart = guide.table.costs(guide.space, guide.pool), np.zeros(len(guide.pool))
+    apart[(guide.pool[:, None] == found[None]).all(2).any(1)] = _RATHER
+    chosen: dict[tuple[int, ...], None] = {}
+    for target in guide.table.costs(guide.space, found):
+        for _ in range(_TRIES):
+            distance = np.abs(np.log(costs / target)) + apart
+            nearest = int(np.argmin(distance))
+            if np.isinf(distance[nearest]):
+                break  # the pool of a small space is used up
+            apart[nearest] = np.inf
+            if timed.holds(guide.pool[nearest][None])[0]:
+                chosen[tuple(guide.pool[nearest].tolist())] = None
                 break
-            if tried == _TRIES:
-                break
-    return np.array(chosen, dtype=INDEX).reshape(len(chosen), len(guide.space))
+            took_s = float(timed.seconds(guide.pool[nearest][None])[0])
+            target = min(target, costs[nearest]) * (timed.bound_s or took_s) / took_s
+    return np.array(list(chosen), dtype=INDEX).reshape(len(chosen), len(guide.space))

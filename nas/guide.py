@@ -29,7 +29,7 @@ from supernet.relaxed.cost_table import CostTable
 from supernet.relaxed.fit_table import fit_paired_table
 
 FILE = "table.json"
-_POOL = 600  # architectures whose latencies are predicted; more change the table's error little
+_POOL = 400  # architectures whose latencies are predicted; more change the table's error little
 _COMPARED = 40  # of them, by which precisions are compared
 
 

@@ -17,9 +17,9 @@ from nas.commands.options import (
     Quiet,
     Remeasure,
     RunFolder,
+    SearchStrategyName,
     Seed,
     SpaceName,
-    StrategyName,
     refuse_beside,
     say,
 )
@@ -39,7 +39,7 @@ def search(
     objective: Annotated[
         str, typer.Option(help=f"Costs to make small, beside accuracy, by commas: {', '.join(COSTS)}.")
     ] = "latency",
-    strategy: StrategyName = "sandwich",
+    strategy: SearchStrategyName = "sandwich",
     supernet: Annotated[
         Path | None, typer.Option(help="A run of `nas train`, whose space, data and weights are taken.")
     ] = None,

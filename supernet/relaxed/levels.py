@@ -49,10 +49,10 @@ def along(
 ) -> np.ndarray:
     """The `each` most probable architectures (n, d) of each level of cost, cheapest first; no one twice.
 
-    Of a level below what the most probable architecture of all costs they are those that cost at most so much. Of one
-    above it they are those that cost more than the middle between it and the level before, which are hardly dearer than
-    that, since what is less probable is dear for nothing. None costs more than `max_cost`; fewer where there are no
-    more.
+    Of a level they are those that cost at most so much, up to the first level at which this is the most probable
+    architecture of all. Of levels above it they are those that cost at least the middle between this and the level
+    before, or the most probable one would be all that is found. None costs more than `max_cost`; fewer where there are
+    no more.
 
     Args:
         levels: in rising order, none below what the fastest architecture costs.
@@ -61,10 +61,10 @@ def along(
     wanted = each * (len(levels) + 1)  # some of those that are most probable here were taken at a level before
     taken: dict[tuple[int, ...], None] = {}
     for i, level in enumerate(levels):
-        if level <= mode_s or not i:
-            rows = best_architectures(logits, space, table, max(level, levels[0]), wanted)
+        if not i or levels[i - 1] < mode_s:
+            rows = best_architectures(logits, space, table, level, wanted)
         else:
-            least = math.sqrt(level * max(levels[i - 1], mode_s))
+            least = math.sqrt(level * levels[i - 1])
             rows = best_architectures(logits, space, negative(table), -least, _MORE * wanted)
             rows = rows[table.costs(space, rows) <= level]
         taken |= dict.fromkeys([row for row in map(tuple, rows.tolist()) if row not in taken][:each])

@@ -15,7 +15,8 @@ from search_spaces.value import Choice
 from supernet.relaxed.cost_table import CostTable
 
 SPACE = SearchSpace("toy", [Choice(f"c{i}", (0, 1, 2)) for i in range(6)])
-TABLE = CostTable(1e-5, {f"c{i}": np.array([0.0, 1e-5, 2e-5]) for i in range(6)}, error=0.1)
+STEPS = np.random.default_rng(5).uniform(0.5e-5, 1.5e-5, (6, 2)).cumsum(1)
+TABLE = CostTable(1e-5, {f"c{i}": np.array([0.0, *STEPS[i]]) for i in range(6)}, error=0.1)
 LOGITS = {f"c{i}": np.array([0.0, 0.1 * i, 1.0]) for i in range(6)}
 POOL = np.unique(random_range_rows(SPACE, 300, np.random.default_rng(0)), axis=0)
 COSTS = TABLE.costs(SPACE, POOL)
@@ -39,14 +40,14 @@ def costs(rows):
     return TABLE.costs(SPACE, rows)
 
 
-@pytest.mark.parametrize("truth", [0.7, 1.0, 1.6, 5.0])
+@pytest.mark.parametrize("truth", [0.7, 1.0, 1.6, 3.0])
 def test_what_is_handed_on_keeps_to_the_bound_as_timed(truth, tmp_path):
     found = chosen(tmp_path, truth).groups
-    assert len(found["search"]) == len(found["random"]) >= 1
     for rows in found.values():
+        assert len(rows) == len(found["search"]) >= (1 if truth > 2 else 5)
         assert truth * costs(rows).max() <= BOUND
-    assert truth > 1 or len(found["search"]) >= 6
-    assert not set(map(tuple, found["search"].tolist())) & set(map(tuple, found["random"].tolist()))
+    both = set(map(tuple, found["search"].tolist())) & set(map(tuple, found["random"].tolist()))
+    assert len(both) <= 2  # the very fastest has none beside it
 
 
 def test_random_ones_take_as_long_as_those_found(tmp_path):

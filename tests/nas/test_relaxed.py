@@ -11,6 +11,8 @@ import pytest
 from small_operations import Rigid
 
 import nas
+from nas.progress import SilentReporter
+from nas.retarget import retarget
 from nas.training import read_history
 from supernet.checkpoint import FILE_NAME, load_checkpoint
 
@@ -87,7 +89,7 @@ def test_its_weights_serve_no_other_run(finished, tmp_path):
     with pytest.raises(ValueError, match=r"those of the networks that strategy 'proxyless' found: give .* `nas train`"):
         nas.search(supernet=finished[0], out=tmp_path / "other", quiet=True)
     with pytest.raises(ValueError, match="serve no other device: search there anew"):
-        nas.retarget(finished[0], "cpu:torch", out=tmp_path / "other", quiet=True)
+        retarget(finished[0], "cpu:torch", tmp_path / "other", SilentReporter())
     assert not list(tmp_path.iterdir())
 
 
