@@ -309,7 +309,7 @@ def _entropies(record: Record) -> Figure | None:
     thin = [_entropy(progress, values, html.escape(str(name)), 1.0) for name, values in found.items()]
     means = [sum(at) / len(at) for at in zip(*found.values(), strict=True)]
     thick = _entropy(progress, means, "all choices, on average", 3.0)
-    y = {**_axis("entropy, of the greatest"), "range": [0.0, 1.05]}
+    y = {**_axis("entropy, of the greatest"), "range": [0.0, 1.05], "tickformat": ".0%"}
     return _figure([*thin, thick], {**_axis("progress of the search"), "tickformat": ".0%"}, y, legend=False)
 
 

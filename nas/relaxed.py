@@ -3,7 +3,7 @@
 space → device profile → cost table → differentiable search → candidates → training among them → files → verify → report
 
 What the search ends with are probabilities. The most probable architectures of several costs, and as many random ones
-of like latency, are trained anew among themselves, since the mixtures of a search leave weights that no network was
+of like latency, go on training among themselves, since the mixtures of a search leave weights that no network was
 trained with alone; then their files are measured, as those of any search.
 """
 
@@ -105,11 +105,11 @@ def _stages(setup: Setup, on_space: OnSpace) -> dict[str, Any]:
     on_space(space)
     with using_threads(threads_of(setup)), threadpool_limits(1, user_api="blas"):
         profile, profile_s = timed(lambda: profile_device(setup))
-        found, training_s = timed(lambda: find(setup, profile, _measured_latency(setup)))
+        found = find(setup, profile, _measured_latency(setup))
         journal = Journal(setup.folder / JOURNAL, "search", setup.space, setup.settings.problem)
         searched = search_found(setup, profile, found, evaluator_of(setup), journal)
         verified = verify_best(setup, searched.groups)
-    seconds = {"profile": profile_s, "train": training_s, "all": time.perf_counter() - started_s}
+    seconds = {"profile": profile_s, "train": found.history.final.seconds, "all": time.perf_counter() - started_s}
     parts = Parts(space, profile, found.history, None, searched, verified, seconds, found.plain())
     return keep_record(setup, make_record(setup, parts))
 
@@ -156,13 +156,12 @@ def find(setup: Setup, profile: Profile, latency: Callable[[Architecture], float
     guide.check(bound_s)
     made = cast(Relaxed, STRATEGIES[s.settings.strategy].make())
     searching = replace(made, table=guide.table, max_cost=guide.max_cost(bound_s))
-    first = copy.deepcopy(s.network.state_dict())
     search = _train(s, searching, _SEARCH_SHARE, folder, "relax")
     checkpoint = load_checkpoint(folder / FILE_NAME)
     logits = {name: values.double().numpy() for name, values in found_logits(checkpoint).items()}
     with s.reporter.stage("choose") as stage:
         candidates = choose(logits, guide, s.settings, s.anatomy, latency, folder, stage)
-    s.network.load_state_dict(first)
+    # Begun with the search's weights and not afresh, all candidates, random ones too, come out more accurate.
     history = _train(s, Among(candidates.by_cost(guide)), _AMONG_SHARE, s.folder, "train")
     trace = found_trace(checkpoint, s.architectures)
     shown = {"progress": trace.progress, "entropy": trace.entropies()}

@@ -416,8 +416,8 @@ def _sure_of(record: Record, drawn: Mapping[str, Figure]) -> str:
     told = [f"The search trained {steps} steps"] if is_number(steps) else []
     told += [f"with a table of costs that errs by {percent(error)} on average"] if is_number(error) else []
     note = (
-        f"{', '.join(told)}. What it found, and as many random architectures of like latency, then trained among "
-        "themselves: random sampling here is of equal cost."
+        f"{', '.join(told)}. What it found, and as many random architectures of like cost, then went on training among "
+        "themselves: random sampling here is of equal cost. Architectures that are alike help each other in this."
     )
     return section("How sure the search became", figure("entropies", drawn, caption), paragraph(note) if told else "")
 
@@ -426,7 +426,8 @@ def _training(record: Record, drawn: Mapping[str, Figure]) -> str:
     steps, seconds = field(record, "training", "total_steps"), field(record, "training", "seconds")
     told = [f"{steps} steps"] if is_number(steps) else []
     told += [duration(seconds)] if is_number(seconds) else []
-    caption = f"Training of the supernet{': ' if told else ''}{', '.join(told)}."
+    what = "among the candidates, of the dearest and the cheapest" if field(record, "relaxed") else "of the supernet"
+    caption = f"Training {what}{': ' if told else ''}{', '.join(told)}."
     return section("Training", figure("training", drawn, caption))
 
 
