@@ -48,7 +48,7 @@ class BlockTracer:
 
     def __init__(self, network: nn.Module, input_shape: tuple[int, ...]) -> None:
         self.blocks = find_blocks(network)
-        self._network = network
+        self.network = network
         self._input_shape = input_shape
         self._chain = is_chain(network)
         self._modules = {b.name: [network.get_submodule(m) for m in b.members] for b in self.blocks}
@@ -57,6 +57,10 @@ class BlockTracer:
         self._layers: dict[tuple[object, ...], nn.Module] = {}
         self._known: dict[tuple[object, ...], TracedBlock] = {}
         self._runs: dict[tuple[object, ...], tuple[TracedBlock, ...]] = {}
+
+    def choices_of(self, block: Block) -> tuple[str, ...]:
+        """The names of the choices that a block's own layers read."""
+        return self._own[block.name]
 
     def trace(self, arch: Architecture) -> tuple[TracedBlock, ...]:
         """The blocks of `arch`, in the order in which the network runs them."""
@@ -75,7 +79,7 @@ class BlockTracer:
         """For a network with a forward of its own: its blocks' input shapes are seen by running it."""
         key = tuple(arch.assignment[name] for name in self._choices)  # not those of a policy joined with it
         if key not in self._runs:
-            plain = extract(self._network, arch).to("meta").eval()
+            plain = extract(self.network, arch).to("meta").eval()
             shapes: dict[str, tuple[int, ...]] = {}
             for block in self.blocks:
                 first = _submodule(plain, block.members[0])

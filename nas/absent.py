@@ -39,6 +39,7 @@ from nas.pipeline import (
     builder_of,
     check_disk,
     inherit,
+    keep_record,
     pace_of,
     pick_finalists,
     profiled_space,
@@ -51,13 +52,13 @@ from nas.predict import Inherited, MetricPredictor, fit_accuracy_seen, fit_hardw
 from nas.profile_data import ProfileData, ProfiledSpace, read_profile
 from nas.progress import Reporter
 from nas.record import Parts, Setup, make_record
-from nas.report import write_report
+from nas.relaxed import check_relaxed, find, is_relaxed, search_found
 from nas.spec import SpaceLike, build_network, space_fingerprint
 from nas.verify import Point, Verified, still_best
 from quant_search.policy import joint_space
 from search_spaces.network import find_blocks
 from search_spaces.space import Architecture
-from supernet.atomic import write_bytes, write_json
+from supernet.atomic import write_bytes
 from supernet.data import Dataset
 from supernet.pace import using_threads
 
@@ -109,6 +110,8 @@ def run_absent(
         BlockTracer(network, dataset.image_shape),
         settings.precisions,
     )
+    if is_relaxed(settings):
+        check_relaxed(settings, network, architectures, dataset)
     check_disk(folder)
     with MeasurementStore(say=reporter.message) as store:
         setup = Setup(settings, dataset, network, architectures, anatomy, parse_device(_HERE), folder, store, reporter)
@@ -234,21 +237,34 @@ class _Absent:
         space = self._describe()
         on_space(space)
         evaluator = PredictedEvaluator(builder_of(s), s.dataset, self.profile)
+        journal = Journal(s.folder / JOURNAL, "search", s.space, s.settings.problem, "predicted")
+        search = self._search_relaxed if is_relaxed(s.settings) else self._search
         with using_threads(pace_of(s).threads), threadpool_limits(1, user_api="blas"):
-            history, training_s = timed(lambda: train(s))
-            inherited = inherit(s, fit_hardware(s.anatomy, self.profile))
-            watched = Watched(lambda told: self._fit(inherited, told), s.settings.problem)
-            journal = Journal(s.folder / JOURNAL, "search", s.space, s.settings.problem, "predicted")
-            searched = search_with(s, self.profile, inherited, watched, evaluator, journal)
-            verified = self._verify(searched.groups, evaluator)
-        searched = replace(searched, predictions=[])  # of latencies, against themselves
-        seconds = {"profile": 0.0, "train": training_s, "all": time.perf_counter() - started_s}
-        parts = Parts(space, self.profile, history, inherited, searched, verified, seconds)
-        record = make_record(s, parts) | {"device": self._device(), "predicted": self._origin()}
-        with s.reporter.stage("report", 1):
-            write_report(record, s.folder)
-            write_json(s.folder / RECORD, record)
-        return record
+            parts = search(space, evaluator, journal)
+        seconds = {**parts.seconds, "all": time.perf_counter() - started_s}
+        searched = replace(parts.searched, predictions=[])  # of latencies, against themselves
+        record = make_record(s, replace(parts, searched=searched, seconds=seconds))
+        return keep_record(s, record | {"device": self._device(), "predicted": self._origin()})
+
+    def _search(self, space: dict[str, Any], evaluator: PredictedEvaluator, journal: Journal) -> Parts:
+        """The stages of a search in a supernet."""
+        s = self.setup
+        history, training_s = timed(lambda: train(s))
+        inherited = inherit(s, fit_hardware(s.anatomy, self.profile))
+        watched = Watched(lambda told: self._fit(inherited, told), s.settings.problem)
+        searched = search_with(s, self.profile, inherited, watched, evaluator, journal)
+        verified = self._verify(searched.groups, evaluator)
+        seconds = {"profile": 0.0, "train": training_s}
+        return Parts(space, self.profile, history, inherited, searched, verified, seconds)
+
+    def _search_relaxed(self, space: dict[str, Any], evaluator: PredictedEvaluator, journal: Journal) -> Parts:
+        """The stages of a search that is the training."""
+        s = self.setup
+        found = find(s, self.profile, lambda arch: float(self.profile.predict(arch).mean[0]))
+        searched = search_found(s, self.profile, found, evaluator, journal)
+        verified = self._verify(searched.groups, evaluator)
+        seconds = {"profile": 0.0, "train": found.history.final.seconds}
+        return Parts(space, self.profile, found.history, None, searched, verified, seconds, found.plain())
 
     def _describe(self) -> dict[str, Any]:
         s = self.setup

@@ -10,17 +10,17 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from nas.absent import run_absent, with_profile
+from nas.absent import with_profile
 from nas.config import IN_PYTHON, Settings, Training, data_setting, first_line
 from nas.device_profile import Profile
 from nas.folder import default_folder, read_settings, with_supernet
 from nas.names import check_names, check_training
-from nas.pipeline import run
 from nas.profiles import measure_profile
 from nas.progress import LiveReporter, Reporter, SilentReporter
 from nas.results import export_point, verify_again
 from nas.retarget import TIMINGS
 from nas.retarget import retarget as carry_over
+from nas.running import run_search
 from nas.spec import SpaceLike, check_importable
 from nas.training import Trained, train_run
 from nas.weights import run_data
@@ -115,7 +115,8 @@ def search(
         out: the run folder; by default one below `runs/` named after the settings.
         objectives: costs to make small, beside accuracy: latency, energy, size, macs, parameters, memory, traffic and
             roofline.
-        strategy: how shared weights are trained, a name in `supernet.catalog.STRATEGIES`.
+        strategy: how shared weights are trained, a name in `supernet.catalog.STRATEGIES`; of those that search as they
+            train, `searcher`, `supernet` and costs other than latency are not for.
         supernet: the folder of a training (`nas.train`) whose weights are taken; its space and data are those of the
             search, and need be given only where they were classes and objects.
         budget_s: of the whole run, roughly; training gets its share of it unless `epochs` is given.
@@ -178,10 +179,7 @@ def search(
     folder = Path(out) if out is not None else default_folder(settings)
 
     def searched(reporter: Reporter) -> Result:
-        if profile is not None:
-            record = run_absent(settings, space, dataset, folder, reporter)
-        else:
-            record = run(settings, space, dataset, folder, reporter, remeasure=remeasure)
+        record = run_search(settings, space, dataset, folder, reporter, remeasure=remeasure)
         return Result(folder, record, space, dataset)
 
     if quiet:

@@ -21,18 +21,18 @@ from nas.folder import FIDELITY, RECORD, alone_in, read_fidelity, read_record, r
 from nas.progress import Reporter, Stage
 from nas.report import write_report
 from nas.spec import SpaceLike, build_network
-from nas.training import Trained, costs_of, open_trained, read_history, recipe_of, threads_in
+from nas.training import Trained, costs_of, open_trained, pace_in, read_history, recipe_of
 from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from supernet.atomic import write_json
 from supernet.calibrate import calibrate_, calibration_images
 from supernet.data import Dataset
 from supernet.fidelity import Fidelity, advice, extremes, fidelity, gaps, stand_alone, uncalibrated
+from supernet.pace import using_threads
 from supernet.prefixes import inherited_accuracies
 from supernet.recipe import Recipe
 from supernet.snapshots import find_snapshots, read_snapshot
 from supernet.strategies.only import Only
-from supernet.threads import using_threads
 
 ALONE = "stand-alone"
 NETWORKS = 12
@@ -71,7 +71,9 @@ def measure_fidelity(
     with ExitStack() as stack:
         stack.enter_context(alone_in(folder))
         recipe = _recipe(run, epochs)
-        stack.enter_context(using_threads(threads_in(folder, run.network, run.space, run.dataset, recipe)))
+        pace = pace_in(folder, run.network, run.space, run.dataset, recipe, run.settings.autocast)
+        stack.enter_context(using_threads(pace.threads))
+        recipe = replace(recipe, autocast=pace.autocast)
         archs = compared(run, networks, seed) if known is None else list(known)
         stage = stack.enter_context(reporter.stage("fidelity"))
         alone = _Alone(run, recipe, space, stage).accuracies(archs) if known is None else list(known.values())

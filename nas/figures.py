@@ -301,6 +301,34 @@ def _curve(entries: Sequence[Record], key: str, name: str, colour: str, axis: st
     }
 
 
+def _entropies(record: Record) -> Figure | None:
+    """How even the probabilities of each relaxed choice were, thin, and on average."""
+    progress, found = items(record, "relaxed", "trace", "progress"), field(record, "relaxed", "trace", "entropy") or {}
+    if not progress or not found:
+        return None
+    thin = [_entropy(progress, values, html.escape(str(name)), 1.0) for name, values in found.items()]
+    means = [sum(at) / len(at) for at in zip(*found.values(), strict=True)]
+    thick = _entropy(progress, means, "all choices, on average", 3.0)
+    y = {**_axis("entropy, of the greatest"), "range": [0.0, 1.05], "tickformat": ".0%"}
+    return _figure([*thin, thick], {**_axis("progress of the search"), "tickformat": ".0%"}, y, legend=False)
+
+
+def _entropy(progress: Sequence[float], values: Sequence[float], name: str, width: float) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": list(progress),
+        "y": list(values),
+        "opacity": 0.4 if width < 2 else 1.0,
+        "line": {"width": width, "color": _COLOURS["search"] if width < 2 else _INK},
+        "hovertext": [
+            f"{name}<br>entropy {percent(v, 0)} at {percent(p, 0)}" for p, v in zip(progress, values, strict=True)
+        ],
+        "hoverinfo": "text",
+    }
+
+
 def _importance(record: Record) -> Figure | None:
     names = {"val_accuracy": "validation accuracy", **{c.metric: c.words for c in costs_of(record).values()}}
 
@@ -402,5 +430,6 @@ _FIGURES: dict[str, Callable[[Record], Figure | None]] = {
     "training": _training,
     "fidelity": _fidelity,
     "course": _course,
+    "entropies": _entropies,
     "importance": _importance,
 }

@@ -16,18 +16,24 @@ from search_spaces.catalog import SPACES, SpaceEntry
 from supernet.catalog import OPTIMIZERS, STRATEGIES, WEIGHT_FILES
 
 
-def check_training(settings: Training, by_name: bool = True) -> None:
+def check_training(settings: Training, by_name: bool = True, alone: bool = True) -> None:
     """Refuses a training's settings that name what does not exist; a space of the user's own is looked at later.
 
     Args:
         by_name: whether the strategy is one of the catalog.
+        alone: whether nothing follows the training.
 
     Raises:
-        ValueError: for the first such name, with the nearest one that exists.
+        ValueError: for the first such name, with the nearest one that exists; or a strategy that searches, alone.
     """
     if by_name and settings.strategy not in STRATEGIES:
         near = suggestion(settings.strategy, STRATEGIES)
         raise ValueError(f"unknown strategy {settings.strategy!r}{near}; there are {', '.join(STRATEGIES)}")
+    if by_name and alone and STRATEGIES[settings.strategy].relaxed:
+        raise ValueError(
+            f"strategy {settings.strategy!r} searches as it trains, and a training alone ends with no architecture: "
+            f"nas search --strategy {settings.strategy} goes on to measured files"
+        )
     if settings.optimizer is not None and settings.optimizer not in OPTIMIZERS:
         near = suggestion(settings.optimizer, OPTIMIZERS)
         raise ValueError(f"unknown optimizer {settings.optimizer!r}{near}; there are {', '.join(OPTIMIZERS)}")
@@ -54,7 +60,33 @@ def check_names(settings: Settings) -> None:
             f"{' and '.join(unknown)} cannot be an objective or a bound with a profile: it tells latencies, and the "
             "device is not here"
         )
-    check_training(settings)
+    check_training(settings, alone=False)
+    if STRATEGIES[settings.strategy].relaxed:
+        _check_relaxed(settings)
+
+
+def _check_relaxed(settings: Settings) -> None:
+    """Refuses what cannot be asked for beside a strategy that searches as it trains.
+
+    Raises:
+        ValueError: with what to leave out.
+    """
+    which = f"strategy {settings.strategy!r}"
+    if settings.supernet is not None:
+        raise ValueError(
+            f"the weights in {settings.supernet} are those of the networks that {which} found: give the folder of a "
+            "`nas train`"
+        )
+    if settings.searcher != Settings().searcher:
+        raise ValueError(f"{which} is the search itself: leave searcher {settings.searcher!r} out")
+    if settings.objectives != ("latency",):
+        raise ValueError(
+            f"{which} weighs accuracy against latency, got objectives {', '.join(settings.objectives)}: leave them "
+            "out, or take another strategy"
+        )
+    bounded = [b.metric for b in settings.problem.bounds if b.metric not in ("latency_s", "val_accuracy")]
+    if bounded:
+        raise ValueError(f"{which} keeps to a bound on latency, got one on {bounded[0]}: leave it out")
 
 
 def _check_measurable(device: Device, metrics: Collection[str]) -> None:

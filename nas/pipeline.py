@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+from torch import nn
 
 from latency.blocks import BlockTracer
 from latency.device import parse_device
@@ -68,6 +69,10 @@ if TYPE_CHECKING:
     pass
 
 T = TypeVar("T")
+OnSpace = Callable[[dict[str, Any]], None]
+Stages = Callable[[Setup, OnSpace], dict[str, Any]]
+"""From a run whose folder is open to its record."""
+
 TRAINING_SHARE = 0.27  # of the time budget; the rest is profiling, evaluations and verification
 OPTIMISM = 0.5  # deviations by which the search trusts what is little known
 _LEAST_FINALISTS = 16  # the front and what is next to it: verification may reorder them
@@ -80,14 +85,18 @@ def run(
     dataset: Dataset,
     folder: Path,
     reporter: Reporter,
-    on_space: Callable[[dict[str, Any]], None] = lambda _: None,
+    on_space: OnSpace = lambda _: None,
     remeasure: bool = False,
+    stages: Stages | None = None,
+    check: Callable[[Settings, nn.Module, SearchSpace, Dataset], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Does the run, or what is left of it, and returns its record.
 
     Args:
         on_space: told what the space is, before the long stages.
         remeasure: measures anew what earlier runs measured; what this run has evaluated stays.
+        stages: what the run does, by default train a supernet and search in it.
+        check: refuses a space with a ValueError, before anything is written.
 
     Raises:
         ValueError: settings that cannot be met, checked before anything is written.
@@ -102,6 +111,7 @@ def run(
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     if SEARCHERS[settings.searcher].maker is not None:  # what it refuses, it refuses before anything is written
         make_searcher(settings.searcher, joint, len(settings.problem.objectives), settings.seed)
+    check(settings, network, architectures, dataset)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
     check_disk(folder)
     open_folder(folder, settings)
@@ -111,25 +121,28 @@ def run(
         return record
     with alone_in(folder), MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
         anatomy = Anatomy(joint, BlockTracer(network, dataset.image_shape), settings.precisions)
-        return _stages(
-            Setup(settings, dataset, network, architectures, anatomy, device, folder, store, reporter), on_space
-        )
+        setup = Setup(settings, dataset, network, architectures, anatomy, device, folder, store, reporter)
+        return (stages or _stages)(setup, on_space)
 
 
-def _stages(setup: Setup, on_space: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def _stages(setup: Setup, on_space: OnSpace) -> dict[str, Any]:
     started_s = time.perf_counter()
-    space = _describe(setup)
+    space = describe(setup)
     on_space(space)
     # The predictors' matrices are small: on a busy machine, BLAS threads that wait for each other cost them seconds.
     with using_threads(pace_of(setup).threads), threadpool_limits(1, user_api="blas"):
-        profile, profile_s = timed(lambda: _profile(setup))
+        profile, profile_s = timed(lambda: profile_device(setup))
         history, training_s = timed(lambda: train(setup))
         inherited = inherit(setup, fit_hardware(setup.anatomy, profile))
         searched = search_measured(setup, profile, inherited)
         verified = verify_best(setup, searched.groups)
     seconds = {"profile": profile_s, "train": training_s, "all": time.perf_counter() - started_s}
     parts = Parts(space, profile, history, inherited, searched, verified, seconds)
-    record = make_record(setup, parts)
+    return keep_record(setup, make_record(setup, parts))
+
+
+def keep_record(setup: Setup, record: dict[str, Any]) -> dict[str, Any]:
+    """Writes the report of a run and its record, with which it is finished."""
     with setup.reporter.stage("report", 1):
         write_report(record, setup.folder)
         write_json(setup.folder / RECORD, record)
@@ -145,13 +158,15 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 # -- stages ------------------------------------------------------------------------------------------
 
 
-def _describe(setup: Setup) -> dict[str, Any]:
+def describe(setup: Setup) -> dict[str, Any]:
+    """The stage that says what the space is."""
     s = setup
     with s.reporter.stage("space") as stage:
         return describe_space(s.network, s.architectures, s.space, s.dataset.image_shape, s.device, s.store, stage)
 
 
-def _profile(setup: Setup) -> Profile:
+def profile_device(setup: Setup) -> Profile:
+    """The stage that measures the device."""
     s = setup
     executed = executed_of(setup)
     executed.prepare(s.reporter)
@@ -211,7 +226,7 @@ def inherit(setup: Setup, hardware: PredictsHardware, rounds: int | None = None)
 def search_measured(setup: Setup, profile: Profile, inherited: Inherited) -> Searched:
     """The search, and its baselines, on the attached device."""
     journal = Journal(setup.folder / JOURNAL, "search", setup.space, setup.settings.problem)
-    measure = RealEvaluator(builder_of(setup), setup.dataset, setup.device, setup.store, executed_of(setup))
+    measure = evaluator_of(setup)
     watched = Watched(partial(fit_metrics, setup.anatomy, profile, inherited), setup.settings.problem)
     return search_with(setup, profile, inherited, watched, measure, journal)
 
@@ -220,29 +235,41 @@ def search_with(
     setup: Setup, profile: Profile, inherited: Inherited, watched: Watched, measure: Measure, journal: Journal
 ) -> Searched:
     """The search, and its baselines; `measure` makes and looks at each file."""
-    settings, problem = setup.settings, setup.settings.problem
-    groups: dict[str, list[Evaluation]] = {}
     searchers = _searchers(setup, profile, watched, inherited)
+    groups = run_groups(setup, searchers, measure, journal, watched.note)
+    return Searched(groups, watched.predictions, hypervolumes(groups))
+
+
+def run_groups(
+    setup: Setup,
+    searchers: Mapping[str, Searcher],
+    measure: Measure,
+    journal: Journal,
+    note: Callable[[Evaluation, str], None],
+) -> dict[str, list[Evaluation]]:
+    """The stage in which the search and its baselines evaluate; `note` is told each evaluation and its group."""
+    settings = setup.settings
+    groups: dict[str, list[Evaluation]] = {}
     with setup.reporter.stage("search", settings.evaluations * len(searchers)) as stage, one_worker() as executor:
         for name, searcher in searchers.items():
 
             def told(evaluation: Evaluation | None, name: str = name) -> None:
                 stage.advance()
                 if evaluation is not None:
-                    watched.note(evaluation, name)
+                    note(evaluation, name)
                     stage.say(f"{name}: {in_short(evaluation, settings.costs)}")
 
             groups[name] = run_loop(
                 searcher,
                 setup.space,
-                problem,
+                settings.problem,
                 one_by_one(measure, executor),
                 budget=settings.evaluations,
                 batch=max(4, settings.evaluations // 6),
                 journal=journal,
                 on_evaluation=told,
             )
-    return Searched(groups, watched.predictions, hypervolumes(groups))
+    return groups
 
 
 class Watched:
@@ -377,6 +404,11 @@ def pick_finalists(
 def executed_of(setup: Setup) -> Executed:
     """Finds what the problem of a run needs of each file besides latency."""
     return Executed(setup.settings.problem.metrics, setup.device, setup.store)
+
+
+def evaluator_of(setup: Setup) -> RealEvaluator:
+    """Measures the files of a run for its search."""
+    return RealEvaluator(builder_of(setup), setup.dataset, setup.device, setup.store, executed_of(setup))
 
 
 def builder_of(setup: Setup) -> Builder:

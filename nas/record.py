@@ -76,16 +76,19 @@ class Parts:
     """What the stages of a run found.
 
     Args:
+        inherited: None where nobody asked for inherited accuracies.
         seconds: of the stages `profile` and `train` and of `all`, in this session.
+        relaxed: as JSON, how a differentiable search went; None of other searches.
     """
 
     space: dict[str, Any]
     profile: Described
     history: History
-    inherited: Inherited
+    inherited: Inherited | None
     searched: Searched
     verified: Verified
     seconds: dict[str, float]
+    relaxed: dict[str, Any] | None = None
 
 
 def make_record(setup: Setup, parts: Parts) -> dict[str, Any]:
@@ -102,7 +105,8 @@ def make_record(setup: Setup, parts: Parts) -> dict[str, Any]:
             "entries": history.plain(),
         },
         "profile": {"seconds": parts.seconds["profile"], **parts.profile.plain()},
-        "accuracy_predictor": _accuracy_record(setup.anatomy, parts.inherited),
+        **({"accuracy_predictor": _accuracy_record(setup.anatomy, parts.inherited)} if parts.inherited else {}),
+        **({"relaxed": parts.relaxed} if parts.relaxed else {}),
         "search": _search_record(setup, parts.searched),
         "verify": _verify_record(parts.searched, parts.verified),
         "front": _write_front(setup.folder, parts.verified),
@@ -187,9 +191,7 @@ def _verify_record(searched: Searched, verified: Verified) -> dict[str, Any]:
         "candidates": verified.candidates,
         "dropped": [{"arch": arch, "why": why} for arch, why in verified.dropped],
     }
-    if searched.predictions:
-        record["latency_miss"], record["accuracy_miss"] = missed(searched.predictions)
-    return record
+    return record | missed(searched.predictions)
 
 
 def _write_front(folder: Path, verified: Verified) -> list[dict[str, Any]]:

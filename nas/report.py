@@ -88,6 +88,7 @@ def page(record: Record) -> str:
         _held_out(record, drawn),
         _verification(record),
         _importance(drawn),
+        _sure_of(record, drawn),
         _training(record, drawn),
         _fidelity(record, drawn),
         _space(record),
@@ -405,11 +406,28 @@ def _importance(drawn: Mapping[str, Figure]) -> str:
     return section("The choices that mattered", figure("importance", drawn, caption))
 
 
+def _sure_of(record: Record, drawn: Mapping[str, Figure]) -> str:
+    """How a differentiable search went."""
+    steps, error = field(record, "relaxed", "training", "total_steps"), field(record, "relaxed", "table", "error")
+    caption = (
+        "How even the probabilities of each choice's options were: at 100 % all are alike, at 0 % one is certain. The "
+        "thick line is the mean."
+    )
+    told = [f"The search trained {steps} steps"] if is_number(steps) else []
+    told += [f"with a table of costs that errs by {percent(error)} on average"] if is_number(error) else []
+    note = (
+        f"{', '.join(told)}. What it found, and as many random architectures of like cost, then went on training among "
+        "themselves: random sampling here is of equal cost. Architectures that are alike help each other in this."
+    )
+    return section("How sure the search became", figure("entropies", drawn, caption), paragraph(note) if told else "")
+
+
 def _training(record: Record, drawn: Mapping[str, Figure]) -> str:
     steps, seconds = field(record, "training", "total_steps"), field(record, "training", "seconds")
     told = [f"{steps} steps"] if is_number(steps) else []
     told += [duration(seconds)] if is_number(seconds) else []
-    caption = f"Training of the supernet{': ' if told else ''}{', '.join(told)}."
+    what = "among the candidates, of the dearest and the cheapest" if field(record, "relaxed") else "of the supernet"
+    caption = f"Training {what}{': ' if told else ''}{', '.join(told)}."
     return section("Training", figure("training", drawn, caption))
 
 

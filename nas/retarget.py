@@ -52,6 +52,7 @@ from nas.predict import Inherited, Predicts
 from nas.profiling import neutral_model
 from nas.progress import Reporter
 from nas.record import Parts, Searched, Setup, make_record
+from nas.relaxed import is_relaxed
 from nas.report import write_report
 from nas.searchers.linas import LINAS
 from nas.spec import SpaceLike
@@ -122,6 +123,11 @@ def retarget(
 def _check(source: Path, was: Settings, record: dict[str, Any], device: Device, timings: int) -> None:
     if was.source is not None:
         raise ValueError(f"{source} was itself retargeted: retarget the run that it came from")
+    if is_relaxed(was):
+        raise ValueError(
+            f"the weights in {source} are those of the networks that strategy {was.strategy!r} found here, and "
+            f"serve no other device: search there anew, with --device {device.name}"
+        )
     if timings < _LEAST:
         raise ValueError(f"retargeting needs at least {_LEAST} timings, got {timings}")
     if fingerprint(device) == record["device"]["fingerprint"]:

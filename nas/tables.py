@@ -110,9 +110,10 @@ def result_view(record: Mapping[str, Any]) -> RenderableType:
     """Front, hypervolumes and what verification changed."""
     verify, profile = record["verify"], record["profile"]
     lines = [f"{len(verify['dropped'])} of the points that the search had on its front were dropped by verification."]
-    if "latency_miss" in verify:
-        miss = f"latency by {percent(verify['latency_miss'])}, accuracy by {100 * verify['accuracy_miss']:.1f} points"
-        lines.append(f"Predictions missed what was then verified: {miss} (medians).")
+    misses = [f"latency by {percent(verify['latency_miss'])}"] if "latency_miss" in verify else []
+    misses += [f"accuracy by {100 * verify['accuracy_miss']:.1f} points"] if "accuracy_miss" in verify else []
+    if misses:
+        lines.append(f"Predictions missed what was then verified: {', '.join(misses)} (medians).")
     held_out = profile["held_out"]
     lines.append(
         f"Latency model on {held_out['items']} networks not used for fitting: mean error "

@@ -143,8 +143,9 @@ def train_stage(
     folder: Path,
     reporter: Reporter,
     snapshots: bool = False,
+    name: str = "train",
 ) -> History:
-    """Trains a network in place, shown as the stage `train`, with TensorBoard event files.
+    """Trains a network in place, shown as a stage of this name, with TensorBoard event files.
 
     It goes to a GPU for that if there is one, and comes back.
     """
@@ -153,7 +154,7 @@ def train_stage(
 
     with ExitStack() as stack:
         first = world()[0] == 0
-        stage = stack.enter_context((reporter if first else SilentReporter()).stage("train"))
+        stage = stack.enter_context((reporter if first else SilentReporter()).stage(name))
         events = stack.enter_context(Events(folder)) if first else None
         done = 0
 

@@ -17,6 +17,7 @@ from supernet.distributed import first_says
 from supernet.learner import Learner
 from supernet.lesson import Costs
 from supernet.recipe import Recipe
+from supernet.strategy import Strategy
 
 _WARM_UP_STEPS = 2
 _PROBE_STEPS = (5, 200)
@@ -83,9 +84,9 @@ def shortened(plan: Plan, step: int, step_s: float, left_s: float) -> Plan:
     return replace(plan, total_steps=fitting)
 
 
-def evaluate(network: nn.Module, space: SearchSpace, dataset: Dataset) -> tuple[float, float]:
-    """Validation accuracies of the largest and the smallest architecture, extracted and calibrated."""
-    largest, smallest = (inherited_accuracy(network, arch, dataset) for arch in (space.largest(), space.smallest()))
+def evaluate(network: nn.Module, space: SearchSpace, dataset: Dataset, strategy: Strategy) -> tuple[float, float]:
+    """Validation accuracies of the strategy's largest and smallest architecture, extracted and calibrated."""
+    largest, smallest = (inherited_accuracy(network, arch, dataset) for arch in strategy.ends(space))
     return largest, smallest
 
 
@@ -103,7 +104,7 @@ def _measure(
         learner.step(_WARM_UP_STEPS + taken)
         taken += 1
     middle = clock()
-    evaluate(learner.averaged, space, dataset)
+    evaluate(learner.averaged, space, dataset, recipe.strategy)
     return max((middle - start) / taken, 1e-9), max(clock() - middle, 1e-9)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from search_spaces.space import Architecture, SearchSpace
 from supernet.lesson import Lesson
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Strategy:
 
     def prepare_(self, network: nn.Module) -> None:
         """Give a freshly built network what the strategy trains besides its layers."""
+
+    def ends(self, space: SearchSpace) -> tuple[Architecture, Architecture]:
+        """The dearest and the cheapest architecture that are trained, whose accuracies tell how training goes."""
+        return space.largest(), space.smallest()
 
     def start(self, learner: Learner) -> Teaching:
         """Begin the training of a learner."""

@@ -147,7 +147,9 @@ class _Run:
         loss = sum(self.losses) / len(self.losses) if self.losses else None
         entry = Entry(self.step, self.seconds, loss, self.learner.lr)
         if self.plan.evaluates(self.step):
-            largest, smallest = evaluate(self.learner.averaged, self.learner.space, self.dataset)
+            largest, smallest = evaluate(
+                self.learner.averaged, self.learner.space, self.dataset, self.learner.recipe.strategy
+            )
             entry = replace(entry, seconds=self.seconds, val_largest=largest, val_smallest=smallest)
         self.entries.append(entry)
         self.losses = []

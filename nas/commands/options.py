@@ -27,7 +27,12 @@ Bundle = Annotated[
     Path | None, typer.Option("--bundle", help="Write a folder to measure with where this toolkit does not run.")
 ]
 Import = Annotated[Path | None, typer.Option("--import", help="Read what the script of a bundle measured.")]
-StrategyName = Annotated[str, typer.Option(help=f"How shared weights are trained: {', '.join(STRATEGIES)}.")]
+_SHARED, _RELAXED = ([n for n, s in STRATEGIES.items() if s.relaxed is relaxed] for relaxed in (False, True))
+_HOW = f"How shared weights are trained: {', '.join(_SHARED)}"
+StrategyName = Annotated[str, typer.Option(help=f"{_HOW}.")]
+SearchStrategyName = Annotated[
+    str, typer.Option("--strategy", help=f"{_HOW}; or a search that is the training: {', '.join(_RELAXED)}.")
+]
 SpaceName = Annotated[str, typer.Option("--space", help="A ready-made space (see `nas spaces`) or module:Class.")]
 Preset = Annotated[str | None, typer.Option(help="Of the space; by default the one for the image size.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as printed by `nas search`.")]

@@ -17,9 +17,9 @@ from nas.commands.options import (
     Quiet,
     Remeasure,
     RunFolder,
+    SearchStrategyName,
     Seed,
     SpaceName,
-    StrategyName,
     refuse_beside,
     say,
 )
@@ -39,7 +39,7 @@ def search(
     objective: Annotated[
         str, typer.Option(help=f"Costs to make small, beside accuracy, by commas: {', '.join(COSTS)}.")
     ] = "latency",
-    strategy: StrategyName = "sandwich",
+    strategy: SearchStrategyName = "sandwich",
     supernet: Annotated[
         Path | None, typer.Option(help="A run of `nas train`, whose space, data and weights are taken.")
     ] = None,
@@ -114,8 +114,8 @@ def search(
         from nas.profile_data import read_profile
 
         read_profile(profile)
-    from nas.absent import run_absent, with_profile
-    from nas.pipeline import run
+    from nas.absent import with_profile
+    from nas.running import run_search
     from nas.spec import check_importable
     from nas.tables import result_view, space_table
     from supernet.data import load_data
@@ -131,10 +131,7 @@ def search(
     try:
         with output.reporter() as reporter:
             shown = lambda found: output.amid(space_table(found), reporter)  # noqa: E731
-            if profile is None:
-                record = run(settings, space, dataset, folder, reporter, shown, remeasure)
-            else:
-                record = run_absent(settings, space, dataset, folder, reporter, shown)
+            record = run_search(settings, space, dataset, folder, reporter, shown, remeasure)
     except KeyboardInterrupt:
         say(f"interrupted; to go on, repeat the command (its run is in {folder})")
         raise

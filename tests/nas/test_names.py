@@ -30,6 +30,13 @@ ROOT = Path(__file__).parents[2]
         ({"objectives": ()}, "must be different costs, one at least, got none"),
         ({"searcher": "lina"}, "unknown searcher 'lina' .did you mean 'linas'"),
         ({"precisions": ("fp32", "int3")}, "unknown precision 'int3'"),
+        ({"strategy": "darts", "searcher": "nsga2"}, "strategy 'darts' is the search itself: leave searcher 'nsga2'"),
+        (
+            {"strategy": "darts", "supernet": "run"},
+            "the weights in run are those of the networks that strategy 'darts'",
+        ),
+        ({"strategy": "darts", "objectives": ("size",)}, "weighs accuracy against latency, got objectives size"),
+        ({"strategy": "darts", "max_size_bytes": 1e6}, "keeps to a bound on latency, got one on size_bytes"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(settings, message):

@@ -219,6 +219,20 @@ def test_figures_are_valid_plotly_and_drawn_where_the_page_has_room(record):
         go.Figure(figure)
 
 
+def test_a_differentiable_search_shows_how_sure_it_became(record):
+    assert "How sure the search became" not in page(record)
+    entropy = {"op<0>": [1.0, 0.5], "op1": [1.0, 0.1]}
+    trace = {"progress": [0.0, 0.9], "entropy": entropy}
+    record["relaxed"] = {"table": {"error": 0.064}, "training": {"total_steps": 141}, "trace": trace}
+    del record["accuracy_predictor"], record["verify"]["accuracy_miss"]
+    lines = figures(record)["entropies"]["data"]
+    assert [line["y"] for line in lines] == [[1.0, 0.5], [1.0, 0.1], [1.0, pytest.approx(0.3)]]
+    assert [line["name"] for line in lines] == ["op&lt;0&gt;", "op1", "all choices, on average"]
+    text = _Parsed(page(record)).text
+    assert "The search trained 141 steps, with a table of costs that errs by 6.4 % on average." in text
+    assert "accuracy predictor" not in text
+
+
 def test_front_figure_shows_test_accuracy_and_offers_validation(record):
     test, validation = figures(record)["front"]["data"]
     assert test["y"] == [p["accuracy"] for p in record["front"]]

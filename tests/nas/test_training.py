@@ -74,6 +74,7 @@ def test_a_strategy_may_be_a_value(tmp_path):
     ("wrong", "message"),
     [
         ({"strategy": "sandwhich"}, "unknown strategy 'sandwhich' .did you mean 'sandwich'"),
+        ({"strategy": "darts"}, "'darts' searches as it trains, .* nas search --strategy darts goes on to measured"),
         ({"optimizer": "adam"}, "unknown optimizer 'adam' .did you mean 'adamw'"),
         ({"epochs": 0}, "epochs"),
         ({"label_smoothing": 1.0}, "label_smoothing"),

@@ -86,4 +86,4 @@ def test_a_point_tells_who_else_was_there():
 def test_misses_are_medians():
     pair = lambda p, v: {"predicted": p, "verified": v}  # noqa: E731
     rows = [{"latency_s": pair(1.0, 1.0 + e), "val_accuracy": pair(0.9, 0.9 - e)} for e in (0.01, 0.02, 0.5)]
-    assert missed(rows) == pytest.approx((0.02, 0.02))
+    assert missed(rows) == pytest.approx({"latency_miss": 0.02, "accuracy_miss": 0.02})

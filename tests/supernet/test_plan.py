@@ -5,6 +5,7 @@ from search_spaces.network import find_space
 from supernet.learner import Learner
 from supernet.plan import Plan, evaluate, make_plan, shortened
 from supernet.recipe import Recipe
+from supernet.strategies.sandwich import Sandwich
 
 
 class FakeClock:
@@ -88,4 +89,4 @@ def test_planning_changes_nothing():
     before = weights(net)
     make_plan(net, find_space(net), data, Recipe(budget_s=0.5, batch=16))
     assert same(before, weights(net))
-    assert all(0 <= value <= 1 for value in evaluate(net, find_space(net), data))
+    assert all(0 <= value <= 1 for value in evaluate(net, find_space(net), data, Sandwich()))

@@ -8,7 +8,7 @@ from small_tables import SPACES, random_table
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 from supernet.relaxed.cost_table import CostTable, ExpectedCost
-from supernet.relaxed.fit_table import fit_table
+from supernet.relaxed.fit_table import fit_paired_table, fit_table
 
 DEEP = SPACES["deep"]
 
@@ -85,3 +85,20 @@ def test_the_error_is_of_architectures_that_were_not_fitted():
     assert fit_table(DEEP, rows, noise).error > 0.1
     with pytest.raises(ValueError, match="at least 10 positive latencies"):
         fit_table(DEEP, rows, -noise)
+
+
+def test_pairs_have_a_table_where_they_add_other_costs_together():
+    space = SearchSpace("flat", [Choice(f"c{i}", tuple(range(3))) for i in range(6)])
+    rows = space.sample(400, np.random.default_rng(0))
+    alone = CostTable(1.0, {f"c{i}": np.arange(3.0) for i in range(6)})
+    together = CostTable(1.0, {**alone.tables, ("c1", "c4"): 3 * np.outer(np.arange(3.0), np.arange(3.0))})
+    pairs = list(itertools.combinations([choice.name for choice in space.choices], 2))
+    plain = fit_paired_table(space, rows, alone.costs(space, rows) * random_noise(400), pairs)
+    assert all(len(names) == 1 for names in plain.tables)
+    costs = together.costs(space, rows)
+    paired = fit_paired_table(space, rows, costs, pairs)
+    assert ("c1", "c4") in paired.tables and paired.error < 0.01 < fit_table(space, rows, costs).error
+
+
+def random_noise(n):
+    return np.random.default_rng(1).uniform(0.95, 1.05, n)

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from small_space import Small
+
+from latency.blocks import BlockTracer
+from nas.errors import CannotBeDone
+from nas.guide import Guide, choice_pairs, random_range_rows
+from nas.spec import build_network
+from search_spaces.space import SearchSpace
+from search_spaces.value import Choice
+from supernet.relaxed.cost_table import CostTable
+
+FLAT = SearchSpace("flat", [Choice(f"c{i}", (0, 1, 2)) for i in range(20)])
+TABLE = CostTable(1e-5, {"c0": np.array([0.0, 1e-5, 2e-5])}, error=0.03)
+GUIDE = Guide(FLAT, TABLE, "fp32", FLAT.sample(10, np.random.default_rng(0)), np.full(10, 2e-5), 1e-5, 0.04)
+
+
+def test_random_rows_are_of_all_costs():
+    sums = random_range_rows(FLAT, 400, np.random.default_rng(0)).sum(1)
+    assert sums.min() < 3 and sums.max() > 37
+    plain = FLAT.sample(400, np.random.default_rng(0)).sum(1)
+    assert plain.min() > 6 and plain.max() < 34
+
+
+def test_pairs_are_of_choices_that_a_block_reads():
+    network, space = build_network(Small, (1, 8, 8), 10)
+    pairs = choice_pairs(BlockTracer(network, (1, 8, 8)), space, everywhere=set())
+    assert set(map(frozenset, pairs)) == {
+        frozenset(pair)
+        for pair in (("width", "kernel0"), ("width", "kernel1"), ("width", "depth"), ("depth", "kernel1"))
+    }
+    assert len(choice_pairs(BlockTracer(network, (1, 8, 8)), space, everywhere={"kernel1"})) == 5
+
+
+def test_costs_are_held_below_the_bound_by_what_the_models_err():
+    assert GUIDE.error == pytest.approx(0.05)
+    assert GUIDE.max_cost(1e-4) == pytest.approx(0.95e-4)
+    assert GUIDE.max_cost(1.01e-5) == 1e-5  # the fastest, by the table
+    assert GUIDE.max_cost(None) is None
+
+
+def test_a_bound_below_the_fastest_is_refused_with_it():
+    GUIDE.check(None)
+    GUIDE.check(0.97e-5)  # the profile may err
+    with pytest.raises(CannotBeDone, match="takes at most 9 µs: the fastest possible takes about 10 µs here; raise"):
+        GUIDE.check(9e-6)

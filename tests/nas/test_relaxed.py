@@ -1,0 +1,103 @@
+"""Differentiable searches through the whole pipeline: real training, real files, real ONNX Runtime."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_operations import Rigid
+
+import nas
+from nas.progress import SilentReporter
+from nas.retarget import retarget
+from nas.training import read_history
+from supernet.checkpoint import FILE_NAME, load_checkpoint
+
+ROOT = Path(__file__).parents[2]
+NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
+BOUND_S = 0.01
+SEARCH = ("--space", "small_operations:Operations", "--strategy", "proxyless", "--epochs", "2", "--batch", "64")
+
+
+def search(folder, cache, *more):
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    environment = {**os.environ, "PYTHONPATH": path, "HWNAS_CACHE": str(cache), "COLUMNS": "120"}
+    command = [*NAS, "search", *SEARCH, "--evaluations", "4", "--out", str(folder), "--json", *more]
+    return subprocess.run(
+        command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    done = search(folder, folder.parent / "cache", "--max-latency", f"{BOUND_S}s")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_every_point_is_a_measured_file_within_the_bound(finished):
+    folder, done = finished
+    record = json.loads(done.stdout)
+    assert record["front"] == json.loads((folder / "front.json").read_text()) != []
+    for point in record["front"]:
+        assert point["provenance"] == "verified" and point["latency_s"]["median"] <= BOUND_S
+        assert (folder / point["file"]).stat().st_size == point["size_bytes"]
+        assert len(set(point["policy"].values())) == 1
+    for stage in ("profile", "table", "relax", "choose", "train", "search", "verify"):
+        assert f"{stage}: " in done.stderr
+    assert "held-out error" in done.stderr.split("table: ")[1].split("relax: ")[0]
+
+
+def test_found_and_random_are_judged_alike(finished):
+    record = json.loads(finished[1].stdout)
+    assert set(record["search"]["groups"]) == {"search", "random"} == set(record["search"]["hypervolume"])
+    candidates = json.loads((finished[0] / "relaxed" / "candidates.json").read_text())
+    assert record["relaxed"]["candidates"] == {name: len(rows) for name, rows in candidates.items()}
+    assert len(record["search"]["groups"]["search"]) == 2 * len(candidates["search"]) == 4
+
+
+def test_both_trainings_keep_their_checkpoints(finished):
+    folder, done = finished
+    record = json.loads(done.stdout)
+    searched, trained = (load_checkpoint(path / FILE_NAME) for path in (folder / "relaxed", folder))
+    assert "ProxylessNAS" in searched.meta["identity"]["recipe"]["strategy"]
+    assert "Among" in trained.meta["identity"]["recipe"]["strategy"]
+    assert record["training"]["total_steps"] == read_history(folder).total_steps
+    trace = record["relaxed"]["trace"]
+    assert set(trace["entropy"]) == {"op0", "op1", "op2"}
+    assert all(len(values) == len(trace["progress"]) and values[0] == 1 for values in trace["entropy"].values())
+    assert "How sure the search became" in (folder / "report.html").read_text()
+
+
+def test_an_interrupted_run_goes_on_with_the_same_candidates(finished):
+    folder, done = finished
+    kept = {name: (folder / "relaxed" / name).read_bytes() for name in (FILE_NAME, "table.json", "candidates.json")}
+    (folder / "record.json").unlink()
+    again = search(folder, folder.parent / "cache", "--max-latency", f"{BOUND_S}s", "--quiet")
+    assert again.returncode == 0, again.stderr
+    assert {name: (folder / "relaxed" / name).read_bytes() for name in kept} == kept
+    old, new = json.loads(done.stdout), json.loads(again.stdout)
+    assert new["search"]["groups"] == old["search"]["groups"]
+    assert np.allclose(new["relaxed"]["trace"]["progress"], old["relaxed"]["trace"]["progress"])
+
+
+def test_its_weights_serve_no_other_run(finished, tmp_path):
+    with pytest.raises(ValueError, match=r"those of the networks that strategy 'proxyless' found: give .* `nas train`"):
+        nas.search(supernet=finished[0], out=tmp_path / "other", quiet=True)
+    with pytest.raises(ValueError, match="serve no other device: search there anew"):
+        retarget(finished[0], "cpu:torch", tmp_path / "other", SilentReporter())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [("darts", "no choice of 'Rigid' can be relaxed"), ("superkernel", "'Rigid' has none: take another strategy")],
+)
+def test_a_space_with_nothing_to_relax_is_refused_before_anything_is_written(strategy, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        nas.search(Rigid, strategy=strategy, out=tmp_path / "run", quiet=True)
+    assert not list(tmp_path.iterdir())
