@@ -46,6 +46,7 @@ from search_spaces.value import (
 _BOUND: ContextVar[Mapping[str, Option] | None] = ContextVar("architecture", default=None)
 _COPIES: ContextVar[dict[int, nn.Module] | None] = ContextVar("copies", default=None)  # by the original's id
 
+_TRANSFORM = "transform_"
 _MADE: ContextVar[dict[tuple[object, ...], nn.Module] | None] = ContextVar("made", default=None)
 
 
@@ -259,13 +260,18 @@ class Conv2d(Elastic):
 
 def _transform(source: int, target: int) -> str:
     """The name of the matrix that leads from one kernel size to the next."""
-    return f"transform_{source}to{target}"
+    return f"{_TRANSFORM}{source}to{target}"
 
 
 def _centre(weight: Tensor, kernel: int) -> Tensor:
     """The centre (…, kernel, kernel) of `weight` (…, k, k)."""
     margin = (weight.shape[-1] - kernel) // 2
     return weight[..., margin : margin + kernel, margin : margin + kernel]
+
+
+def kernel_transforms(network: nn.Module) -> list[str]:
+    """The names of the kernel transforms among the parameters, which weight decay would pull away from identities."""
+    return [name for name, _ in network.named_parameters() if name.rpartition(".")[2].startswith(_TRANSFORM)]
 
 
 def add_kernel_transforms_(network: nn.Module) -> None:

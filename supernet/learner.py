@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from search_spaces.elastic import kernel_transforms
 from search_spaces.space import SearchSpace
 from supernet.augment import erase, mix, shift_and_flip
 from supernet.batches import batch_indices, step_generator
@@ -71,7 +72,13 @@ class Learner:
         _check_share(min(recipe.batch, len(self._learnt)))
         self.shift = default_shift(min(dataset.image_shape[1:])) if recipe.shift is None else recipe.shift
         self.optimizer = create_optimizer_v2(
-            network, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=recipe.momentum
+            network,
+            recipe.optimizer,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            param_group_fn=lambda net: param_groups_weight_decay(
+                net, recipe.weight_decay, no_weight_decay_list=kernel_transforms(net)
+            ),
         )
         self.scheduler = _schedule(self.optimizer, recipe, total_steps)
         self.ema = ModelEmaV3(

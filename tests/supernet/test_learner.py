@@ -1,8 +1,11 @@
 import pytest
 import torch
 from small_supernet import RECIPE, same, small_dataset, small_net, weights
+from torch import nn
 
+from search_spaces.elastic import Conv2d, Linear, add_kernel_transforms_, kernel_transforms
 from search_spaces.network import find_space, run
+from search_spaces.value import Choice
 from supernet.batches import batch_indices
 from supernet.catalog import OPTIMIZERS
 from supernet.distill import kl_divergence, label_loss
@@ -58,6 +61,15 @@ def test_learning_rate_rises_then_falls_to_nothing():
 def test_no_decay_on_norms_and_biases():
     for group in learner(Recipe(epochs=1, weight_decay=0.5)).optimizer.param_groups:
         assert all((p.dim() > 1) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+def test_no_decay_on_kernel_transforms():
+    net = nn.Sequential(Conv2d(1, 4, Choice("kernel", (3, 5))), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Linear(4, 3))
+    add_kernel_transforms_(net)
+    names = kernel_transforms(net)
+    assert names == ["0.transform_5to3"]
+    plain = [g for g in learner(Recipe(epochs=1), net=net).optimizer.param_groups if g["weight_decay"] == 0]
+    assert any(p is net.get_parameter(names[0]) for group in plain for p in group["params"])
 
 
 def test_gradient_is_the_sum_over_the_sandwich():
