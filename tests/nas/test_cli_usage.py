@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.catalog import SPACES
+
 ROOT = Path(__file__).parents[2]
 NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
 
