@@ -169,7 +169,7 @@ def find(setup: Setup, profile: Profile, latency: Callable[[Architecture], float
 
 
 def _train(setup: Setup, strategy: Strategy, share: float, folder: Path, name: str) -> History:
-    recipe = recipe_of(setup.settings, strategy, share)
+    recipe = replace(recipe_of(setup.settings, strategy, share), autocast=pace_of(setup).autocast)
     return train_stage(recipe, setup.network, setup.architectures, setup.dataset, folder, setup.reporter, name=name)
 
 
