@@ -68,12 +68,7 @@ class Row:
         memory = " and ".join(f"{held / 2**20:.0f}" for held in (self.peak_bytes, self.plain_peak_bytes))
         times = f"step {self.step_cpu_s:6.3f} s   plain {self.plain_step_cpu_s:6.3f} s"
         return (
-<<<<<<< HEAD
-            f"{self.name:<14} batch {self.batch:<3} "
-            f"step {self.step_cpu_s:6.3f} s   plain {self.plain_step_cpu_s:.3f} s   "
-=======
             f"{self.name:<14} batch {self.batch:<3} {times}   "
->>>>>>> speed
             f"MACs {self.mac_bound:.2f}x   overhead {self.cpu_overhead:.2f} (wall time {self.overhead:.2f})   "
             f"A/A {self.control:.3f}   memory {memory} MiB\n  {shares}"
         )
