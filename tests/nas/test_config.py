@@ -38,6 +38,7 @@ OTHER = {
     "clip": 1.0,
     "mixup": 0.2,
     "erase": 0.1,
+    "autocast": True,
     "pretrained": "weights.pth",
     "pretrained_fingerprint": "ab",
     "supernet": "/runs/super",
