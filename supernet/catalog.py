@@ -22,8 +22,7 @@ DATASETS: Final[Mapping[str, Source]] = {
 }
 
 PICKLED_FILES: Final = (".pt", ".pth", ".bin", ".th")
-WEIGHT_FILES: Final = (".safetensors", *PICKLED_FILES)
-"""Files of pretrained weights that can be read."""
+WEIGHT_FILES: Final = (".safetensors", *PICKLED_FILES)  # of pretrained weights
 
 OPTIMIZERS: Final[Mapping[str, str]] = {
     "sgd": "stochastic gradient descent with Nesterov momentum",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_relaxed import SPACE, TABLE, recipe, small_cells, stripes
 
-from search_spaces.cell import cells
+from search_spaces.cell import nas_bench_201
 from search_spaces.elastic import OneOf
 from search_spaces.network import find_space
 from supernet.learner import Learner
@@ -165,7 +165,7 @@ def test_dropnas_decays_logits_of_kept_options_only():
 def test_superkernels_are_of_kernels_and_expansions():
     search = learner("superkernel").teaching
     assert sorted(search.logits) == ["expansion0", "expansion1", "kernel0", "kernel1"]
-    net = cells(1, 3)
+    net = nas_bench_201(16, 1, 3, "tiny")
     with pytest.raises(ValueError, match=r"superkernel is for spaces with kernel sizes .* such as mbconv; 'CellNet"):
         learner("superkernel", net)
 
