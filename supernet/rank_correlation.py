@@ -62,7 +62,7 @@ def _of_disjoint_pairs(n: int) -> float:
 
 
 def _rho_from_tau(tau: float) -> float:
-    """The smallest rho that goes with `tau` (Durbin and Stuart, "Inversions and rank correlation coefficients", 1951)."""
+    """The least rho that goes with `tau`: Durbin and Stuart, "Inversions and rank correlation coefficients", 1951."""
     return (3 * tau - 1) / 2 if tau >= 0 else (tau * tau + 2 * tau - 1) / 2
 
 
