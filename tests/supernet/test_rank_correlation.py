@@ -71,6 +71,11 @@ def test_a_perfect_order_of_few_is_not_certain():
     assert rho.low == -1 < rho.high == pytest.approx(-(3 * ends[2].low - 1) / 2)
 
 
+def test_resamples_without_an_order_are_left_out():
+    for resampled in _resampled(np.array([0.0, 0, 1]), np.array([0.0, 1, 1]), np.random.default_rng(0)):
+        assert np.isfinite(resampled).all() and 0.2 < len(resampled) / rank_correlation.RESAMPLES < 0.9
+
+
 def test_no_number_is_ever_missing():
     rng = np.random.default_rng(0)
     for n in (3, 4, 5):
