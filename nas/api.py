@@ -13,7 +13,7 @@ from torch import nn
 from nas.absent import with_profile
 from nas.config import IN_PYTHON, Settings, Training, data_setting, first_line
 from nas.device_profile import Profile
-from nas.folder import default_folder, read_settings, with_supernet
+from nas.folder import AnyTraining, default_folder, read_settings, with_supernet
 from nas.names import check_names, check_training
 from nas.profiles import measure_profile
 from nas.progress import LiveReporter, Reporter, SilentReporter
@@ -167,16 +167,10 @@ def search(
         settings = with_supernet(settings, Path(supernet))
         space = settings.space if isinstance(space, str) else space
         data = settings.data if not settings.data.startswith(IN_PYTHON) else data
-        image_size = settings.image_size
     if profile is not None:
         settings = with_profile(settings, Path(profile))
     check_names(settings)
-    if isinstance(space, str):
-        check_importable(space)
-    dataset = _dataset(data, image_size)
-    name = settings.data if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name
-    settings = settings.model_copy(update={"data": name, "data_fingerprint": dataset.fingerprint})
-    folder = Path(out) if out is not None else default_folder(settings)
+    settings, dataset, folder = _opened(settings, space, data, out)
 
     def searched(reporter: Reporter) -> Result:
         record = run_search(settings, space, dataset, folder, reporter, remeasure=remeasure)
@@ -220,7 +214,6 @@ def train(
     Raises:
         ValueError: an argument that cannot be met; nothing was written.
     """
-    named = isinstance(strategy, str)
     try:
         settings = Training(
             space=_space_text(space),
@@ -237,13 +230,8 @@ def train(
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
-    check_training(settings, named)
-    if isinstance(space, str):
-        check_importable(space)
-    dataset = _dataset(data, image_size)
-    name = settings.data if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name
-    settings = settings.model_copy(update={"data": name, "data_fingerprint": dataset.fingerprint})
-    folder = Path(out) if out is not None else default_folder(settings)
+    check_training(settings, isinstance(strategy, str))
+    settings, dataset, folder = _opened(settings, space, data, out)
     value = None if isinstance(strategy, str) else strategy
     if quiet:
         return train_run(settings, space, dataset, folder, SilentReporter(), value)
@@ -344,6 +332,18 @@ def _retargeted(
         with LiveReporter(Console(stderr=True)) as live:
             folder, record = carry_over(source, device, to, live, timings=timings, space=space, dataset=dataset)
     return Result(folder, record, space or settings.space, dataset)
+
+
+def _opened(
+    settings: AnyTraining, space: SpaceLike, data: Data, out: Path | str | None
+) -> tuple[AnyTraining, Dataset, Path]:
+    """The settings of a run with what tells its data apart, these data, and the run's folder."""
+    if isinstance(space, str):
+        check_importable(space)
+    dataset = _dataset(data, settings.image_size)
+    name = settings.data if isinstance(data, (str, Path)) else IN_PYTHON + dataset.name
+    settings = settings.model_copy(update={"data": name, "data_fingerprint": dataset.fingerprint})
+    return settings, dataset, Path(out) if out is not None else default_folder(settings)
 
 
 def _dataset(data: Data, image_size: int | None) -> Dataset:

@@ -19,6 +19,7 @@ from torch import nn
 
 from nas.folder import FIDELITY, RECORD, alone_in, read_fidelity, read_record, read_training
 from nas.progress import Reporter, Stage
+from nas.relaxed import is_relaxed
 from nas.report import write_report
 from nas.spec import SpaceLike, build_network
 from nas.training import Trained, costs_of, open_trained, pace_in, read_history, recipe_of
@@ -26,12 +27,13 @@ from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from supernet.atomic import write_json
 from supernet.calibrate import calibrate_, calibration_images
+from supernet.checkpoint import load_averaged_
 from supernet.data import Dataset
 from supernet.fidelity import Fidelity, advice, extremes, fidelity, gaps, stand_alone, uncalibrated
 from supernet.pace import using_threads
 from supernet.prefixes import inherited_accuracies
 from supernet.recipe import Recipe
-from supernet.snapshots import find_snapshots, read_snapshot
+from supernet.snapshots import find_snapshots
 from supernet.strategies.only import Only
 
 ALONE = "stand-alone"
@@ -66,6 +68,11 @@ def measure_fidelity(
     """
     if networks < _LEAST:
         raise ValueError(f"a rank correlation needs at least {_LEAST} networks, got {networks}")
+    if is_relaxed(settings := read_training(folder)):
+        raise ValueError(
+            f"the weights in {folder} are shared by the few networks that strategy {settings.strategy!r} found: "
+            "fidelity is asked of a supernet, as `nas train` makes one"
+        )
     run = open_trained(folder, space, dataset)
     known = read_truth(truth, run.space) if truth is not None else None
     with ExitStack() as stack:
@@ -217,7 +224,7 @@ def _course(run: Trained, archs: list[Architecture], alone: np.ndarray, seed: in
     network = copy.deepcopy(run.network)
     course = []
     for step, file in find_snapshots(run.folder).items():
-        network.load_state_dict(read_snapshot(file))
+        load_averaged_(network, file)
         found = fidelity(inherited_accuracies(network, archs, run.dataset), alone, seed)
         course.append({"step": step, **_correlations(found)})
     return course

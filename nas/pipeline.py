@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -64,9 +64,6 @@ from supernet.data import Dataset
 from supernet.history import History
 from supernet.pace import Pace, using_threads
 from supernet.recipe import Recipe
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 OnSpace = Callable[[dict[str, Any]], None]

@@ -22,7 +22,7 @@ from torch import nn
 
 from latency.harness import QUICK, measure_models
 from nas.candidates import Candidates, choose
-from nas.config import Settings
+from nas.config import Settings, Training
 from nas.device_profile import Profile
 from nas.evaluating import Measure
 from nas.folder import JOURNAL
@@ -38,16 +38,13 @@ from nas.pipeline import (
     keep_record,
     pace_of,
     profile_device,
-    run,
     run_groups,
     timed,
     verify_best,
 )
-from nas.progress import Reporter
 from nas.record import Parts, Searched, Setup, make_record
 from nas.searchers.listed import Listed
 from nas.searchers.protocol import Searcher
-from nas.spec import SpaceLike
 from nas.training import recipe_of, train_stage
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from supernet.catalog import STRATEGIES
@@ -65,27 +62,7 @@ FOLDER = "relaxed"  # below the run's, for the search's own checkpoint
 _SEARCH_SHARE, _AMONG_SHARE = 0.2, 0.25  # of the time budget, for both trainings; no inherited accuracies are taken
 
 
-def run_relaxed(
-    settings: Settings,
-    space: SpaceLike,
-    dataset: Dataset,
-    folder: Path,
-    reporter: Reporter,
-    on_space: OnSpace = lambda _: None,
-    remeasure: bool = False,
-) -> dict[str, Any]:
-    """As `nas.pipeline.run`, for settings with a strategy that searches as it trains.
-
-    Raises:
-        ValueError: settings that cannot be met, or a space in which the strategy has nothing to choose; nothing was
-            written.
-        CannotBeDone: no architecture keeps to the bounds.
-        OSError: the folder cannot be written.
-    """
-    return run(settings, space, dataset, folder, reporter, on_space, remeasure, _stages, check_relaxed)
-
-
-def is_relaxed(settings: Settings) -> bool:
+def is_relaxed(settings: Training) -> bool:
     """Whether the settings name a strategy that searches as it trains."""
     return settings.strategy in STRATEGIES and STRATEGIES[settings.strategy].relaxed
 
@@ -99,7 +76,12 @@ def check_relaxed(settings: Settings, network: nn.Module, space: SearchSpace, da
     Learner(copy.deepcopy(network), space, dataset, recipe_of(settings), total_steps=1)
 
 
-def _stages(setup: Setup, on_space: OnSpace) -> dict[str, Any]:
+def relaxed_stages(setup: Setup, on_space: OnSpace) -> dict[str, Any]:
+    """The stages of a run, as `nas.pipeline.run` takes them.
+
+    Raises:
+        CannotBeDone: no architecture keeps to the bounds.
+    """
     started_s = time.perf_counter()
     space = describe(setup)
     on_space(space)

@@ -9,7 +9,7 @@ from nas.absent import run_absent
 from nas.config import Settings
 from nas.pipeline import OnSpace, run
 from nas.progress import Reporter
-from nas.relaxed import is_relaxed, run_relaxed
+from nas.relaxed import check_relaxed, is_relaxed, relaxed_stages
 from nas.spec import SpaceLike
 from supernet.data import Dataset
 
@@ -26,5 +26,6 @@ def run_search(
     """Does the run that the settings ask for, or what is left of it; arguments and errors as of `nas.pipeline.run`."""
     if settings.profile is not None:
         return run_absent(settings, space, dataset, folder, reporter, on_space)
-    kind = run_relaxed if is_relaxed(settings) else run
-    return kind(settings, space, dataset, folder, reporter, on_space, remeasure)
+    if is_relaxed(settings):
+        return run(settings, space, dataset, folder, reporter, on_space, remeasure, relaxed_stages, check_relaxed)
+    return run(settings, space, dataset, folder, reporter, on_space, remeasure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 import hashlib
 import json
 from contextlib import ExitStack
@@ -20,13 +20,13 @@ from nas.config import Training
 from nas.folder import alone_in, check_disk, open_folder, read_training
 from nas.progress import Reporter, SilentReporter
 from nas.spec import SpaceLike, build_network, space_fingerprint
-from nas.weights import load_weights_, run_data, trained_network
+from nas.weights import run_data, trained_network
 from search_spaces.network import extract
 from search_spaces.space import Architecture, SearchSpace
 from supernet.atomic import write_bytes, write_json
 from supernet.calibrate import calibrate_, calibration_images, inherited_accuracy
 from supernet.catalog import STRATEGIES
-from supernet.checkpoint import FILE_NAME, load_checkpoint
+from supernet.checkpoint import FILE_NAME, load_averaged_, load_checkpoint
 from supernet.data import Dataset
 from supernet.distributed import first_says, joined, world
 from supernet.history import History, entries_from
@@ -101,11 +101,11 @@ def train_run(
     if settings.pretrained is not None:
         settings = _begin_with_(network, settings, reporter)
     with joined(), ExitStack() as stack:
-        if world()[0] == 0:
+        first = world()[0] == 0
+        if first:
             check_disk(folder)
             open_folder(folder, settings)
             stack.enter_context(alone_in(folder))
-        first = world()[0] == 0
         pace = first_says(pace_in(folder, network, found, dataset, recipe, settings.autocast) if first else _NO_PACE)
         stack.enter_context(using_threads(pace.threads))
         recipe = replace(recipe, autocast=pace.autocast)
@@ -121,8 +121,8 @@ def _begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> 
     """
     from supernet.pretrained import load_pretrained_  # here, since timm takes seconds to load
 
-    source = str(settings.pretrained)
-    taken = load_pretrained_(network, source)
+    source = Path(str(settings.pretrained))
+    taken = load_pretrained_(network, source / FILE_NAME if source.is_dir() else str(settings.pretrained))
     if world()[0] == 0:
         reporter.message(f"{source} is {taken.arch}")
         if taken.undetermined:
@@ -170,7 +170,7 @@ def train_stage(
                 stage.say(f"largest {100 * entry.val_largest:.1f} %, smallest {100 * entry.val_smallest:.1f} %")
 
         recipe.strategy.prepare_(network)
-        costs = costs_of(copy.deepcopy(network), space, dataset)
+        costs = costs_of(network, space, dataset)
         with joined() as device:
             network.to(device)
             history = train_supernet(network, dataset, recipe, folder, show, costs=costs, snapshots=snapshots)
@@ -216,16 +216,19 @@ def take_weights(folder: Path, source: Path, network: nn.Module) -> History:
     """Gives `network` the weights of the training in `source`, and the run in `folder` its checkpoint."""
     if not (folder / FILE_NAME).exists():
         write_bytes(folder / FILE_NAME, (source / FILE_NAME).read_bytes())
-    load_weights_(network, folder)
+    load_averaged_(network, folder / FILE_NAME)
     return read_history(folder)
 
 
 def costs_of(network: nn.Module, space: SearchSpace, dataset: Dataset) -> Costs:
-    """What architectures cost, for strategies that ask: their MACs."""
-    anatomy = Anatomy(space, BlockTracer(network, dataset.image_shape), ("fp32",))
+    """What architectures cost, for strategies that ask: their MACs. Most do not, so nothing is traced before."""
+
+    @functools.cache
+    def anatomy() -> Anatomy:
+        return Anatomy(space, BlockTracer(network, dataset.image_shape), ("fp32",))
 
     def macs(population: np.ndarray) -> np.ndarray:
-        counted: np.ndarray = anatomy.counts(population)[:, 0]
+        counted: np.ndarray = anatomy().counts(population)[:, 0]
         return counted
 
     return macs

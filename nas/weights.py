@@ -8,9 +8,8 @@ from torch import nn
 
 from nas.config import IN_PYTHON, Training
 from nas.spec import SpaceLike, build_network, space_fingerprint
-from search_spaces.elastic import add_kernel_transforms_
 from search_spaces.space import SearchSpace
-from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
+from supernet.checkpoint import FILE_NAME, load_averaged_
 from supernet.data import Dataset, load_data
 
 
@@ -43,13 +42,5 @@ def trained_network(
     network, found = build_network(like, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
     if space_fingerprint(like, network, found) != settings.space_fingerprint:
         raise ValueError(f"the space {settings.space} has changed since the run in {folder}: its weights do not fit")
-    load_weights_(network, folder)
+    load_averaged_(network, folder / FILE_NAME)
     return network, found
-
-
-def load_weights_(network: nn.Module, folder: Path) -> None:
-    """Gives a freshly built network the averaged weights of the training in `folder`, kernel transforms included."""
-    weights = averaged_weights(load_checkpoint(folder / FILE_NAME))
-    if weights.keys() - network.state_dict().keys():
-        add_kernel_transforms_(network)
-    network.load_state_dict(weights)

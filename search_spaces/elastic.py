@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import cast
 
@@ -269,9 +269,9 @@ def _centre(weight: Tensor, kernel: int) -> Tensor:
     return weight[..., margin : margin + kernel, margin : margin + kernel]
 
 
-def kernel_transforms(network: nn.Module) -> list[str]:
-    """The names of the kernel transforms among the parameters, which weight decay would pull away from identities."""
-    return [name for name, _ in network.named_parameters() if name.rpartition(".")[2].startswith(_TRANSFORM)]
+def kernel_transforms_in(names: Iterable[str]) -> list[str]:
+    """Those of the names of parameters that are kernel transforms."""
+    return [name for name in names if name.rpartition(".")[2].startswith(_TRANSFORM)]
 
 
 def add_kernel_transforms_(network: nn.Module) -> None:

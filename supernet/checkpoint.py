@@ -13,12 +13,14 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from search_spaces.elastic import add_kernel_transforms_, kernel_transforms_in
 from supernet.atomic import write_bytes
 
 FILE_NAME = "checkpoint.safetensors"
 FORMAT = 1
+AVERAGE = "average/"  # before the names of averaged weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,5 +66,22 @@ def load_checkpoint(file: Path) -> Checkpoint:
 
 def averaged_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The state dict of the averaged weights in a training's checkpoint: what a finished training ends with."""
-    prefix = "average/"
-    return {name.removeprefix(prefix): value for name, value in checkpoint.tensors.items() if name.startswith(prefix)}
+    kept = checkpoint.tensors.items()
+    return {name.removeprefix(AVERAGE): value for name, value in kept if name.startswith(AVERAGE)}
+
+
+def load_averaged_(network: nn.Module, file: Path) -> None:
+    """Give a supernet the averaged weights of the training whose checkpoint `file` is, kernel transforms included.
+
+    Raises:
+        ValueError: as `load_checkpoint`, or the weights are those of another network.
+        OSError: it cannot be read.
+    """
+    weights = averaged_weights(load_checkpoint(file))
+    if kernel_transforms_in(weights):
+        add_kernel_transforms_(network)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{file} is the checkpoint of another supernet: {reason}") from error

@@ -18,10 +18,11 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from search_spaces.elastic import kernel_transforms
+from search_spaces.elastic import kernel_transforms_in
 from search_spaces.space import SearchSpace
 from supernet.augment import erase, mix, shift_and_flip
 from supernet.batches import batch_indices, step_generator
+from supernet.checkpoint import AVERAGE
 from supernet.data import Dataset
 from supernet.distributed import average_, mean_of, world
 from supernet.importance import ChannelOrder, permute_
@@ -76,8 +77,8 @@ class Learner:
             recipe.optimizer,
             lr=recipe.lr,
             momentum=recipe.momentum,
-            param_group_fn=lambda net: param_groups_weight_decay(
-                net, recipe.weight_decay, no_weight_decay_list=kernel_transforms(net)
+            param_group_fn=lambda net: param_groups_weight_decay(  # which would pull transforms away from identities
+                net, recipe.weight_decay, no_weight_decay_list=kernel_transforms_in(dict(net.named_parameters()))
             ),
         )
         self.scheduler = _schedule(self.optimizer, recipe, total_steps)
@@ -142,7 +143,7 @@ class Learner:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Give everything that steps change, as tensors and as JSON values."""
         tensors = {f"weights/{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"average/{name}": value for name, value in self.ema.module.state_dict().items()}
+        tensors |= {f"{AVERAGE}{name}": value for name, value in self.ema.module.state_dict().items()}
         tensors |= {f"strategy/{name}": value for name, value in self.teaching.state().items()}
         numbers: dict[str, Any] = {}
         for index, slots in self.optimizer.state_dict()["state"].items():
@@ -160,7 +161,7 @@ class Learner:
         Raises:
             ValueError: the state is of another network.
         """
-        for prefix, module in (("weights/", self.network), ("average/", self.ema.module)):
+        for prefix, module in (("weights/", self.network), (AVERAGE, self.ema.module)):
             own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
             try:
                 module.load_state_dict(own)

@@ -19,7 +19,7 @@ from search_spaces.elastic import BatchNorm2d, Conv2d, Elastic
 from search_spaces.network import extract, find_space
 from search_spaces.space import Architecture
 from search_spaces.value import Option
-from supernet.checkpoint import averaged_weights, load_checkpoint
+from supernet.checkpoint import load_averaged_
 from supernet.importance import ChannelOrder, sort_channels_
 from supernet.matching import Layer, domains_of, layers_of, match, own_tensors
 from supernet.published import Weights, read_weights
@@ -110,12 +110,7 @@ def _is_checkpoint(file: Path) -> bool:
 
 def _whole_(network: nn.Module, file: Path) -> Pretrained:
     """Take over the averaged weights of a supernet of the same space."""
-    weights = averaged_weights(load_checkpoint(file))
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{file} is the checkpoint of another supernet: {reason}") from error
+    load_averaged_(network, file)
     return Pretrained(find_space(network).largest())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -117,7 +117,7 @@ def search(
     from nas.absent import with_profile
     from nas.running import run_search
     from nas.spec import check_importable
-    from nas.tables import result_view, space_table
+    from nas.tables import space_table
     from supernet.data import load_data
 
     output = Output(as_json, quiet)
@@ -135,11 +135,7 @@ def search(
     except KeyboardInterrupt:
         say(f"interrupted; to go on, repeat the command (its run is in {folder})")
         raise
-    output.result({"run": str(folder), **record}, result_view(record))
-    from nas.report import headline
-
-    output.show(headline(record))
-    output.show(f"Run folder: {folder} (report.html, front.json, front/*.onnx)")
+    _show(folder, record, output)
 
 
 def retarget(
@@ -157,13 +153,18 @@ def retarget(
     read_record(run_folder)
     parse_device(device)  # before torch is loaded, which takes seconds
     from nas.retarget import retarget as carry_over
-    from nas.tables import result_view
 
     output = Output(as_json, quiet)
     with output.reporter() as reporter:
         folder, record = carry_over(run_folder, device, out, reporter, timings=timings)
-    output.result({"run": str(folder), **record}, result_view(record))
-    from nas.report import headline
+    _show(folder, record, output)
 
+
+def _show(folder: Path, record: dict[str, Any], output: Output) -> None:
+    """What a finished run found, and where."""
+    from nas.report import headline
+    from nas.tables import result_view
+
+    output.result({"run": str(folder), **record}, result_view(record))
     output.show(headline(record))
     output.show(f"Run folder: {folder} (report.html, front.json, front/*.onnx)")

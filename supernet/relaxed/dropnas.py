@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from supernet.learner import Learner
 
 
+_TRIES = 100
+
+
 @dataclass(frozen=True)
 class DropNAS(Relaxed):
     """Every step mixes the options that are not dropped by the softmax of their logits (section 3).
@@ -101,13 +104,12 @@ class _DroppingSearch(Search):
 
 
 def _draw_kept(group: list[int], rate: float, rng: np.random.Generator) -> list[int]:
-    """Drop each with probability rate^(1 / size), all over again where none is left."""
-    if len(group) == 1:
-        return group
-    while True:
+    """Drop each with probability rate^(1 / size), all over again where none is left, and at last all but one."""
+    for _ in range(_TRIES):
         kept = [i for i, u in zip(group, rng.random(len(group)), strict=True) if u >= rate ** (1 / len(group))]
         if kept:
             return kept
+    return [group[rng.integers(len(group))]]
 
 
 def _only(values: Tensor, positions: tuple[int, ...]) -> Tensor:

@@ -23,6 +23,7 @@ from search_spaces.network import relaxable
 from search_spaces.space import Architecture
 from search_spaces.value import Choice
 from supernet.checks import expect
+from supernet.distributed import average_
 from supernet.lesson import Lesson, TrainingDiverged
 from supernet.relaxed.best import check_possible
 from supernet.relaxed.cost_table import CostTable, ExpectedCost
@@ -174,7 +175,11 @@ class Search:
         return None if self.expected is None else self.expected(self.probabilities())
 
     def update(self, gradients: tuple[Tensor | None, ...], gates: Weights) -> None:
-        """Let the logits follow their gradients; those without one, that nothing read, stay with their moments."""
+        """Let the logits follow their gradients; those without one, that nothing read, stay with their moments.
+
+        Of several processes, all have the same logits: they follow the mean of all gradients.
+        """
+        average_([gradient for gradient in gradients if gradient is not None])
         for values, gradient in zip(self.logits.values(), gradients, strict=True):
             values.grad = gradient
         for group in self.adam.param_groups:

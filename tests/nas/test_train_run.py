@@ -12,8 +12,8 @@ from nas.config import Settings, Training
 from nas.folder import TRAINING, read_settings, read_training, with_supernet
 from nas.spec import build_network
 from nas.training import open_trained, recipe_of, take_weights
-from nas.weights import load_weights_
-from supernet.snapshots import find_snapshots, read_snapshot
+from supernet.checkpoint import FILE_NAME, averaged_weights, load_averaged_, load_checkpoint
+from supernet.snapshots import find_snapshots
 from supernet.strategies.once_for_all import OnceForAll
 from supernet.strategies.only import Only
 from supernet.strategies.sandwich import Sandwich
@@ -46,7 +46,7 @@ def test_the_same_call_reads_and_another_one_is_refused(trained):
 def test_events_and_snapshots_tell_the_course(trained):
     evaluated = [entry.step for entry in trained.history.evaluated if entry.step]
     assert list(find_snapshots(trained.folder)) == evaluated
-    last = read_snapshot(find_snapshots(trained.folder)[evaluated[-1]])
+    last = averaged_weights(load_checkpoint(find_snapshots(trained.folder)[evaluated[-1]]))
     assert all(torch.equal(last[name], value) for name, value in trained.network.state_dict().items())
     (file,) = (trained.folder / "tensorboard").iterdir()
     seen = {(v.tag, e.step) for e in events(file) for v in e.summary.value}
@@ -112,7 +112,7 @@ def test_a_search_goes_on_from_the_trained_weights(trained, tmp_path):
 def open_trained_weights(folder, trained):
     """Whether a run's own checkpoint is enough, once the training's folder is gone."""
     network, _ = build_network(Small, trained.dataset.image_shape, trained.dataset.num_classes)
-    load_weights_(network, folder)
+    load_averaged_(network, folder / FILE_NAME)
     return all(torch.equal(network.state_dict()[n], value) for n, value in trained.network.state_dict().items())
 
 
@@ -125,7 +125,7 @@ def test_kernel_transforms_come_with_the_weights(tmp_path):
 
 def test_a_training_may_begin_with_the_weights_of_another(trained, tmp_path):
     source = trained.folder / "checkpoint.safetensors"
-    run = nas.train(Small, pretrained=str(source), epochs=1, batch=64, lr=1e-9, out=tmp_path / "f", quiet=True)
+    run = nas.train(Small, pretrained=str(source.parent), epochs=1, batch=64, lr=1e-9, out=tmp_path / "f", quiet=True)
     for name, value in run.network.named_parameters():
         torch.testing.assert_close(value, trained.network.get_parameter(name), rtol=1e-4, atol=1e-5)
     assert len(run.settings.pretrained_fingerprint) == 16

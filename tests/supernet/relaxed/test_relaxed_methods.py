@@ -46,6 +46,20 @@ def probabilities(search):
     return {name: p.detach().double() for name, p in search.probabilities().items()}
 
 
+@pytest.mark.parametrize("name", ["darts", "superkernel"])
+def test_logits_follow_the_mean_gradient_of_all_processes(name, monkeypatch):
+    """Gradients that cancel out over the processes move none of them."""
+    monkeypatch.setattr("supernet.relaxed.search.average_", lambda tensors: [t.zero_() for t in tensors])
+    still = learner(name, decay=0.0)
+    before = {n: values.detach().clone() for n, values in still.teaching.logits.items()}
+    still.step(0)
+    assert all(torch.equal(values, before[n]) for n, values in still.teaching.logits.items())
+    monkeypatch.undo()
+    moved = learner(name, decay=0.0)
+    moved.step(0)
+    assert any(not torch.equal(values, before[n]) for n, values in moved.teaching.logits.items())
+
+
 def test_darts_mixes_all_options_by_their_softmax():
     search = spread_(learner("darts").teaching)
     gates = search.logit_gates(lesson())
