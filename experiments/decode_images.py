@@ -12,6 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from supernet.data import Dataset, from_datasets
+
+VALIDATION = 5_000  # of the training images, on which inherited accuracies are taken
+
 
 def decode(file: Path, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, 32, 32, 3) uint8 and labels (n,) of one file of JPEG bytes; the first `limit` of them."""
@@ -21,6 +25,14 @@ def decode(file: Path, limit: int | None = None) -> tuple[np.ndarray, np.ndarray
     jpegs = (prefix + body[offset[i] : offset[i + 1]] for i in range(n))
     images = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in jpegs])
     return images, content["label"][:n].astype(np.int64)
+
+
+def read_cifar10(data: Path, image_size: int) -> Dataset:
+    """CIFAR-10 with 45,000 images to train on and 5,000 to take inherited accuracies on."""
+    parts = [decode(data / f"cifar10_jpg_{split}.npz") for split in ("train", "test")]
+    train, test = (list(zip(x, y.tolist(), strict=True)) for x, y in parts)
+    share = VALIDATION / len(train)
+    return from_datasets(train, test, name="cifar10", flip=True, image_size=image_size, val_fraction=share)
 
 
 def main() -> None:

@@ -20,20 +20,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from experiments.decode_images import decode
+from experiments.decode_images import read_cifar10
 from nas.training import costs_of
 from search_spaces.nas_bench_macro import macro_architecture, nas_bench_macro
 from search_spaces.network import find_space
 from search_spaces.space import SearchSpace
 from supernet.catalog import STRATEGIES
-from supernet.data import Dataset, from_datasets
 from supernet.distributed import joined
 from supernet.fidelity import fidelity
 from supernet.prefixes import inherited_accuracies
 from supernet.recipe import Recipe
 from supernet.train import train_supernet
-
-VALIDATION = 5_000  # images, on which inherited accuracies are taken
 
 
 def read_table(data: Path, space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -44,19 +41,11 @@ def read_table(data: Path, space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
     return population, np.array([float(row["acc_mean"]) / 100 for row in rows])
 
 
-def read_images(data: Path, image_size: int) -> Dataset:
-    """CIFAR-10 with 45,000 images to train on and 5,000 to take inherited accuracies on."""
-    parts = [decode(data / f"cifar10_jpg_{split}.npz") for split in ("train", "test")]
-    train, test = (list(zip(x, y.tolist(), strict=True)) for x, y in parts)
-    share = VALIDATION / len(train)
-    return from_datasets(train, test, name="cifar10", flip=True, image_size=image_size, val_fraction=share)
-
-
 def study(arguments: argparse.Namespace) -> dict[str, object]:
     """Trains, or goes on training, and ranks."""
     name = f"{arguments.strategy}-{arguments.preset}-{arguments.image_size}-{arguments.minutes:g}-{arguments.seed}"
     folder = arguments.out / name
-    dataset = read_images(arguments.data, arguments.image_size)
+    dataset = read_cifar10(arguments.data, arguments.image_size)
     with torch.random.fork_rng():
         torch.manual_seed(arguments.seed)
         network = nas_bench_macro(arguments.image_size, 3, dataset.num_classes, arguments.preset)

@@ -1,0 +1,135 @@
+"""What do differentiable searches end with on NAS-Bench-201, and which of them collapse to skip connections?
+
+python -m experiments.collapse --strategy darts --epochs 16 --out results/ [--data DIR]
+
+Searches the space of cells on CIFAR-10 without a bound, and looks up in the benchmark what the most probable cell at
+each tenth of the training reaches when it is trained by itself.  A study that was killed goes on when its command is
+repeated.  Without `--strategy`, prints a table of all results in `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from experiments.decode_images import read_cifar10
+from experiments.tables import read
+from search_spaces.cell import nas_bench_201, operations_of
+from search_spaces.equal_cells import OPERATIONS
+from search_spaces.network import find_space
+from supernet.catalog import STRATEGIES
+from supernet.checkpoint import FILE_NAME, load_checkpoint
+from supernet.recipe import Recipe
+from supernet.relaxed.found import found_trace
+from supernet.train import train_supernet
+
+SKIP = OPERATIONS.index("skip_connect")
+_LOOKS = 10
+
+
+def read_accuracies(data: Path) -> dict[tuple[int, ...], float]:
+    """Mean test accuracy in percent after 200 epochs of every cell, as indices into `OPERATIONS`."""
+    rows = read(data / "nb201.csv.gz")
+    cells = (operations_of(row["arch_str"]) for row in rows)
+    indices = (tuple(OPERATIONS.index(name) for name in cell) for cell in cells)
+    return dict(zip(indices, (float(row["c10_test_200ep_mean"]) for row in rows), strict=True))
+
+
+def study(arguments: argparse.Namespace) -> dict[str, object]:
+    """Searches, or goes on searching, and looks up what was found."""
+    folder = arguments.out / f"{arguments.strategy}-{arguments.image_size}-{arguments.epochs}-{arguments.seed}"
+    dataset = read_cifar10(arguments.data, arguments.image_size)
+    with torch.random.fork_rng():
+        torch.manual_seed(arguments.seed)
+        network = nas_bench_201(arguments.image_size, 3, dataset.num_classes, "tiny")
+    recipe = Recipe(
+        strategy=STRATEGIES[arguments.strategy].make(),
+        epochs=arguments.epochs,
+        batch=64,
+        lr=0.1,
+        label_smoothing=0.0,
+        evaluations=1,
+        seed=arguments.seed,
+    )
+    history = train_supernet(network, dataset, recipe, folder)
+    trace = found_trace(load_checkpoint(folder / FILE_NAME), find_space(network))
+    probabilities = np.stack(list(trace.probabilities.values()), axis=1)  # (moments, edges, operations)
+    accuracies = read_accuracies(arguments.data)
+    looks = np.unique(np.linspace(0, len(trace.progress) - 1, _LOOKS + 1).round().astype(int))
+    course = [look(float(trace.progress[i]), probabilities[i], accuracies) for i in looks]
+    result = {
+        "strategy": arguments.strategy,
+        "image_size": arguments.image_size,
+        "epochs": arguments.epochs,
+        "seed": arguments.seed,
+        "steps": history.total_steps,
+        "minutes": history.final.seconds / 60,
+        "course": course,
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=1))
+    return result
+
+
+def look(progress: float, probabilities: np.ndarray, accuracies: Mapping[tuple[int, ...], float]) -> dict[str, object]:
+    """What the probabilities (edges, operations) of one moment say."""
+    cell = tuple(int(i) for i in probabilities.argmax(1))
+    return {
+        "progress": progress,
+        "cell": [OPERATIONS[i] for i in cell],
+        "skips": cell.count(SKIP),
+        "accuracy": accuracies[cell],
+        "better": float(np.mean(np.array(list(accuracies.values())) > accuracies[cell])),
+        "probabilities": dict(zip(OPERATIONS, probabilities.mean(0).round(3).tolist(), strict=True)),
+    }
+
+
+def table(out: Path, data: Path) -> str:
+    """The end of every study in a folder, most accurate first, and chance, as Markdown."""
+    results = [json.loads(file.read_text()) for file in out.glob("*/result.json")]
+    lines = [
+        "| strategy, seed | steps | min | cell | skips over the training | accuracy over the training | better cells |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted(results, key=lambda r: -r["course"][-1]["accuracy"]):
+        looks, last = r["course"][1::3], r["course"][-1]
+        lines.append(
+            f"| {r['strategy']}, {r['seed']} | {r['steps']:,} | {r['minutes']:.0f} | {short(last['cell'])} | "
+            f"{', '.join(str(moment['skips']) for moment in looks)} | "
+            f"{', '.join(format(moment['accuracy'], '.1f') for moment in looks)} | {100 * last['better']:.1f} % |"
+        )
+    known = np.array(list(read_accuracies(data).values()))
+    low, middle, high = np.quantile(known, (0.25, 0.5, 0.75))
+    lines.append(f"| a random cell (quartiles) | | | | | {low:.1f}, {middle:.1f}, {high:.1f} | 50 % |")
+    return "\n".join(lines)
+
+
+def short(cell: Sequence[str]) -> str:
+    """A cell in one word for each edge."""
+    names = dict(zip(OPERATIONS, ("-", "skip", "pool", "1x1", "3x3"), strict=True))
+    return " ".join(names[name] for name in cell)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, required=True)
+    searching = [n for n, entry in STRATEGIES.items() if entry.relaxed and n != "superkernel"]  # which needs kernels
+    parser.add_argument("--strategy", choices=searching)
+    parser.add_argument("--image-size", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.strategy is None:
+        print(table(arguments.out, arguments.data))
+    else:
+        print(json.dumps(study(arguments), indent=1))
+
+
+if __name__ == "__main__":
+    main()
