@@ -1,6 +1,6 @@
 """What do differentiable searches find under a bound on latency, beside a random search of equal cost?
 
-python -m experiments.bounded --data cifar10.npz --space nas_bench_macro --strategy proxyless --bound 30us --out results/
+python -m experiments.bounded --data cifar10.npz --space nas_bench_macro --strategy proxyless --bound 30us --out DIR
 
 One whole run of `nas search`, to files that were measured; `random` trains shared weights by single paths for its share
 of the same time, and evaluates as many random networks that are predicted to keep to the bound.  For nas_bench_macro
@@ -17,8 +17,8 @@ from typing import Any
 
 import nas
 from experiments.tables import read
+from nas.config import parse_duration, parse_quantity
 from nas.errors import CannotBeDone
-from nas.config import parse_duration
 from search_spaces.nas_bench_macro import OPERATIONS
 from supernet.catalog import STRATEGIES
 
@@ -28,7 +28,7 @@ MACRO = "nas_bench_macro"
 
 def study(arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs, or goes on running, one search, and says what it found."""
-    bound_s = parse_duration(arguments.bound)
+    bound_s = parse_quantity(arguments.bound, "s")
     name = f"{arguments.space}-{arguments.strategy}-{arguments.bound}-{arguments.seed}"
     by_chance = arguments.strategy == RANDOM
     result: dict[str, Any] = {key: vars(arguments)[key] for key in ("space", "strategy", "bound", "budget", "seed")}
@@ -83,7 +83,7 @@ def table(out: Path) -> str:
         "| space | bound | strategy | files | best file | its latency | stand-alone | held | took |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for r in sorted(results, key=lambda r: (r["space"], parse_duration(r["bound"]), r["strategy"])):
+    for r in sorted(results, key=lambda r: (r["space"], parse_quantity(r["bound"], "s"), r["strategy"])):
         best = max(r["front"], key=lambda point: point["accuracy"])
         alone = "" if best["stand_alone"] is None else f"{100 * best['stand_alone']:.2f} %"
         lines.append(
