@@ -43,8 +43,10 @@ def read_table(data: Path, space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
 
 def study(arguments: argparse.Namespace) -> dict[str, object]:
     """Trains, or goes on training, and ranks."""
-    name = f"{arguments.strategy}-{arguments.preset}-{arguments.image_size}-{arguments.minutes:g}-{arguments.seed}"
-    folder = arguments.out / name
+    span = f"{arguments.minutes:g}min" if arguments.epochs is None else f"{arguments.epochs}epochs"
+    folder = arguments.out / "-".join(
+        [arguments.strategy, arguments.preset, str(arguments.image_size), span, str(arguments.seed)]
+    )
     dataset = read_cifar10(arguments.data, arguments.image_size)
     with torch.random.fork_rng():
         torch.manual_seed(arguments.seed)
@@ -53,7 +55,7 @@ def study(arguments: argparse.Namespace) -> dict[str, object]:
     recipe = Recipe(
         strategy=STRATEGIES[arguments.strategy].make(),
         epochs=arguments.epochs,
-        budget_s=None if arguments.epochs else 60 * arguments.minutes,
+        budget_s=60 * arguments.minutes if arguments.epochs is None else None,
         batch=arguments.batch,
         lr=arguments.lr,
         label_smoothing=0.0,
