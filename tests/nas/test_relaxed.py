@@ -11,6 +11,7 @@ import pytest
 from small_operations import Rigid
 
 import nas
+from nas.fidelity_study import measure_fidelity
 from nas.progress import SilentReporter
 from nas.retarget import retarget
 from nas.training import read_history
@@ -90,6 +91,8 @@ def test_its_weights_serve_no_other_run(finished, tmp_path):
         nas.search(supernet=finished[0], out=tmp_path / "other", quiet=True)
     with pytest.raises(ValueError, match="serve no other device: search there anew"):
         retarget(finished[0], "cpu:torch", tmp_path / "other", SilentReporter())
+    with pytest.raises(ValueError, match=r"few networks that strategy 'proxyless' found: .*`nas train`"):
+        measure_fidelity(finished[0])
     assert not list(tmp_path.iterdir())
 
 
