@@ -26,7 +26,8 @@ def cost_levels(space: SearchSpace, table: CostTable, max_cost: float | None, n:
     """
     low, high = fastest_cost(space, table), dearest_cost(space, table)
     high = max(low, high if max_cost is None else min(high, max_cost))
-    return list(dict.fromkeys(np.geomspace(high, low, n).tolist()))[::-1]
+    levels = np.geomspace(high, low, n).clip(low, high)  # rounding would leave a level that nothing costs
+    return list(dict.fromkeys(levels.tolist()))[::-1]
 
 
 def dearest_cost(space: SearchSpace, table: CostTable) -> float:

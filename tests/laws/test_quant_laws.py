@@ -157,7 +157,8 @@ def test_outputs_are_off_by_no_more_than_a_little_noise_in_the_images_does(sampl
         by_noise = np.sqrt(np.mean((run(sample.fp32, noisy) - y) ** 2))
         for model in (sample.mixed, sample.int8):
             step = 2 ** (8 - weight_bits())  # of weights with a bit less it is twice as large
-            assert 0 < np.sqrt(np.mean((run(model, x) - y) ** 2)) < 6 * step * by_noise
+            little = max(6 * by_noise, 0.05 * np.sqrt(np.mean(y**2)))  # pools average noise in images, but not codes
+            assert 0 < np.sqrt(np.mean((run(model, x) - y) ** 2)) < step * little
 
 
 @pytest.fixture(scope="module", params=SMALLEST, ids="-".join)

@@ -92,7 +92,7 @@ def test_its_weights_serve_no_other_run(finished, tmp_path):
     with pytest.raises(ValueError, match="serve no other device: search there anew"):
         retarget(finished[0], "cpu:torch", tmp_path / "other", SilentReporter())
     with pytest.raises(ValueError, match=r"few networks that strategy 'proxyless' found: .*`nas train`"):
-        measure_fidelity(finished[0])
+        measure_fidelity(finished[0], SilentReporter())
     assert not list(tmp_path.iterdir())
 
 
