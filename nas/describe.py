@@ -17,18 +17,12 @@ from nas.profiling import neutral_model
 from nas.progress import Reporter, Stage
 from nas.spec import build_network
 from quant_search.policy import PRECISIONS, joint_space
-from search_spaces.catalog import SPACES
 from search_spaces.network import find_blocks
 from search_spaces.space import Architecture, SearchSpace
 from search_spaces.value import Choice
 
 _CHANNELS = 3
 _SAMPLED = 200  # random architectures whose MACs are shown
-
-
-def list_spaces() -> list[dict[str, str]]:
-    """Name, summary and presets of every ready-made space."""
-    return [{"name": n, "summary": e.summary, "presets": ", ".join(e.presets)} for n, e in SPACES.items()]
 
 
 def describe_space(

@@ -16,6 +16,11 @@ from search_spaces.catalog import SPACES, SpaceEntry
 from supernet.catalog import OPTIMIZERS, STRATEGIES, WEIGHT_FILES
 
 
+def list_spaces() -> list[dict[str, str]]:
+    """Name, summary and presets of every ready-made space."""
+    return [{"name": n, "summary": e.summary, "presets": ", ".join(e.presets)} for n, e in SPACES.items()]
+
+
 def check_training(settings: Training, by_name: bool = True, alone: bool = True) -> None:
     """Refuses a training's settings that name what does not exist; a space of the user's own is looked at later.
 

@@ -25,15 +25,17 @@ def spaces(
     from latency.device import parse_device
 
     parse_device(device)  # before torch is loaded, which takes seconds
-    from nas.describe import describe_presets, list_spaces
-    from nas.tables import preset_view
-
     output = Output(as_json, quiet)
     if name is None:
+        from nas.names import list_spaces
+
         listing = list_spaces()
         content: dict[str, Any] = {"spaces": listing}
         output.result(content, "\n".join(f"{s['name']:<15} {s['summary']} (presets: {s['presets']})" for s in listing))
     else:
+        from nas.describe import describe_presets
+        from nas.tables import preset_view
+
         with output.reporter() as reporter:
             described = describe_presets(name, preset, device, seed, reporter)
         content = {"space": name, "presets": described}
