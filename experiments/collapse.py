@@ -1,35 +1,42 @@
 """What do differentiable searches end with on NAS-Bench-201, and which of them collapse to skip connections?
 
-python -m experiments.collapse --strategy darts --epochs 16 --out results/ [--data DIR]
+python -m experiments.collapse --strategy darts --steps 3000 --out results/ [--data DIR]
 
-Searches the space of cells on CIFAR-10 without a bound, and looks up in the benchmark what the most probable cell at
-each tenth of the training reaches when it is trained by itself.  A study that was killed goes on when its command is
-repeated.  Without `--strategy`, prints a table of all results in `--out`.
+Searches the space of cells on CIFAR-10 without a bound, in a supernet as deep as the benchmark's networks but half as
+wide, and looks up in the benchmark what the most probable cell at each tenth of the training reaches when it is trained
+by itself.  A study that was killed goes on when its command is repeated.  Without `--strategy`, prints a table of all
+results in `--out`.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
 from experiments.decode_images import read_cifar10
 from experiments.tables import read
-from search_spaces.cell import nas_bench_201, operations_of
-from search_spaces.equal_cells import OPERATIONS
+from search_spaces.cell import CellNetwork, Preset, operations_of
+from search_spaces.equal_cells import EDGES, OPERATIONS
 from search_spaces.network import find_space
+from search_spaces.value import Choice
 from supernet.catalog import STRATEGIES
 from supernet.checkpoint import FILE_NAME, load_checkpoint
 from supernet.recipe import Recipe
 from supernet.relaxed.found import found_trace
+from supernet.relaxed.search import Relaxed
 from supernet.train import train_supernet
 
 SKIP = OPERATIONS.index("skip_connect")
 _LOOKS = 10
+_IMAGE_SIZE, _BATCH = 16, 64
 
 
 def read_accuracies(data: Path) -> dict[tuple[int, ...], float]:
@@ -42,15 +49,24 @@ def read_accuracies(data: Path) -> dict[tuple[int, ...], float]:
 
 def study(arguments: argparse.Namespace) -> dict[str, object]:
     """Searches, or goes on searching, and looks up what was found."""
-    folder = arguments.out / f"{arguments.strategy}-{arguments.image_size}-{arguments.epochs}-{arguments.seed}"
-    dataset = read_cifar10(arguments.data, arguments.image_size)
+    sizes = (arguments.cells, arguments.images, arguments.steps, arguments.seed)
+    folder = arguments.out / "-".join([arguments.strategy, *map(str, sizes)])
+    dataset = read_cifar10(arguments.data, _IMAGE_SIZE)
+    dataset = dataclasses.replace(
+        dataset, x_train=dataset.x_train[: arguments.images], y_train=dataset.y_train[: arguments.images]
+    )
+    edges = [Choice(f"edge{i}", OPERATIONS) for i in range(len(EDGES))]
+    preset = Preset(channels=(8, 16, 32), cells=arguments.cells, largest_image=_IMAGE_SIZE)
     with torch.random.fork_rng():
         torch.manual_seed(arguments.seed)
-        network = nas_bench_201(arguments.image_size, 3, dataset.num_classes, "tiny")
+        network = CellNetwork(preset, edges, 3, dataset.num_classes)
+    made = cast(Relaxed, STRATEGIES[arguments.strategy].make())
+    strategy = dataclasses.replace(made, warmup=0.0)  # as the paper's DARTS, which begins with both
+    learning = arguments.images * (1 - strategy.held_out)
     recipe = Recipe(
-        strategy=STRATEGIES[arguments.strategy].make(),
-        epochs=arguments.epochs,
-        batch=64,
+        strategy=strategy,
+        epochs=math.ceil(arguments.steps / (learning // _BATCH)),
+        batch=_BATCH,
         lr=0.1,
         label_smoothing=0.0,
         evaluations=1,
@@ -64,8 +80,8 @@ def study(arguments: argparse.Namespace) -> dict[str, object]:
     course = [look(float(trace.progress[i]), probabilities[i], accuracies) for i in looks]
     result = {
         "strategy": arguments.strategy,
-        "image_size": arguments.image_size,
-        "epochs": arguments.epochs,
+        "cells": arguments.cells,
+        "images": arguments.images,
         "seed": arguments.seed,
         "steps": history.total_steps,
         "minutes": history.final.seconds / 60,
@@ -121,8 +137,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     searching = [n for n, entry in STRATEGIES.items() if entry.relaxed and n != "superkernel"]  # which needs kernels
     parser.add_argument("--strategy", choices=searching)
-    parser.add_argument("--image-size", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--cells", type=int, default=5, help="in each of three stages")
+    parser.add_argument("--images", type=int, default=5000, help="to train on, of which DARTS holds half out")
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.strategy is None:
