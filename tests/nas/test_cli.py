@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
+from command import nas
 
 from latency import standalone
 from latency.whole import Effort
@@ -21,17 +22,6 @@ NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
 SPACE = ["--space", "small_space:Small"]
 SMALL = [*SPACE, "--epochs", "1", "--evaluations", "4", "--no-baselines"]
 WHOLE = [*SPACE, "--epochs", "20", "--evaluations", "6"]
-
-
-def nas(*arguments, cwd, cache):
-    return subprocess.run(
-        [*NAS, *map(str, arguments)],
-        cwd=cwd,
-        env=environment(cache),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
 
 
 def environment(cache):

@@ -1,25 +1,12 @@
 """The command line without a run: wrong usage, spaces, help."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from command import nas
 
 from search_spaces.catalog import SPACES
-
-ROOT = Path(__file__).parents[2]
-NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
-
-
-def nas(*arguments, cwd, cache):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HWNAS_CACHE": str(cache), "COLUMNS": "120"}
-    return subprocess.run(
-        [*NAS, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False
-    )
 
 
 @pytest.fixture(scope="module")

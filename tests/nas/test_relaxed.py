@@ -1,13 +1,10 @@
 """Differentiable searches through the whole pipeline: real training, real files, real ONNX Runtime."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from command import nas as command
 from small_operations import Rigid
 
 import nas
@@ -17,18 +14,13 @@ from nas.retarget import retarget
 from nas.training import read_history
 from supernet.checkpoint import FILE_NAME, load_checkpoint
 
-ROOT = Path(__file__).parents[2]
-NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
 BOUND_S = 0.01
 SEARCH = ("--space", "small_operations:Operations", "--strategy", "proxyless", "--epochs", "2", "--batch", "64")
 
 
 def search(folder, cache, *more):
-    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    environment = {**os.environ, "PYTHONPATH": path, "HWNAS_CACHE": str(cache), "COLUMNS": "120"}
-    command = [*NAS, "search", *SEARCH, "--evaluations", "4", "--out", str(folder), "--json", *more]
-    return subprocess.run(
-        command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=300, check=False
+    return command(
+        "search", *SEARCH, "--evaluations", "4", "--out", folder, "--json", *more, cwd=folder.parent, cache=cache
     )
 
 
