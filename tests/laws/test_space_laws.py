@@ -14,13 +14,13 @@ from search_spaces.moves import crossover, mutate, mutate_one, neighbours
 from search_spaces.network import find_space
 from search_spaces.space import Equivalence, SearchSpace
 from search_spaces.value import Choice, Condition
+from tests.laws.entries import NETWORKS
 
 LAW = settings(max_examples=80, deadline=None, derandomize=True, database=None)
-ENTRIES = [(name, preset) for name, entry in SPACES.items() for preset in entry.presets]
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@pytest.fixture(scope="module", params=ENTRIES, ids="-".join)
+@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
 def space(request):
     name, preset = request.param
     entry = SPACES[name]
