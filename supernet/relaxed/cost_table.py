@@ -96,6 +96,9 @@ def group_costs(table: np.ndarray, columns: list[int], population: np.ndarray, a
 class ExpectedCost:
     """The expected cost of independent choices, differentiable in their probabilities.
 
+    Rows that are the same network (`search_spaces.space.Equivalence`) cost each what it says itself: a mixture computes
+    all options, those as well that would be of no use by themselves.
+
     Complexity: the options of a group's choices, and of those its conditions name, are gone through together.
 
     Raises:
@@ -104,6 +107,7 @@ class ExpectedCost:
 
     def __init__(self, table: CostTable, space: SearchSpace, device: torch.device | None = None) -> None:
         self.table, self.space, self.device = table, space, device or torch.device("cpu")
+        self._apart = SearchSpace(space.name, space.choices)  # without an equivalence
         self._terms = [self._term(columns, costs) for columns, costs in table.groups(space)]
 
     def _term(self, columns: list[int], table: np.ndarray) -> tuple[list[int], Tensor, Tensor]:
@@ -116,8 +120,8 @@ class ExpectedCost:
         together = np.array(list(itertools.product(*map(range, sizes))), dtype=INDEX)
         rows = np.zeros((len(together), len(self.space)), dtype=INDEX, order="F")
         rows[:, read] = together
-        rows = self.space.canonical(rows)
-        costs = group_costs(table, columns, rows, self.space.active(rows))
+        rows = self._apart.canonical(rows)
+        costs = group_costs(table, columns, rows, self._apart.active(rows))
         counted = costs != 0
         taken = torch.from_numpy(together[counted].T.astype(np.int64))
         return read, taken.to(self.device), torch.from_numpy(costs[counted]).to(self.device)
