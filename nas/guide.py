@@ -102,13 +102,15 @@ def fit_guide(anatomy: Anatomy, space: SearchSpace, profile: Profile, seed: int,
     Args:
         space: of architectures without policies, all choices of which the table is over.
     """
-    file, error = folder / FILE, profile.held_out.mape
+    file = folder / FILE
     if not file.exists():
-        write_json(file, _fitted(anatomy, space, profile, seed, stage))
+        # With the profile's error, that bounds are lowered by: it is another one once networks are timed again.
+        write_json(file, {**_fitted(anatomy, space, profile, seed, stage), "profile_error": profile.held_out.mape})
     found = json.loads(file.read_text())
     table = CostTable(found["base"], {tuple(names): np.array(t) for names, t in found["tables"]}, found["error"])
     pool = np.array(found["pool"], dtype=INDEX)
-    guide = Guide(space, table, found["precision"], pool, np.array(found["seconds"]), found["fastest_s"], error)
+    seconds, fastest_s, profile_error = np.array(found["seconds"]), found["fastest_s"], found["profile_error"]
+    guide = Guide(space, table, found["precision"], pool, seconds, fastest_s, profile_error)
     pairs = sum(len(names) > 1 for names in table.tables)
     stage.say(
         f"{len(pool)} architectures, single choices and {pairs} pairs, held-out error "
