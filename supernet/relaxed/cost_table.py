@@ -18,7 +18,7 @@ from torch import Tensor
 
 from search_spaces.space import INDEX, SearchSpace
 
-_MOST_COMBINATIONS = 2**16
+MOST_COMBINATIONS = 2**16  # of the options that a group's cost depends on
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +114,13 @@ class ExpectedCost:
         """The columns that a group's cost depends on, their combinations (columns, r) and what each costs (r,)."""
         read = ancestors(self.space, columns)
         sizes = self.space.cardinalities[read].tolist()
-        if math.prod(sizes) > _MOST_COMBINATIONS:
+        if math.prod(sizes) > MOST_COMBINATIONS:
             names = ", ".join(self.space.choices[j].name for j in columns)
-            raise ValueError(f"the group {names} depends on {len(read)} choices, too many to combine: make it smaller")
+            raise ValueError(
+                f"the cost of {names} depends on {len(read)} choices of space {self.space.name!r}, whose options make "
+                f"{math.prod(sizes):,} combinations, and at most {MOST_COMBINATIONS:,} can be gone through: give these "
+                "choices fewer options or fewer conditions on others, or take a strategy that does not search"
+            )
         together = np.array(list(itertools.product(*map(range, sizes))), dtype=INDEX)
         rows = np.zeros((len(together), len(self.space)), dtype=INDEX, order="F")
         rows[:, read] = together
@@ -143,6 +147,12 @@ class ExpectedCost:
             return probabilities[choice.name].double()
         size = len(choice.options)
         return torch.full((size,), 1 / size, dtype=torch.float64, device=self.device)
+
+
+def combinations(space: SearchSpace, names: Iterable[str]) -> int:
+    """How many combinations of options the cost of a group of choices depends on."""
+    columns = [j for j, choice in enumerate(space.choices) if choice.name in set(names)]
+    return math.prod(space.cardinalities[ancestors(space, columns)].tolist())
 
 
 def ancestors(space: SearchSpace, columns: Iterable[int]) -> list[int]:

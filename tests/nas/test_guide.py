@@ -35,6 +35,12 @@ def test_pairs_are_of_choices_that_a_block_reads():
     assert len(choice_pairs(BlockTracer(network, (1, 8, 8)), space, everywhere={"kernel1"})) == 5
 
 
+def test_pairs_of_too_many_options_have_no_table():
+    space = SearchSpace("wide", [Choice("a", tuple(range(300))), Choice("b", tuple(range(300))), Choice("c", (1, 2))])
+    tracer = SimpleNamespace(blocks=[SimpleNamespace(when=())], choices_of=lambda block: ["a", "b", "c"])
+    assert choice_pairs(tracer, space, everywhere=set()) == [("a", "c"), ("b", "c")]
+
+
 def test_costs_are_held_below_the_bound_by_what_the_models_err():
     assert GUIDE.error == pytest.approx(0.05)
     assert GUIDE.max_cost(1e-4) == pytest.approx(0.95e-4)
