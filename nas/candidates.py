@@ -27,7 +27,7 @@ FILE = "candidates.json"
 _LEVELS, _EACH = 7, 2  # of cost, and architectures at each
 _TRIES = 3  # times that levels are lowered for the sake of the bound, or a random architecture is replaced
 _RATHER = 0.2  # by how much nearer, as a logarithm of costs, a random architecture must be that was found as well
-_FASTEST = 4  # that are timed at last, where nothing that was found keeps to the bound
+_FASTEST = 4  # that are timed where the bound is near the least latency, and at last where nothing found keeps to it
 
 Latency = Callable[[Architecture], float]
 """From an architecture of the joint space to the seconds that its file takes, whatever its weights."""
@@ -79,6 +79,18 @@ def choose(
     candidates = Candidates({n: np.array(rows, dtype=INDEX).reshape(-1, width) for n, rows in groups.items()})
     stage.say(", ".join(f"{len(rows)} by {name}" for name, rows in candidates.groups.items()))
     return candidates
+
+
+def check_timed(
+    guide: Guide, bound_s: float | None, anatomy: Anatomy, latency: Latency, folder: Path, stage: Stage
+) -> None:
+    """Refuses a bound near the least latency, where none of the fastest keeps to it: before a search is trained.
+
+    Raises:
+        CannotBeDone: with the fastest that was timed.
+    """
+    if guide.is_near(bound_s) and not (folder / FILE).exists():
+        _last_resort(guide, _Timed(guide, anatomy, latency, bound_s, stage))
 
 
 def wanted(settings: Settings) -> tuple[int, int]:

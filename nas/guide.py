@@ -25,7 +25,7 @@ from search_spaces.network import relaxable
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from supernet.atomic import write_json
 from supernet.relaxed.best import best_architectures, fastest_cost
-from supernet.relaxed.cost_table import CostTable
+from supernet.relaxed.cost_table import MOST_COMBINATIONS, CostTable, combinations
 from supernet.relaxed.fit_table import fit_paired_table
 
 FILE = "table.json"
@@ -73,6 +73,10 @@ class Guide:
             return None
         return max(bound_s * (1 - self.error), self.least_cost)
 
+    def is_near(self, bound_s: float | None) -> bool:
+        """Whether a bound is so little above the least latency that the profile may err about it."""
+        return bound_s is not None and bound_s < self.fastest_s * (1 + self.profile_error)
+
     def check(self, bound_s: float | None) -> None:
         """Refuses a bound that nothing can keep to.
 
@@ -102,13 +106,15 @@ def fit_guide(anatomy: Anatomy, space: SearchSpace, profile: Profile, seed: int,
     Args:
         space: of architectures without policies, all choices of which the table is over.
     """
-    file, error = folder / FILE, profile.held_out.mape
+    file = folder / FILE
     if not file.exists():
-        write_json(file, _fitted(anatomy, space, profile, seed, stage))
+        # With the profile's error, that bounds are lowered by: it is another one once networks are timed again.
+        write_json(file, {**_fitted(anatomy, space, profile, seed, stage), "profile_error": profile.held_out.mape})
     found = json.loads(file.read_text())
     table = CostTable(found["base"], {tuple(names): np.array(t) for names, t in found["tables"]}, found["error"])
     pool = np.array(found["pool"], dtype=INDEX)
-    guide = Guide(space, table, found["precision"], pool, np.array(found["seconds"]), found["fastest_s"], error)
+    seconds, fastest_s, profile_error = np.array(found["seconds"]), found["fastest_s"], found["profile_error"]
+    guide = Guide(space, table, found["precision"], pool, seconds, fastest_s, profile_error)
     pairs = sum(len(names) > 1 for names in table.tables)
     stage.say(
         f"{len(pool)} architectures, single choices and {pairs} pairs, held-out error "
@@ -159,7 +165,7 @@ def random_range_rows(space: SearchSpace, n: int, rng: np.random.Generator) -> n
 
 
 def choice_pairs(tracer: BlockTracer, space: SearchSpace, everywhere: set[str]) -> list[tuple[str, str]]:
-    """The pairs of choices that a block depends on both, in the order of the space.
+    """The pairs of choices that a block depends on both, in the order of the space, but for those of too many options.
 
     Args:
         everywhere: choices that all blocks depend on, such as the resolution.
@@ -169,7 +175,7 @@ def choice_pairs(tracer: BlockTracer, space: SearchSpace, everywhere: set[str]) 
     for block in tracer.blocks:
         read = {*everywhere, *tracer.choices_of(block), *(c.choice for clause in block.when for c in clause)}
         found |= dict.fromkeys(itertools.combinations([name for name in names if name in read], 2))
-    return list(found)
+    return [pair for pair in found if combinations(space, pair) <= MOST_COMBINATIONS]
 
 
 def _predicted(anatomy: Anatomy, space: SearchSpace, profile: Profile, rows: np.ndarray, precision: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from latency.harness import QUICK, measure_models
-from nas.candidates import Candidates, choose
+from nas.candidates import Candidates, check_timed, choose
 from nas.config import Settings, Training
 from nas.device_profile import Profile
 from nas.evaluating import Measure
@@ -53,6 +53,7 @@ from supernet.data import Dataset
 from supernet.history import History
 from supernet.learner import Learner
 from supernet.pace import using_threads
+from supernet.relaxed.cost_table import CostTable, ExpectedCost
 from supernet.relaxed.found import found_logits, found_trace
 from supernet.relaxed.search import Relaxed
 from supernet.strategies.among import Among
@@ -68,11 +69,12 @@ def is_relaxed(settings: Training) -> bool:
 
 
 def check_relaxed(settings: Settings, network: nn.Module, space: SearchSpace, dataset: Dataset) -> None:
-    """Refuses a space in which the strategy of `settings` has nothing to choose.
+    """Refuses a space in which the strategy of `settings` has nothing to choose, or no expected cost of its choices.
 
     Raises:
-        ValueError: with another strategy to take.
+        ValueError: with another strategy to take, or what to change in the space.
     """
+    ExpectedCost(CostTable(0.0, {(choice.name,): np.zeros(len(choice.options)) for choice in space.choices}), space)
     Learner(copy.deepcopy(network), space, dataset, recipe_of(settings), total_steps=1)
 
 
@@ -135,7 +137,8 @@ def find(setup: Setup, profile: Profile, latency: Callable[[Architecture], float
     folder.mkdir(exist_ok=True)
     with s.reporter.stage("table") as stage:
         guide = fit_guide(s.anatomy, s.architectures, profile, s.settings.seed, folder, stage)
-    guide.check(bound_s)
+        guide.check(bound_s)
+        check_timed(guide, bound_s, s.anatomy, latency, folder, stage)
     made = cast(Relaxed, STRATEGIES[s.settings.strategy].make())
     searching = replace(made, table=guide.table, max_cost=guide.max_cost(bound_s))
     search = _train(s, searching, _SEARCH_SHARE, folder, "relax")

@@ -2,7 +2,8 @@
 
 A multiple-choice knapsack over choices that exist where others say so: dynamic programming in the order of the choices,
 over what is taken of those that later ones still ask for, with lists of which none is dearer and less probable than n
-others (Nemhauser and Ullmann, 1969; Kellerer, Pferschy and Pisinger, Knapsack Problems, section 11.5).
+others (Nemhauser and Ullmann, 1969; Kellerer, Pferschy and Pisinger, Knapsack Problems, section 11.5). Choices whose
+options are partly the same network come first, and all at once.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ def best_architectures(
 ) -> np.ndarray:
     """The n most probable architectures (n, d) of which none costs more than `max_cost` seconds, best first.
 
-    Choices are independent with probabilities softmax(logits (k,)), and an architecture's probability is the product
-    over its active choices. Choices without logits have no say in it: they take the last options that the bound allows.
-    Fewer than n come back where fewer keep to the bound. Exact while no list of partial architectures grows beyond
-    20,000; beyond it costs that differ by less than a 2,000th of the bound count as equal: the bound is kept all the
-    same, but a slightly more probable architecture may be missed.
+    Choices are independent with probabilities softmax(logits (k,)), active or not, and an architecture is as probable
+    as the most probable row of options that stands for it: an inactive choice counts as its most probable option, so
+    that a network is not improbable for having many choices, and of equivalent rows the most probable one counts.
+    Choices without logits have no say in it: of architectures that are equally probable, those with their last options
+    are the first. Fewer than n come back where fewer keep to the bound. Exact while no list of partial architectures
+    grows beyond 20,000; beyond it costs that differ by less than a 2,000th of the bound count as equal: the bound is
+    kept all the same, but a slightly more probable architecture may be missed.
 
     Raises:
         ValueError: no architecture keeps to the bound, n is below 1, or a bound without a table.
@@ -44,9 +47,9 @@ def best_architectures(
     at_least("n", n, 1)
     table = _checked(table, max_cost)
     if max_cost is None:
-        return _search(space, _log_probabilities(logits, space), table, np.inf, n)
+        return _search(space, _worth(logits, space), table, np.inf, n)
     check_possible(space, table, max_cost)
-    return _search(space, _log_probabilities(logits, space), table, max_cost, n)
+    return _search(space, _worth(logits, space), table, max_cost, n)
 
 
 def fastest_cost(space: SearchSpace, table: CostTable) -> float:
@@ -76,8 +79,8 @@ def _checked(table: CostTable | None, max_cost: float | None) -> CostTable:
     return CostTable(0.0, {}) if table is None else table
 
 
-def _log_probabilities(logits: Mapping[str, np.ndarray], space: SearchSpace) -> list[np.ndarray]:
-    """Of each choice, the logarithms (k,) of its options' probabilities.
+def _worth(logits: Mapping[str, np.ndarray], space: SearchSpace) -> list[np.ndarray]:
+    """Of each choice, the logarithms (k,) of its options' probabilities to that of the most probable one.
 
     Raises:
         ValueError: logits of an unknown choice or of another length.
@@ -86,14 +89,8 @@ def _log_probabilities(logits: Mapping[str, np.ndarray], space: SearchSpace) -> 
     for name, values in logits.items():
         if len(values) != sizes.get(name):
             raise ValueError(f"space {space.name!r} has no choice {name!r} with {len(values)} options")
-    return [_log_softmax(logits.get(name), size) for name, size in sizes.items()]
-
-
-def _log_softmax(logits: np.ndarray | None, size: int) -> np.ndarray:
-    if logits is None:
-        return _LATER * np.arange(size)
-    values = np.asarray(logits, float)
-    return np.asarray(values - np.logaddexp.reduce(values))
+    given = [np.asarray(logits.get(name, _LATER * np.arange(size)), float) for name, size in sizes.items()]
+    return [values - values.max() for values in given]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,27 +106,72 @@ class _Partial:
 
 
 def _search(space: SearchSpace, worth: list[np.ndarray], table: CostTable, bound: float, n: int) -> np.ndarray:
-    """The n of all rows (n, d) that are worth most, of those that cost at most `bound`."""
+    """The n architectures (n, d) that are worth most, of those that cost at most `bound`."""
+    merged = _merged(space)
+    order = [*merged, *(j for j in range(len(space)) if j not in merged)]
+    ordered = SearchSpace(space.name, [space.choices[j] for j in order])
+    start = _distinct(space, merged, [worth[j] for j in merged], float(table.base))
+    partial = _searched(ordered, start, len(merged), [worth[j] for j in order], table, bound, n)
+    rows = np.empty_like(partial.rows)
+    rows[:, order] = partial.rows
+    rows = rows[np.lexsort((*rows.T, -partial.worth))]
+    return np.asarray(rows[table.costs(space, rows) <= bound][:n])
+
+
+def _merged(space: SearchSpace) -> list[int]:
+    """The columns that the equivalence of a space is about: their choices depend on no others."""
+    names = () if space.equivalence is None else space.equivalence.choices
+    return [j for j, choice in enumerate(space.choices) if choice.name in names]
+
+
+def _distinct(space: SearchSpace, merged: list[int], worth: list[np.ndarray], base: float) -> _Partial:
+    """Beginnings with the choices at `merged` set in every way that is another network, each worth its best row.
+
+    All rows of these choices are gone through, as they are to count the space.
+    """
+    if not merged:
+        return _Partial(np.zeros((1, len(space)), INDEX, order="F"), np.zeros(1), np.full(1, base))
+    alone = SearchSpace(space.name, [space.choices[j] for j in merged], space.equivalence)
+    every = np.indices(alone.cardinalities.tolist(), INDEX).reshape(len(merged), -1).T
+    found, of = np.unique(alone.canonical(every), axis=0, return_inverse=True)
+    most = np.full(len(found), -np.inf)
+    np.maximum.at(most, of.ravel(), sum(values[taken] for values, taken in zip(worth, every.T, strict=True)))
+    rows = np.zeros((len(found), len(space)), INDEX, order="F")
+    rows[:, : len(merged)] = found
+    return _Partial(rows, most, np.full(len(found), base))
+
+
+def _searched(
+    space: SearchSpace,
+    partial: _Partial,
+    first: int,
+    worth: list[np.ndarray],
+    table: CostTable,
+    bound: float,
+    n: int,
+) -> _Partial:
+    """Rows that go on from beginnings up to choice `first`, and n of those that are worth most within `bound`."""
     groups = table.groups(space)
     least, most = _least_after(space, groups), _most_after(space, groups)
-    partial = _Partial(np.zeros((1, len(space)), INDEX, order="F"), np.zeros(1), np.full(1, float(table.base)))
-    for j in range(len(space)):
-        partial = _extended(space, partial, j, worth[j])
-        costs = partial.costs + _ending(space, groups, j, partial.rows)
-        # Sums in another order differ by a little: what comes out is checked against the bound itself.
-        fits = np.flatnonzero(costs + least[j] <= bound * (1 + _ROUNDING))
+    # Sums in another order differ by a little: what comes out is checked against the bound itself.
+    slack = _ROUNDING * abs(bound) if np.isfinite(bound) else 0.0
+    for j in range(max(first - 1, 0), len(space)):
+        if j >= first:
+            partial = _extended(space, partial, j, worth[j])
+        costs = partial.costs + _ending(space, groups, range(j if j >= first else 0, j + 1), partial.rows)
+        fits = np.flatnonzero(costs + least[j] <= bound + slack)
         partial = _Partial(partial.rows[fits], partial.worth[fits], costs[fits])
-        partial = _pruned(partial, _open_columns(space, groups, j), n, bound, bound * (1 - _ROUNDING) - most[j])
-    order = np.lexsort((*partial.rows.T, -partial.worth))
-    rows = partial.rows[order]
-    return space.canonical(rows[table.costs(space, rows) <= bound][:n])
+        partial = _pruned(partial, _open_columns(space, groups, j), n, bound, bound - slack - most[j])
+    return partial
 
 
-def _ending(space: SearchSpace, groups: list[tuple[list[int], np.ndarray]], j: int, rows: np.ndarray) -> np.ndarray:
-    """What the groups whose last choice is j cost (m,)."""
+def _ending(
+    space: SearchSpace, groups: list[tuple[list[int], np.ndarray]], last: range, rows: np.ndarray
+) -> np.ndarray:
+    """What the groups whose last choice is one of `last` cost (m,)."""
     costs = np.zeros(len(rows))
     for columns, entries in groups:
-        if max(columns) == j:
+        if max(columns) in last:
             costs += group_costs(entries, columns, rows, space.active(rows))
     return costs
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from search_spaces.space import INDEX, SearchSpace
 
-_MOST_COMBINATIONS = 2**16
+MOST_COMBINATIONS = 2**16  # of the options that a group's cost depends on
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +96,9 @@ def group_costs(table: np.ndarray, columns: list[int], population: np.ndarray, a
 class ExpectedCost:
     """The expected cost of independent choices, differentiable in their probabilities.
 
+    Rows that are the same network (`search_spaces.space.Equivalence`) cost each what it says itself: a mixture computes
+    all options, those as well that would be of no use by themselves.
+
     Complexity: the options of a group's choices, and of those its conditions name, are gone through together.
 
     Raises:
@@ -104,20 +107,25 @@ class ExpectedCost:
 
     def __init__(self, table: CostTable, space: SearchSpace, device: torch.device | None = None) -> None:
         self.table, self.space, self.device = table, space, device or torch.device("cpu")
+        self._apart = SearchSpace(space.name, space.choices)  # without an equivalence
         self._terms = [self._term(columns, costs) for columns, costs in table.groups(space)]
 
     def _term(self, columns: list[int], table: np.ndarray) -> tuple[list[int], Tensor, Tensor]:
         """The columns that a group's cost depends on, their combinations (columns, r) and what each costs (r,)."""
         read = ancestors(self.space, columns)
         sizes = self.space.cardinalities[read].tolist()
-        if math.prod(sizes) > _MOST_COMBINATIONS:
+        if math.prod(sizes) > MOST_COMBINATIONS:
             names = ", ".join(self.space.choices[j].name for j in columns)
-            raise ValueError(f"the group {names} depends on {len(read)} choices, too many to combine: make it smaller")
+            raise ValueError(
+                f"the cost of {names} depends on {len(read)} choices of space {self.space.name!r}, whose options make "
+                f"{math.prod(sizes):,} combinations, and at most {MOST_COMBINATIONS:,} can be gone through: give these "
+                "choices fewer options or fewer conditions on others, or take a strategy that does not search"
+            )
         together = np.array(list(itertools.product(*map(range, sizes))), dtype=INDEX)
         rows = np.zeros((len(together), len(self.space)), dtype=INDEX, order="F")
         rows[:, read] = together
-        rows = self.space.canonical(rows)
-        costs = group_costs(table, columns, rows, self.space.active(rows))
+        rows = self._apart.canonical(rows)
+        costs = group_costs(table, columns, rows, self._apart.active(rows))
         counted = costs != 0
         taken = torch.from_numpy(together[counted].T.astype(np.int64))
         return read, taken.to(self.device), torch.from_numpy(costs[counted]).to(self.device)
@@ -139,6 +147,12 @@ class ExpectedCost:
             return probabilities[choice.name].double()
         size = len(choice.options)
         return torch.full((size,), 1 / size, dtype=torch.float64, device=self.device)
+
+
+def combinations(space: SearchSpace, names: Iterable[str]) -> int:
+    """How many combinations of options the cost of a group of choices depends on."""
+    columns = [j for j, choice in enumerate(space.choices) if choice.name in set(names)]
+    return math.prod(space.cardinalities[ancestors(space, columns)].tolist())
 
 
 def ancestors(space: SearchSpace, columns: Iterable[int]) -> list[int]:

@@ -111,8 +111,13 @@ class _ThresholdSearch(Search):
         return gates
 
     def probabilities(self) -> dict[str, Tensor]:
-        """Probabilities (k,) of the options, were the indicators drawn by their sigmoids."""
-        return {name: _nested(torch.sigmoid(self._sizes(name) - values)) for name, values in self.logits.items()}
+        """Probabilities (k,) of the options, of which the most probable one is what the indicators say.
+
+        Each option's logit is that of the one before it and the least margin of a size over its threshold up to there:
+        logits rise for as long as the indicators hold. Of two options, the larger one's probability is the sigmoid.
+        """
+        margins = {name: self._sizes(name) - thresholds for name, thresholds in self.logits.items()}
+        return {name: torch.softmax(_summed(values), 0) for name, values in margins.items()}
 
     def expected_cost(self, gates: Mapping[str, Gates]) -> Tensor | None:
         """The cost of what the indicators say."""
@@ -137,6 +142,11 @@ def _nested(indicators: Tensor) -> Tensor:
     """From indicators (k - 1,), each of which counts where all before it hold, to weights (k,) of options."""
     reached = torch.cat([torch.ones_like(indicators[:1]), torch.cumprod(indicators, 0)])
     return reached - torch.cat([reached[1:], torch.zeros_like(indicators[:1])])
+
+
+def _summed(margins: Tensor) -> Tensor:
+    """From margins (k - 1,) to logits (k,) of options, which rise up to the first margin that is not above 0."""
+    return torch.cat([torch.zeros_like(margins[:1]), torch.cumsum(torch.cummin(margins, 0).values, 0)])
 
 
 def _is_depthwise(conv: Conv2d) -> bool:

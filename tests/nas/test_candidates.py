@@ -1,11 +1,12 @@
 """What a differentiable search hands on, with latencies made up."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from nas.candidates import choose, wanted
+from nas.candidates import check_timed, choose, wanted
 from nas.config import Settings
 from nas.errors import CannotBeDone
 from nas.guide import Guide, random_range_rows
@@ -69,6 +70,32 @@ def test_without_a_bound_nothing_is_timed_and_all_costs_are_there(tmp_path):
 def test_a_bound_that_nothing_timed_keeps_to_names_the_fastest(tmp_path):
     with pytest.raises(CannotBeDone, match=r"takes at most 60 µs: the fastest of .* takes 70 µs; raise --max-latency"):
         chosen(tmp_path, truth=7.0)
+
+
+@pytest.mark.parametrize(("slower", "bound"), [(1.0, 1.05), (1.2, 1.5), (0.9, 0.95)])
+def test_only_a_bound_near_the_fastest_is_timed_before_the_search(slower, bound, tmp_path):
+    timed = checked(tmp_path, slower, bound)
+    assert len(timed) == (0 if bound > 1.1 else 4)
+
+
+def test_a_bound_near_the_fastest_is_refused_before_the_search(tmp_path):
+    with pytest.raises(CannotBeDone, match=r"takes at most 10.5 µs: the fastest of 4 takes 12 µs; raise --max-latency"):
+        checked(tmp_path, 1.2, 1.05)
+    (tmp_path / "candidates.json").touch()  # of a run that goes on: they were timed
+    assert not checked(tmp_path, 1.2, 1.05)
+
+
+def checked(folder, slower, bound):
+    """What was timed, with files that much slower than predicted, for a bound as a share of the least latency."""
+    guide, timed = replace(GUIDE, profile_error=0.1), []
+
+    def latency(arch):
+        timed.append(arch)
+        return slower * float(costs(np.array([arch.indices]))[0])
+
+    with SilentReporter().stage("table") as stage:
+        check_timed(guide, bound * guide.fastest_s, ANATOMY, latency, folder, stage)
+    return timed
 
 
 def test_they_are_read_again_and_without_baselines_no_random_ones(tmp_path):

@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from small_space import Small
 
 from latency.blocks import BlockTracer
 from nas.errors import CannotBeDone
-from nas.guide import Guide, choice_pairs, random_range_rows
+from nas.guide import Guide, choice_pairs, fit_guide, random_range_rows
+from nas.progress import SilentReporter
 from nas.spec import build_network
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
@@ -32,6 +35,12 @@ def test_pairs_are_of_choices_that_a_block_reads():
     assert len(choice_pairs(BlockTracer(network, (1, 8, 8)), space, everywhere={"kernel1"})) == 5
 
 
+def test_pairs_of_too_many_options_have_no_table():
+    space = SearchSpace("wide", [Choice("a", tuple(range(300))), Choice("b", tuple(range(300))), Choice("c", (1, 2))])
+    tracer = SimpleNamespace(blocks=[SimpleNamespace(when=())], choices_of=lambda block: ["a", "b", "c"])
+    assert choice_pairs(tracer, space, everywhere=set()) == [("a", "c"), ("b", "c")]
+
+
 def test_costs_are_held_below_the_bound_by_what_the_models_err():
     assert GUIDE.error == pytest.approx(0.05)
     assert GUIDE.max_cost(1e-4) == pytest.approx(0.95e-4)
@@ -44,3 +53,19 @@ def test_a_bound_below_the_fastest_is_refused_with_it():
     GUIDE.check(0.97e-5)  # the profile may err
     with pytest.raises(CannotBeDone, match="takes at most 9 µs: the fastest possible takes about 10 µs here; raise"):
         GUIDE.check(9e-6)
+
+
+def test_a_run_that_goes_on_holds_costs_to_the_same_bound(tmp_path, monkeypatch):
+    """Whatever the profile's error is once its networks were timed again."""
+    kept = {"base": 1e-5, "tables": [[["c0"], [0.0, 1e-5, 2e-5]]], "error": 0.03, "precision": "fp32"}
+    kept |= {"pool": GUIDE.pool.tolist(), "seconds": GUIDE.seconds.tolist(), "fastest_s": 1e-5}
+    monkeypatch.setattr("nas.guide._fitted", lambda *_: kept)
+
+    def fitted(mape):
+        profile = SimpleNamespace(held_out=SimpleNamespace(mape=mape))
+        with SilentReporter().stage("table") as stage:
+            return fit_guide(None, FLAT, profile, 0, tmp_path, stage)
+
+    first = fitted(0.04)
+    assert first.max_cost(1e-4) == pytest.approx(0.95e-4)
+    assert fitted(0.05).max_cost(1e-4) == first.max_cost(1e-4)

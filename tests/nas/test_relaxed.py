@@ -1,6 +1,7 @@
 """Differentiable searches through the whole pipeline: real training, real files, real ONNX Runtime."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,11 +9,18 @@ from command import nas as command
 from small_operations import Rigid
 
 import nas
+from nas.config import Settings
+from nas.errors import CannotBeDone
 from nas.fidelity_study import measure_fidelity
+from nas.guide import Guide
 from nas.progress import SilentReporter
+from nas.relaxed import check_relaxed, find
 from nas.retarget import retarget
 from nas.training import read_history
+from search_spaces.space import SearchSpace
+from search_spaces.value import Choice
 from supernet.checkpoint import FILE_NAME, load_checkpoint
+from supernet.relaxed.cost_table import CostTable
 
 BOUND_S = 0.01
 SEARCH = ("--space", "small_operations:Operations", "--strategy", "proxyless", "--epochs", "2", "--batch", "64")
@@ -96,3 +104,25 @@ def test_a_space_with_nothing_to_relax_is_refused_before_anything_is_written(str
     with pytest.raises(ValueError, match=message):
         nas.search(Rigid, strategy=strategy, out=tmp_path / "run", quiet=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_choice_that_depends_on_too_much_is_refused_at_once():
+    many = [Choice(f"c{i}", tuple(range(16))) for i in range(5)]
+    last = Choice("last", (1, 2), (tuple(choice.among(1) for choice in many),))
+    with pytest.raises(ValueError, match=r"cost of last depends on 6 choices of space 'tangled'.* or fewer conditions"):
+        check_relaxed(Settings(), None, SearchSpace("tangled", [*many, last]), None)
+
+
+def test_a_bound_that_the_fastest_files_break_is_refused_before_the_search_trains(tmp_path, monkeypatch):
+    space = SearchSpace("toy", [Choice("c", (1, 2))])
+    pool = np.array([[0], [1]])
+    guide = Guide(space, CostTable(1e-5, {"c": [0, 1e-5]}), "fp32", pool, np.array([1e-5, 2e-5]), 1e-5, 0.1)
+    monkeypatch.setattr("nas.relaxed.fit_guide", lambda *_: guide)
+    monkeypatch.setattr("nas.relaxed._train", lambda *_: pytest.fail("the search was trained"))
+    settings = Settings(max_latency_s=1.05e-5, strategy="darts")
+    anatomy = SimpleNamespace(joined=lambda arch, precision: arch)
+    setup = SimpleNamespace(
+        settings=settings, folder=tmp_path, reporter=SilentReporter(), anatomy=anatomy, architectures=space
+    )
+    with pytest.raises(CannotBeDone, match=r"the fastest of 2 takes 12 µs; raise --max-latency"):
+        find(setup, None, lambda arch: 1.2e-5)

@@ -1,8 +1,8 @@
-"""Spaces small enough to enumerate, with conditions on conditions, and random cost tables over them."""
+"""Spaces small enough to enumerate, with conditions on conditions or equal networks, and random tables over them."""
 
 import numpy as np
 
-from search_spaces.space import SearchSpace
+from search_spaces.space import Equivalence, SearchSpace
 from search_spaces.value import Choice
 from supernet.relaxed.cost_table import CostTable
 
@@ -20,7 +20,25 @@ DEEP = SearchSpace(
         Choice("ratio", (1, 2, 3), ((_KIND.among("a", "c"), _WIDTH.among(16)), (_DEPTH.among(1),))),
     ],
 )
-SPACES = {"flat": FLAT, "deep": DEEP}
+
+
+def without_dead_edges(rows: np.ndarray) -> np.ndarray:
+    """Rows (n, 4) of two paths of two edges each: without both edges, one has no use."""
+    paths = rows.reshape(-1, 2, 2)
+    return np.where((paths > 0).all(2, keepdims=True), paths, 0).reshape(-1, 4)
+
+
+_EDGES = [Choice(f"edge{i}", ("none", "skip", "conv")) for i in range(4)]
+EQUAL = SearchSpace(
+    "equal",
+    [
+        Choice("width", (8, 16)),
+        *_EDGES,
+        Choice("kernel", (3, 5, 7), _EDGES[1].among("conv")),
+    ],
+    Equivalence(tuple(choice.name for choice in _EDGES), without_dead_edges),
+)
+SPACES = {"flat": FLAT, "deep": DEEP, "equal": EQUAL}
 
 
 def random_table(space: SearchSpace, seed: int) -> CostTable:

@@ -1,11 +1,16 @@
+import itertools
+
 import numpy as np
 import pytest
 from small_tables import SPACES, random_table
 
 from search_spaces.mbconv import mbconv
 from search_spaces.network import find_space
+from search_spaces.space import SearchSpace
+from search_spaces.value import Choice
 from supernet.relaxed.best import best_architectures, fastest_cost
 from supernet.relaxed.cost_table import CostTable
+from supernet.relaxed.levels import negative
 
 
 def random_logits(space, seed):
@@ -14,11 +19,14 @@ def random_logits(space, seed):
 
 
 def log_probabilities(space, logits, rows):
-    active, total = space.active(rows), np.zeros(len(rows))
-    for j, choice in enumerate(space.choices):
-        values = logits[choice.name]
-        total += np.where(active[:, j], (values - np.log(np.exp(values).sum()))[rows[:, j]], 0)
-    return total
+    """Of architectures (n,): of the most probable row that stands for each, with inactive choices drawn as well."""
+    every = np.array(list(itertools.product(*map(range, space.cardinalities))))
+    taken = [logits[choice.name][every[:, j]] for j, choice in enumerate(space.choices)]
+    normal = sum(np.logaddexp.reduce(logits[choice.name]) for choice in space.choices)
+    found = {}
+    for row, value in zip(map(tuple, space.canonical(every).tolist()), (sum(taken) - normal).tolist(), strict=True):
+        found[row] = max(found.get(row, -np.inf), value)
+    return np.array([found[tuple(row)] for row in rows.tolist()])
 
 
 @pytest.mark.parametrize("share", [None, 0.1, 0.3, 0.6, 0.95])
@@ -36,17 +44,18 @@ def test_equals_brute_force(name, seed, share):
         assert found.tolist() == allowed[:n].tolist()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("name", SPACES)
-def test_a_bound_holds_to_the_last_digit(name):
+def test_a_bound_holds_to_the_last_digit(name, sign):
     space, logits, table = SPACES[name], random_logits(SPACES[name], 0), random_table(SPACES[name], 0)
+    table = table if sign > 0 else negative(table)
     rows = np.array([arch.indices for arch in space.enumerate()])
-    costs = table.costs(space, rows)
+    costs, worth = table.costs(space, rows), log_probabilities(space, logits, rows)
     for bound in np.sort(costs)[1 :: len(costs) // 12]:
-        for limit in (bound, np.nextafter(bound, 0)):
-            best = log_probabilities(space, logits, rows[costs <= limit]).max()
+        for limit in (bound, np.nextafter(bound, -np.inf)):
             found = best_architectures(logits, space, table, float(limit))
             assert table.costs(space, found) <= limit
-            assert log_probabilities(space, logits, found) == pytest.approx(best)
+            assert log_probabilities(space, logits, found) == pytest.approx(worth[costs <= limit].max())
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -68,6 +77,29 @@ def test_choices_without_logits_take_the_last_option_that_the_bound_allows():
     assert best_architectures(logits, space, table, 2.5)[0, 2] == 2
 
 
+DEPTH = Choice("depth", (1, 2, 3))
+BLOCKS = SearchSpace(
+    "blocks",
+    [DEPTH, *(Choice(f"kernel{i}", (3, 5), DEPTH.among(*range(i, 4)) if i > 1 else ()) for i in (1, 2, 3))],
+)
+KERNELS = {"kernel1": np.array([1.0, 0.0]), "kernel2": np.array([0.0, 0.2]), "kernel3": np.array([0.0, 0.1])}
+
+
+@pytest.mark.parametrize(
+    ("depth", "bound", "expected"),
+    [
+        ({}, None, [2, 0, 1, 1]),
+        ({"depth": np.array([0.0, 0.1, 0.2])}, None, [2, 0, 1, 1]),
+        ({}, 3.0, [1, 0, 1, 0]),  # rather than a deep one with the wrong kernels
+        ({"depth": np.array([0.0, 5.0, 9.0])}, 4.0, [2, 0, 0, 0]),
+    ],
+)
+def test_networks_are_not_improbable_for_their_many_blocks(depth, bound, expected):
+    """The kernels of one more block make it less probable only where they are not the most probable ones."""
+    table = CostTable(0.0, {"depth": [0, 1, 2], "kernel2": [1, 2], "kernel3": [1, 2]})
+    assert best_architectures(KERNELS | depth, BLOCKS, table, bound).tolist() == [expected]
+
+
 def test_other_arguments_are_refused():
     space = SPACES["flat"]
     with pytest.raises(ValueError, match="needs a cost table"):
@@ -87,8 +119,14 @@ def test_a_large_space_keeps_to_its_bound(longest, monkeypatch):
     table = CostTable(1.0, {c.name: np.sort(rng.uniform(0, 1, len(c.options))) for c in space.choices})
     bound = 0.4 * fastest_cost(space, table) + 0.6 * float(table.costs(space, space.sample(200, rng)).mean())
     found = best_architectures(logits, space, table, bound, 5)
-    worth = log_probabilities(space, logits, found)
+    worth = worths(space, logits, found)
     assert table.costs(space, found).max() <= bound and worth.tolist() == sorted(worth, reverse=True)
     sample = space.sample(20_000, rng)
     sample = sample[table.costs(space, sample) <= bound]
-    assert worth[0] >= log_probabilities(space, logits, sample).max()
+    assert worth[0] >= worths(space, logits, sample).max()
+
+
+def worths(space, logits, rows):
+    """`log_probabilities` (n,) but for a constant, in a space without equal networks."""
+    lost = [(logits[c.name] - logits[c.name].max())[rows[:, j]] for j, c in enumerate(space.choices)]
+    return np.where(space.active(rows), np.stack(lost, 1), 0).sum(1)

@@ -201,6 +201,24 @@ def test_superkernels_use_what_outgrows_its_threshold():
     assert found_logits(SimpleNamespace(tensors={f"strategy/{k}": v for k, v in search.state().items()}))
 
 
+@pytest.mark.parametrize(
+    ("margins", "option"),
+    [((0.4, 0.4), 2), ((0.4, -0.1), 1), ((-0.1, 3.0), 0), ((3.0, 0.1), 2), ((0.0, 0.4), 0), ((0.1, 0.2, -1.0, 5.0), 2)],
+)
+def test_superkernels_find_what_they_compute(margins, option):
+    search = learner("superkernel", drop=0.0).teaching
+    search.logits = {"kernel0": torch.zeros(len(margins), requires_grad=True)}
+    search._sizes = lambda name: torch.tensor(margins)
+    gate, found = search.logit_gates(lesson())["kernel0"], search.probabilities()["kernel0"]
+    torch.testing.assert_close(gate.weights, torch.eye(len(margins) + 1)[option])
+    assert np.argmax(search.state()["logits/kernel0"].numpy()) == option and float(
+        found.sum().detach()
+    ) == pytest.approx(1)
+    (found @ torch.arange(len(margins) + 1.0)).backward()  # as a price on larger options
+    gradient = search.logits["kernel0"].grad
+    assert (gradient <= 0).all() and gradient[0] < 0
+
+
 def test_small_temperature_mixes_few_options_and_sharpens():
     subject = learner("small-temperature", temperature=(1.0, 0.05), kept=2)
     search = spread_(subject.teaching)
