@@ -50,20 +50,43 @@ class Gates:
 
 
 _RELAXED: ContextVar[Mapping[str, Gates] | None] = ContextVar("gates", default=None)
+_AFFINE: ContextVar[bool] = ContextVar("affine", default=True)  # of norms in layers that are mixed
+_MIXED: ContextVar[bool] = ContextVar("mixed", default=False)  # whether what runs now is a layer that is mixed
 
 
 @contextlib.contextmanager
-def relaxed(weights: Mapping[str, Tensor | Gates]) -> Iterator[None]:
+def relaxed(weights: Mapping[str, Tensor | Gates], affine: bool = True) -> Iterator[None]:
     """Elastic layers called inside the block mix the options of the choices named, with weights (k,) of their own.
 
     All other choices stand at the option of the bound architecture.
+
+    Args:
+        affine: whether norms in the mixed layers of a `OneOf` scale and shift. Without, γ is 1 and β 0 there, whatever
+            they are, and neither has a gradient (DARTS, appendix A.1.1): γ could undo the weight of a layer.
     """
     gates = {name: w if isinstance(w, Gates) else Gates(w) for name, w in weights.items()}
-    token = _RELAXED.set(gates)
+    token, scaling = _RELAXED.set(gates), _AFFINE.set(affine)
     try:
         yield
     finally:
+        _AFFINE.reset(scaling)
         _RELAXED.reset(token)
+
+
+@contextlib.contextmanager
+def mixed_layer(silent: bool) -> Iterator[None]:
+    """What is called inside the block belongs to a layer that is mixed with others; a silent one has no history."""
+    token = _MIXED.set(True)
+    try:
+        with torch.no_grad() if silent else contextlib.nullcontext():
+            yield
+    finally:
+        _MIXED.reset(token)
+
+
+def norms_scale() -> bool:
+    """Whether a norm that is called now scales and shifts."""
+    return _AFFINE.get() or not _MIXED.get()
 
 
 def gates_of(name: str) -> Gates | None:

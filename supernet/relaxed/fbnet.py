@@ -31,6 +31,8 @@ class FBNet(Relaxed):
 
     Logits learn to lower label loss · alpha · log(latency)^beta (equation 2), where there is a table, with the latency
     of the drawn weights (equation 3, made continuous). A fifth of the images is theirs (section 4).
+    Norms in the mixed layers keep their γ and β: the paper does not take them away, and as the temperature falls the
+    weights come close to draws of one option, which γ cannot undo.
 
     Args:
         temperature: at the first and at the last step.

@@ -56,6 +56,7 @@ class Relaxed(Strategy):
 
     Attributes:
         held_out: share of the training images from which the logits learn.
+        affine: whether norms in mixed layers scale and shift while the search trains; without, they keep their γ and β.
 
     Raises:
         ValueError: a value outside its range, or a bound without a table.
@@ -68,6 +69,7 @@ class Relaxed(Strategy):
     max_cost: float | None = None
 
     held_out: ClassVar[float] = 0.5
+    affine: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         expect("reach", self.reach, "finite and above 0", lambda v: 0 < v < math.inf)
@@ -141,7 +143,7 @@ class Search:
 
     def forward(self, lesson: Lesson, gates: Weights, x: Tensor | None = None) -> Tensor:
         """Logits (b, classes) of the mixed network; what is not relaxed is drawn anew."""
-        with relaxed(gates):
+        with relaxed(gates, self.strategy.affine):
             return lesson.logits(self._drawn(lesson), x)
 
     def _drawn(self, lesson: Lesson) -> Architecture:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class SmallTemperature(Relaxed):
     Noise: Gumbel's times `noise`, so that an option whose weight has vanished is now and then seen again, and its logit
     has a gradient. Sparse: only the `kept` largest have a weight and are computed. Adaptation: where the entropy of a
     choice is above that of the schedule, the share (last / first)^progress of the greatest, the choice has a
-    smaller temperature, at which it is not.
+    smaller temperature, at which it is not. Norms in the mixed layers are without γ and β, as in `Darts`.
 
     Args:
         temperature: at the first and at the last step after the warm-up.
@@ -49,6 +49,8 @@ class SmallTemperature(Relaxed):
     temperature: tuple[float, float] = (1.0, 0.05)
     noise: float = 0.1
     kept: int = 3
+
+    affine: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

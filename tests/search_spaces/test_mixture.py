@@ -62,6 +62,29 @@ def test_layers_that_are_off_are_not_called_and_silent_ones_keep_no_history():
     assert layers[0].weight.grad is None
 
 
+def scaled_norm(gamma, beta):
+    norm = BatchNorm2d(4).double()
+    nn.init.constant_(norm.weight, gamma)
+    nn.init.constant_(norm.bias, beta)
+    return norm
+
+
+def test_norms_in_mixed_layers_scale_only_where_they_may():
+    """Without, γ = 1 and β = 0, which learn nothing; a norm outside has its own."""
+    inner, outer = scaled_norm(3.0, 2.0), scaled_norm(5.0, 0.0)
+    module = nn.Sequential(OneOf(Choice("op", ("norm", "skip")), {"norm": inner, "skip": nn.Identity()}), outer)
+    arch = find_space(module).smallest()
+    weights = torch.tensor([0.75, 0.25], dtype=torch.float64)
+    for affine in (True, False):
+        with relaxed({"op": weights}, affine):
+            y = run(module, X, arch)
+        normed = scaled_norm(3.0, 2.0)(X) if affine else scaled_norm(1.0, 0.0)(X)
+        torch.testing.assert_close(y, outer(0.75 * normed + 0.25 * X))
+    y.square().sum().backward()
+    assert inner.weight.grad is None and inner.bias.grad is None and outer.weight.grad is not None
+    torch.testing.assert_close(run(module, X, arch), outer(inner(X)))  # where nothing is mixed, all scale
+
+
 def test_depths_are_mixed_by_their_outputs_and_none_beyond_the_deepest_is_called():
     module = Sequence(Counted(), Counted(), depth=Choice("depth", (0, 1, 2)))
     torch.testing.assert_close(mix(module, WEIGHTS), weighted(each(module)))

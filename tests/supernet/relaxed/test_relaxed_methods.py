@@ -9,7 +9,7 @@ import torch
 from small_relaxed import SPACE, TABLE, recipe, small_cells, stripes
 
 from search_spaces.cell import nas_bench_201
-from search_spaces.elastic import OneOf
+from search_spaces.elastic import BatchNorm2d, OneOf
 from search_spaces.network import find_space
 from supernet.learner import Learner
 from supernet.relaxed.darts import Darts
@@ -65,6 +65,18 @@ def test_darts_mixes_all_options_by_their_softmax():
     gates = search.logit_gates(lesson())
     assert all(gates[name].on is None for name in gates)
     torch.testing.assert_close(gates["edge0"].weights, torch.softmax(search.logits["edge0"], 0))
+
+
+@pytest.mark.parametrize("name", ["darts", "dropnas", "small-temperature", "fbnet", "proxyless"])
+def test_norms_of_candidates_learn_only_where_they_cannot_undo_a_weight(name):
+    subject = learner(name)
+    for t in range(2):
+        subject.step(t)
+    norms = {n: m for n, m in subject.network.named_modules() if isinstance(m, BatchNorm2d)}
+    learnt = {n for n, m in norms.items() if (m.weight != 1).any() and (m.bias != 0).any()}
+    candidates = {n for n in norms if n.startswith("cell")}
+    assert len(candidates) == len(EDGES) and {"stem.1", "body.0.1"} <= learnt
+    assert not (learnt & candidates) if name in {"darts", "dropnas", "small-temperature"} else learnt & candidates
 
 
 def test_fbnet_draws_sharper_weights_as_it_goes_on():
