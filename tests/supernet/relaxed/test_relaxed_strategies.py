@@ -17,7 +17,7 @@ from supernet.catalog import STRATEGIES
 from supernet.checkpoint import FILE_NAME, load_checkpoint
 from supernet.learner import Learner
 from supernet.relaxed.cost_table import CostTable
-from supernet.relaxed.found import found_architectures, found_trace
+from supernet.relaxed.found import found_architectures, found_logits, found_trace
 from supernet.train import train_supernet
 
 DATA = stripes()
@@ -82,6 +82,16 @@ def test_the_trace_starts_even_and_ends_apart(trained):
     assert any(p[-1].max() > 1.1 / p.shape[1] for p in trace.probabilities.values())
     if name != "superkernel":
         assert all(np.isclose(entropy[0], 1) for entropy in trace.entropies().values())
+
+
+def test_the_trace_holds_what_the_search_ends_with(trained):
+    _, _, checkpoint, half = trained
+    trace = found_trace(checkpoint, SPACE)
+    assert trace.progress[-1] == 1
+    for name, logits in found_logits(checkpoint).items():
+        np.testing.assert_allclose(trace.probabilities[name][-1], torch.softmax(logits.double(), 0), atol=1e-6)
+    before = load_checkpoint(half)
+    assert found_trace(before, SPACE).progress[-1] == HALF_WAY / before.meta["plan"]["total_steps"]
 
 
 def test_resumed_equals_uninterrupted(trained, tmp_path):
