@@ -137,6 +137,10 @@ class Search:
         """Probabilities (k,) of each relaxed choice's options."""
         return {name: torch.softmax(values, 0) for name, values in self.logits.items()}
 
+    def log_probabilities(self) -> dict[str, Tensor]:
+        """Logarithms (k,) of the probabilities, in float64; a method whose probabilities may vanish overrides it."""
+        return {name: p.double().clamp(min=_TINY).log() for name, p in self.probabilities().items()}
+
     def objective(self, label_loss: Tensor, cost_s: Tensor | None) -> Tensor:
         """What the logits learn to lower, but for the bound."""
         return label_loss
@@ -229,7 +233,7 @@ class Search:
         """
         tensors = {f"learnt/{name}": values.detach() for name, values in self.logits.items()}
         with torch.no_grad():
-            tensors |= {f"logits/{name}": p.clamp(min=_TINY).log() for name, p in self.probabilities().items()}
+            tensors |= {f"logits/{name}": values for name, values in self.log_probabilities().items()}
         tensors["multiplier"] = torch.tensor(self.multiplier, dtype=torch.float64)
         if self.trace:
             tensors["trace"] = torch.stack(self.trace)

@@ -82,6 +82,11 @@ class _ColdSearch(Search):
         """Probabilities (k,) at each choice's temperature; in the warm-up all logits are equal."""
         return {name: torch.softmax(values / self._temperature(values), 0) for name, values in self.logits.items()}
 
+    def log_probabilities(self) -> dict[str, Tensor]:
+        """Logarithms (k,) of the probabilities in float64: at a low temperature all but one vanish in float32."""
+        cold = {name: values.double() / self._temperature(values) for name, values in self.logits.items()}
+        return {name: torch.log_softmax(values, 0) for name, values in cold.items()}
+
     def _temperature(self, values: Tensor) -> float:
         searched = max(0.0, self.progress - self.strategy.warmup) / (1 - self.strategy.warmup)
         return adapted(values.detach().double().cpu().numpy(), self.strategy.temperature, searched)

@@ -224,6 +224,16 @@ def test_small_temperature_mixes_few_options_and_sharpens():
     assert probabilities(search)["edge0"].max() > max(0.95, soft)
 
 
+def test_small_temperature_keeps_options_apart_whose_probabilities_vanish():
+    search = learner("small-temperature").teaching
+    search.progress = 1.0  # at a temperature of 0.05
+    values = torch.tensor([3.0, -1.0, -2.0])
+    with torch.no_grad():
+        search.logits["edge0"].copy_(values)
+    found = found_logits(SimpleNamespace(tensors={f"strategy/{k}": v for k, v in search.state().items()}))
+    torch.testing.assert_close(found["edge0"].double(), (values.double() - 3) / 0.05)
+
+
 def test_temperature_follows_the_schedule_or_the_entropy():
     wide, close = np.array([0.0, 4.0, -3.0]), np.array([0.0, 0.1, -0.1])
     assert adapted(wide, (1.0, 0.01), 0.5) == pytest.approx(0.1)
