@@ -114,6 +114,10 @@ class Search:
         """What is learnt for a choice, as it starts: logits (k,) of its options, all alike."""
         return torch.zeros(len(choice.options))
 
+    def searched(self, progress: float) -> float:
+        """The share, 0 to 1, of the steps in which logits learn that is over."""
+        return max(0.0, progress - self.strategy.warmup) / (1 - self.strategy.warmup)
+
     # -- steps ---------------------------------------------------------------------------------------
 
     def step(self, lesson: Lesson) -> float:

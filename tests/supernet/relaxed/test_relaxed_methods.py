@@ -240,7 +240,19 @@ def test_temperature_follows_the_schedule_or_the_entropy():
     sharper = adapted(close, (1.0, 0.01), 0.5)
     p = np.exp(close / sharper) / np.exp(close / sharper).sum()
     assert sharper < 0.1 and -(p * np.log(p)).sum() == pytest.approx(0.1 * np.log(3), rel=1e-3)
-    assert adapted(np.zeros(3), (1.0, 0.01), 0.5) == pytest.approx(0.1)
+    for tied in (np.zeros(3), np.array([0.2, 0.2, 0.1])):  # no temperature has them at a tenth of the entropy
+        assert adapted(tied, (1.0, 0.01), 0.5) == pytest.approx(0.1)
+
+
+def test_noise_does_not_make_close_logits_one_hot():
+    """At first the schedule's entropy is nearly the greatest, however little the logits differ."""
+    search = learner("small-temperature", kept=3).teaching
+    with torch.no_grad():
+        search.logits["edge0"].copy_(torch.linspace(0, 3e-4, 3))
+    search.progress = 0.02
+    peaks = [float(search.logit_gates(lesson(0.02, seed))["edge0"].weights.detach().max()) for seed in range(20)]
+    noiseless = float(search.probabilities()["edge0"].detach().max())
+    assert noiseless < 0.55 and np.mean(peaks) == pytest.approx(noiseless, abs=0.05)
 
 
 @pytest.mark.parametrize(
