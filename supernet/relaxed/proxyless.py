@@ -29,7 +29,7 @@ class ProxylessNAS(Relaxed):
 
     For the logits two options are drawn, of which one is taken; gates pass their gradients to the logits of both
     (equation 4, between the two as in section 3.2.1), which are then rescaled so that the other options' probabilities
-    stay. Layers of the option that is not taken run without history.
+    stay. Adam is without momentum and decay, as in the authors' code. Layers of the option that is not taken run without history.
 
     Args:
         cost_weight: of the expected latency (equations 5 and 6), as a share of that of all options alike, where there
@@ -39,9 +39,11 @@ class ProxylessNAS(Relaxed):
         ValueError: a value outside its range.
     """
 
+    decay: float = 0.0
     cost_weight: float = 0.1
 
     held_out: ClassVar[float] = 0.2
+    betas: ClassVar[tuple[float, float]] = (0.0, 0.999)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,9 +32,10 @@ from supernet.strategy import Strategy, Teaching
 if TYPE_CHECKING:
     from supernet.learner import Learner
 
-_BETAS = (0.5, 0.999)  # of Adam, DARTS, section 3.1.1
 _TRACES = 50  # records of all probabilities in a training
-_PRESSURE = 100.0  # what the price gains in a training whose expected cost is twice the bound throughout
+_PRESSURE = (
+    100.0  # what the price gains while logits learn, in a training whose expected cost is twice the bound throughout
+)
 _TINY = 1e-30  # the least probability whose logarithm is kept
 
 Weights = Mapping[str, Gates]
@@ -48,7 +49,7 @@ class Relaxed(Strategy):
 
     Args:
         reach: how far a logit can go in the whole training. Adam's steps are about its learning rate long, which so is
-            reach / steps; DARTS' 3e-4 over its 20,000 steps make 6.
+            reach / steps in which logits learn; DARTS' 3e-4 over its 20,000 steps make 6.
         decay: of logits towards 0, as in DARTS.
         warmup: share of the steps at the start in which only weights learn, with all options alike.
         table: what architectures cost.
@@ -56,6 +57,7 @@ class Relaxed(Strategy):
 
     Attributes:
         held_out: share of the training images from which the logits learn.
+        betas: of Adam.
         affine: whether norms in mixed layers scale and shift while the search trains; without, they keep their γ and β.
 
     Raises:
@@ -69,6 +71,7 @@ class Relaxed(Strategy):
     max_cost: float | None = None
 
     held_out: ClassVar[float] = 0.5
+    betas: ClassVar[tuple[float, float]] = (0.5, 0.999)  # DARTS, section 3.1.1
     affine: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -97,7 +100,7 @@ class Search:
         if not self.choices:
             raise ValueError(f"no choice of {learner.space.name!r} can be relaxed: train with another strategy")
         self.logits = {c.name: self._start(c).to(learner.device).requires_grad_() for c in self.choices}
-        self.adam = torch.optim.Adam(self.logits.values(), betas=_BETAS, weight_decay=strategy.decay)
+        self.adam = torch.optim.Adam(self.logits.values(), betas=strategy.betas, weight_decay=strategy.decay)
         self.expected = None if strategy.table is None else ExpectedCost(strategy.table, learner.space, learner.device)
         self.usual_s = 0.0 if self.expected is None else float(self.expected({}))  # of all options alike
         if strategy.table is not None and strategy.max_cost is not None:
@@ -113,6 +116,12 @@ class Search:
     def _start(self, choice: Choice) -> Tensor:
         """What is learnt for a choice, as it starts: logits (k,) of its options, all alike."""
         return torch.zeros(len(choice.options))
+
+    @property
+    def learning_steps(self) -> int:
+        """The number of steps, at least 1, in which logits learn."""
+        steps = self.learner.total_steps
+        return max(1, steps - math.ceil(self.strategy.warmup * steps))
 
     def searched(self, progress: float) -> float:
         """The share, 0 to 1, of the steps in which logits learn that is over."""
@@ -193,7 +202,7 @@ class Search:
         for values, gradient in zip(self.logits.values(), gradients, strict=True):
             values.grad = gradient
         for group in self.adam.param_groups:
-            group["lr"] = self.strategy.reach / self.learner.total_steps
+            group["lr"] = self.strategy.reach / self.learning_steps
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
 
@@ -218,7 +227,7 @@ class Search:
         if self.expected is None or self.strategy.max_cost is None:
             return 0.0
         excess = (self.expected(self.probabilities()) / self.strategy.max_cost - 1).clamp(min=0)
-        self.multiplier += _PRESSURE / self.learner.total_steps * float(excess.detach())
+        self.multiplier += _PRESSURE / self.learning_steps * float(excess.detach())
         return self.multiplier * excess
 
     # -- what is kept --------------------------------------------------------------------------------

@@ -87,6 +87,27 @@ def test_fbnet_draws_sharper_weights_as_it_goes_on():
     assert set(drawn) == {0, 1, 2}
 
 
+def test_fbnet_is_as_soft_in_the_warm_up_as_at_the_start():
+    search = learner("fbnet", warmup=0.5).teaching
+    before, start, later = (search.logit_gates(lesson(at))["edge0"].weights for at in (0.1, 0.5, 0.8))
+    assert torch.equal(before, start) and later.max() > start.max()
+
+
+def test_proxyless_moves_logits_without_momentum_or_decay():
+    group = learner("proxyless").teaching.adam.param_groups[0]
+    assert group["betas"] == (0.0, 0.999) and group["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_a_logit_goes_as_far_as_it_can_reach(warmup):
+    """Under a gradient that never turns, by the steps after the warm-up."""
+    subject = learner("darts", total_steps=8, warmup=warmup, reach=4.0, decay=0.0)
+    search = subject.teaching
+    for _ in range(round(8 * (1 - warmup))):
+        search.update(tuple(-torch.ones_like(values) for values in search.logits.values()), {})
+    torch.testing.assert_close(search.logits["edge0"].detach(), torch.full((3,), 4.0))
+
+
 def test_fbnet_multiplies_by_a_power_of_the_logarithm_of_time():
     search = learner("fbnet", table=TABLE, alpha=0.5, beta=2.0).teaching
     loss = search.objective(torch.tensor(3.0), torch.tensor(1e-6 * (np.e**2 - 1)))
