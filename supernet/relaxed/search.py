@@ -197,8 +197,14 @@ class Search:
         """Let the logits follow their gradients; those without one, that nothing read, stay with their moments.
 
         Of several processes, all have the same logits: they follow the mean of all gradients.
+
+        Raises:
+            TrainingDiverged: a gradient is not finite; no logit was moved.
         """
-        average_([gradient for gradient in gradients if gradient is not None])
+        given = [gradient for gradient in gradients if gradient is not None]
+        average_(given)  # first, so that all processes find the same
+        if given and not bool(torch.cat([gradient.flatten() for gradient in given]).isfinite().all()):
+            raise TrainingDiverged("a gradient of the architecture parameters is not finite")
         for values, gradient in zip(self.logits.values(), gradients, strict=True):
             values.grad = gradient
         for group in self.adam.param_groups:
@@ -223,10 +229,16 @@ class Search:
 
         Nothing is charged below the bound, and the multiplier never falls: a linear price that goes on for a while once
         the bound is kept would drive everything to the cheapest option, as Adam's steps are long whatever the gradient.
+
+        Raises:
+            TrainingDiverged: the expected cost is not finite; the multiplier stays.
         """
         if self.expected is None or self.strategy.max_cost is None:
             return 0.0
-        excess = (self.expected(self.probabilities()) / self.strategy.max_cost - 1).clamp(min=0)
+        cost_s = self.expected(self.probabilities())
+        if not math.isfinite(float(cost_s.detach())):
+            raise TrainingDiverged(f"the expected cost is {float(cost_s.detach())} s")
+        excess = (cost_s / self.strategy.max_cost - 1).clamp(min=0)
         self.multiplier += _PRESSURE / self.learning_steps * float(excess.detach())
         return self.multiplier * excess
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import multiprocessing
 import shutil
 import signal
@@ -16,6 +17,7 @@ from search_spaces.network import find_space
 from supernet.catalog import STRATEGIES
 from supernet.checkpoint import FILE_NAME, load_checkpoint
 from supernet.learner import Learner
+from supernet.lesson import TrainingDiverged
 from supernet.relaxed.cost_table import CostTable
 from supernet.relaxed.found import found_architectures, found_logits, found_trace
 from supernet.train import train_supernet
@@ -170,6 +172,29 @@ def test_in_the_warm_up_only_weights_learn(name):
     assert same(first, {key: values.detach() for key, values in search.logits.items()})
     subject.step(5)
     assert not same(first, {key: values.detach() for key, values in search.logits.items()})
+
+
+@pytest.mark.parametrize("name", RELAXED)
+def test_a_gradient_that_is_not_finite_moves_no_logit(name):
+    """A square root at zero: the loss is finite, its gradient is not."""
+    subject = learner(name)
+    search = subject.teaching
+    kept = {key: value.clone() for key, value in search.state().items() if key.startswith("learnt/")}
+    rootless = lambda: sum((v - v.detach()).abs().sqrt().sum() for v in search.logits.values())  # noqa: E731
+    search.objective = lambda loss, cost_s: loss + 0 * rootless()
+    with pytest.raises(TrainingDiverged, match="a gradient of the architecture parameters is not finite"):
+        subject.step(0)
+    assert all(torch.equal(search.state()[key], value) for key, value in kept.items())
+    assert not search.adam.state_dict()["state"]
+
+
+def test_an_expected_cost_that_is_not_finite_leaves_the_price():
+    search = learner("darts", table=TABLE, max_cost=BOUND).teaching
+    with torch.no_grad():
+        next(iter(search.logits.values())).fill_(math.nan)
+    with pytest.raises(TrainingDiverged, match="the expected cost is nan s"):
+        search.price()
+    assert search.multiplier == 0
 
 
 @pytest.mark.parametrize("name", RELAXED)
