@@ -29,7 +29,8 @@ class ProxylessNAS(Relaxed):
 
     For the logits two options are drawn, of which one is taken; gates pass their gradients to the logits of both
     (equation 4, between the two as in section 3.2.1), which are then rescaled so that the other options' probabilities
-    stay. Adam is without momentum and decay, as in the authors' code. Layers of the option that is not taken run without history.
+    stay. Adam is without momentum and decay, as in the authors' code. Layers of the option that is not taken run without
+    history.
 
     Args:
         cost_weight: of the expected latency (equations 5 and 6), as a share of that of all options alike, where there

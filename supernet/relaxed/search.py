@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from supernet.learner import Learner
 
 _TRACES = 50  # records of all probabilities in a training
-_PRESSURE = (
-    100.0  # what the price gains while logits learn, in a training whose expected cost is twice the bound throughout
-)
+_PRESSURE = 100.0  # what the price gains in a training whose expected cost is twice the bound while logits learn
 _TINY = 1e-30  # the least probability whose logarithm is kept
 
 Weights = Mapping[str, Gates]

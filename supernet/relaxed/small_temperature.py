@@ -33,9 +33,10 @@ class SmallTemperature(Relaxed):
     """As `Darts`, but by the softmax of (logits + noise) / temperature over the most probable options only.
 
     Noise: Gumbel's times `noise`, so that an option whose weight has vanished is now and then seen again, and its logit
-    has a gradient; where the temperature is below the schedule's, smaller in the same ratio. Sparse: only the `kept` largest have a weight and are computed. Adaptation: where the entropy of a
-    choice is above that of the schedule, the share (last / first)^progress of the greatest, the choice has a
-    smaller temperature, at which it is not. Norms in the mixed layers are without γ and β, as in `Darts`.
+    has a gradient; where the temperature is below the schedule's, smaller in the same ratio. Sparse: only the `kept`
+    largest have a weight and are computed. Adaptation: where the entropy of a choice is above that of the schedule, the
+    share (last / first)^progress of the greatest, the choice has a smaller temperature, at which it is not. Norms in
+    the mixed layers are without γ and β, as in `Darts`.
 
     Args:
         temperature: at the first and at the last step after the warm-up.
