@@ -413,10 +413,19 @@ class Sequence(Elastic):
                 x = layer(x)
             return x
         outputs = [x]
-        for _, layer in itertools.islice(children_of(self), depths.most):
-            outputs.append(layer(outputs[-1]))
+        heard = self._heard()
+        for i, (_, layer) in enumerate(itertools.islice(children_of(self), depths.most)):
+            with torch.no_grad() if i >= heard else contextlib.nullcontext():
+                outputs.append(layer(outputs[-1]))
         taken = [outputs[cast(int, d)] * w.to(x.dtype) for d, w in zip(depths.results, depths.weights, strict=True)]
         return sum(taken[1:], taken[0])
+
+    def _heard(self) -> int:
+        """The deepest of relaxed depths that is not silent: layers beyond it need no history."""
+        (choice,) = self.choices()
+        gates = gates_of(choice.name)
+        options = [] if gates is None else [choice.options[i] for i in gates.computed if i not in gates.silent]
+        return max((cast(int, resolve(self.depth, {choice.name: option})) for option in options), default=0)
 
     def rigid(self) -> tuple[Choice, ...]:
         """None."""

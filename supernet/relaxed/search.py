@@ -132,13 +132,13 @@ class Search:
         self.keep_trace(lesson)
         if lesson.progress >= self.strategy.warmup:
             self._learn_logits(lesson)
-        with torch.no_grad():
-            gates = self.weight_gates(lesson)
-        return lesson.backward(lesson.label_loss(self.forward(lesson, gates)))
+        return lesson.backward(lesson.label_loss(self.forward_for_weights(lesson)))
 
-    def weight_gates(self, lesson: Lesson) -> Weights:
-        """What the step mixes for its weights to learn."""
-        return self.logit_gates(lesson)
+    def forward_for_weights(self, lesson: Lesson) -> Tensor:
+        """Logits (b, classes) of the network from which the step's weights learn."""
+        with torch.no_grad():
+            gates = self.logit_gates(lesson)
+        return self.forward(lesson, gates)
 
     def logit_gates(self, lesson: Lesson) -> Weights:
         """What the step mixes for its logits to learn: the softmax of them (DARTS, equation 2)."""
@@ -162,7 +162,9 @@ class Search:
             return lesson.logits(self._drawn(lesson), x)
 
     def _drawn(self, lesson: Lesson) -> Architecture:
-        return lesson.sample(1)[0]
+        """Every choice drawn uniformly and not made canonical: a relaxed choice runs all that it could switch off."""
+        space = self.learner.space
+        return Architecture(space, tuple(int(lesson.rng.integers(len(choice.options))) for choice in space.choices))
 
     def learn_together(self, lesson: Lesson) -> float:
         """One step of weights and logits on the same images, and once the warm-up is over of both; the label loss."""

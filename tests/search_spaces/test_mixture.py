@@ -93,6 +93,18 @@ def test_depths_are_mixed_by_their_outputs_and_none_beyond_the_deepest_is_called
     assert [layer.calls for layer in module.children()] == [calls[0] + 1, calls[1]]
 
 
+def test_layers_beyond_the_deepest_depth_that_is_not_silent_keep_no_history():
+    module = Sequence(Counted(), Counted(), Counted(), depth=Choice("depth", (0, 1, 2, 3)))
+    weights = torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64, requires_grad=True)
+    y = mix(module, Gates(weights, (1, 3), silent=(3,)))
+    layers = list(module.children())
+    assert [layer.calls for layer in layers] == [1, 1, 1] and [layer.learning for layer in layers] == [1, 0, 0]
+    y.sum().backward()
+    outputs = each(module)
+    expected = torch.tensor([0.0, outputs[1].sum().item(), 0.0, outputs[3].sum().item()], dtype=torch.float64)
+    torch.testing.assert_close(weights.grad, expected)
+
+
 @pytest.mark.parametrize("groups", [1, 4], ids=["dense", "depthwise"])
 def test_kernels_are_mixed_by_their_weights(groups):
     module = Conv2d(4, 4, Choice("kernel", (1, 3, 5)), groups=groups).double()

@@ -8,9 +8,12 @@ import pytest
 import torch
 from small_relaxed import SPACE, TABLE, recipe, small_cells, stripes
 
+from search_spaces.catalog import SPACES
 from search_spaces.cell import nas_bench_201
 from search_spaces.elastic import BatchNorm2d, OneOf
-from search_spaces.network import find_space
+from search_spaces.network import extract, find_space, run
+from search_spaces.space import SearchSpace
+from search_spaces.value import Choice, Condition
 from supernet.learner import Learner
 from supernet.relaxed.darts import Darts
 from supernet.relaxed.dropnas import DropNAS
@@ -129,7 +132,7 @@ def layers_called(search, step):
     step()
     for handle in handles:
         handle.remove()
-    return [ran[edge] for edge in EDGES]
+    return [ran.get(edge, Counter()) for edge in EDGES]  # of `none` nothing runs
 
 
 def test_proxyless_computes_one_path_for_weights_and_two_for_logits():
@@ -138,10 +141,50 @@ def test_proxyless_computes_one_path_for_weights_and_two_for_logits():
     steps = []
     learn = search._learn_logits
     search._learn_logits = steps.append
-    assert layers_called(search, lambda: subject.step(0)) == [Counter({True: 1})] * len(EDGES)
-    search.forward(steps[0], search.weight_gates(steps[0]))
+    paths = layers_called(search, lambda: subject.step(0))
+    assert max(paths, key=len) == Counter({True: 1}) and all(path in (Counter({True: 1}), Counter()) for path in paths)
+    search.forward_for_weights(steps[0])
     counts = layers_called(search, lambda: learn(steps[0]))
     assert counts == [Counter({True: 1, False: 1})] * len(EDGES)
+
+
+def saved_bytes(net, call):
+    """Bytes of all that a forward call keeps for its backward, but for the parameters of `net`."""
+    own, kept = {p.untyped_storage().data_ptr() for p in net.parameters()}, {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage  # held, so that no other takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        call()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("name", ["mbconv", "fbnet"])
+def test_proxyless_keeps_for_its_weights_what_one_network_does(name):
+    net = SPACES[name].build(16, 1, 3, "tiny").train()
+    search, x, drawn = learner("proxyless", net).teaching, torch.randn(2, 1, 16, 16), []
+    forward = lambda arch: drawn.append(arch) or run(net, x, arch)  # noqa: E731
+    for seed in range(2):
+        given = SimpleNamespace(rng=np.random.default_rng(seed), logits=forward)
+        kept = saved_bytes(net, lambda given=given: search.forward_for_weights(given))
+        plain = extract(net, drawn[-1])
+        assert kept <= 1.02 * saved_bytes(plain, lambda plain=plain: plain(x))
+
+
+@pytest.mark.parametrize("name", ["darts", "proxyless"])
+def test_what_is_not_relaxed_is_drawn_evenly_below_relaxed_choices(name):
+    """All branches are run, so a choice is read whatever the choice that switches it on is drawn to be."""
+    space = SearchSpace("below", (Choice("op", ("a", "b")), Choice("size", (4, 5, 6), Condition("op", ("b",)))))
+    search, drawn = learner(name).teaching, Counter()
+    search.learner.space = space
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        drawn[search._drawn(SimpleNamespace(rng=rng))["size"]] += 1
+    assert all(75 < drawn[size] < 125 for size in (4, 5, 6))
 
 
 def test_proxyless_gates_pass_gradients_to_two_logits():
