@@ -97,18 +97,20 @@ def gates_of(name: str) -> Gates | None:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """What a value is where choices in it are relaxed: `results`, which may repeat, with weights (r,).
-
-    Choices are independent: the weight of a combination is the product of its options' weights.
-    """
+    """What a value is where choices in it are relaxed: `results`, which may repeat, of the combinations of `gates`."""
 
     results: tuple[Option, ...]
-    weights: Tensor
+    gates: tuple[Gates, ...]
 
     @property
     def most(self) -> int:
         """The largest result."""
         return max(cast("tuple[int, ...]", self.results))
+
+    @functools.cached_property
+    def weights(self) -> Tensor:
+        """The weights of the results (r,): choices are independent, so products of their options' weights."""
+        return _product(self.gates)
 
     def channels(self, like: Tensor) -> Tensor:
         """The mask (c,) over the most channels: of each, the weight of all results that have it."""
@@ -135,7 +137,7 @@ def mixture_of(value: Value, assignment: Mapping[str, Option] | None) -> Mixture
         resolve(value, {**assignment, **dict(zip(names, together, strict=True))})
         for together in itertools.product(*options)
     )
-    return Mixture(results, _product([gates[name] for name in names]))
+    return Mixture(results, tuple(gates[name] for name in names))
 
 
 def _product(gates: Sequence[Gates]) -> Tensor:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from search_spaces import mixture
 from search_spaces.elastic import BatchNorm2d, Conv2d, Elastic, Linear, OneOf, Resize, Sequence, bound
 from search_spaces.mixture import Gates, relaxed
 from search_spaces.network import find_space, relaxable, run
@@ -109,6 +110,17 @@ def test_layers_beyond_the_deepest_depth_that_is_not_silent_keep_no_history():
 def test_kernels_are_mixed_by_their_weights(groups):
     module = Conv2d(4, 4, Choice("kernel", (1, 3, 5)), groups=groups).double()
     torch.testing.assert_close(mix(module, WEIGHTS), weighted(each(module)))
+
+
+def test_weights_are_multiplied_only_where_they_are_read(monkeypatch):
+    """Of a convolution: those of its kernels and of the channels that it reads, not of those that it gives."""
+    seen, product = [], mixture._product
+    monkeypatch.setattr(mixture, "_product", lambda gates: seen.append(gates) or product(gates))
+    width, kernel = Choice("width", (2, 4)), Choice("kernel", (1, 3, 5))
+    conv = Conv2d(width, width, kernel).double()
+    with relaxed({"width": WEIGHTS[:2], "kernel": WEIGHTS}):
+        run(conv, X, find_space(conv).largest())
+    assert len(seen) == 2
 
 
 def test_channels_are_weighed_where_they_are_read():
