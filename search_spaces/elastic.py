@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from search_spaces.depthwise import depthwise
-from search_spaces.mixture import Mixture, gates_of, mixture_of
+from search_spaces.mixture import Mixture, gates_of, mixed_layer, mixture_of, norms_scale
 from search_spaces.space import Architecture
 from search_spaces.value import (
     Choice,
@@ -322,7 +322,8 @@ class BatchNorm2d(Elastic):
 
     In training it normalises by the batch and leaves the running statistics alone: subnets of one
     supernet see different statistics, so they are calibrated per extracted network (BigNAS, section 3.3).
-    Where several processes train, the batch is that of all of them.
+    Where several processes train, the batch is that of all of them.  In layers that are mixed it may be without γ and
+    β (`mixture.relaxed`).
     """
 
     running_mean: Tensor
@@ -342,6 +343,8 @@ class BatchNorm2d(Elastic):
         """(b, c, h, w) → the same shape."""
         c = _most(self.num_features)
         weight, bias = self.weight[:c], self.bias[:c]
+        if not norms_scale():
+            weight, bias = torch.ones_like(weight), torch.zeros_like(bias)
         if self.training:
             if dist.is_initialized() and dist.get_world_size() > 1:
                 return _joint_norm(x, weight, bias, self.eps)
@@ -410,10 +413,19 @@ class Sequence(Elastic):
                 x = layer(x)
             return x
         outputs = [x]
-        for _, layer in itertools.islice(children_of(self), depths.most):
-            outputs.append(layer(outputs[-1]))
+        heard = self._heard()
+        for i, (_, layer) in enumerate(itertools.islice(children_of(self), depths.most)):
+            with torch.no_grad() if i >= heard else contextlib.nullcontext():
+                outputs.append(layer(outputs[-1]))
         taken = [outputs[cast(int, d)] * w.to(x.dtype) for d, w in zip(depths.results, depths.weights, strict=True)]
         return sum(taken[1:], taken[0])
+
+    def _heard(self) -> int:
+        """The deepest of relaxed depths that is not silent: layers beyond it need no history."""
+        (choice,) = self.choices()
+        gates = gates_of(choice.name)
+        options = [] if gates is None else [choice.options[i] for i in gates.computed if i not in gates.silent]
+        return max((cast(int, resolve(self.depth, {choice.name: option})) for option in options), default=0)
 
     def rigid(self) -> tuple[Choice, ...]:
         """None."""
@@ -460,7 +472,7 @@ class OneOf(Elastic):
             return picked
         taken = []
         for i in gates.computed:
-            with torch.no_grad() if i in gates.silent else contextlib.nullcontext():
+            with mixed_layer(i in gates.silent):
                 y: Tensor = self.get_submodule(str(i))(x)
             taken.append(y * gates.weights[i].to(y.dtype))
         return sum(taken[1:], taken[0])

@@ -50,20 +50,43 @@ class Gates:
 
 
 _RELAXED: ContextVar[Mapping[str, Gates] | None] = ContextVar("gates", default=None)
+_AFFINE: ContextVar[bool] = ContextVar("affine", default=True)  # of norms in layers that are mixed
+_MIXED: ContextVar[bool] = ContextVar("mixed", default=False)  # whether what runs now is a layer that is mixed
 
 
 @contextlib.contextmanager
-def relaxed(weights: Mapping[str, Tensor | Gates]) -> Iterator[None]:
+def relaxed(weights: Mapping[str, Tensor | Gates], affine: bool = True) -> Iterator[None]:
     """Elastic layers called inside the block mix the options of the choices named, with weights (k,) of their own.
 
     All other choices stand at the option of the bound architecture.
+
+    Args:
+        affine: whether norms in the mixed layers of a `OneOf` scale and shift. Without, γ is 1 and β 0 there, whatever
+            they are, and neither has a gradient (DARTS, appendix A.1.1): γ could undo the weight of a layer.
     """
     gates = {name: w if isinstance(w, Gates) else Gates(w) for name, w in weights.items()}
-    token = _RELAXED.set(gates)
+    token, scaling = _RELAXED.set(gates), _AFFINE.set(affine)
     try:
         yield
     finally:
+        _AFFINE.reset(scaling)
         _RELAXED.reset(token)
+
+
+@contextlib.contextmanager
+def mixed_layer(silent: bool) -> Iterator[None]:
+    """What is called inside the block belongs to a layer that is mixed with others; a silent one has no history."""
+    token = _MIXED.set(True)
+    try:
+        with torch.no_grad() if silent else contextlib.nullcontext():
+            yield
+    finally:
+        _MIXED.reset(token)
+
+
+def norms_scale() -> bool:
+    """Whether a norm that is called now scales and shifts."""
+    return _AFFINE.get() or not _MIXED.get()
 
 
 def gates_of(name: str) -> Gates | None:
@@ -74,18 +97,20 @@ def gates_of(name: str) -> Gates | None:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """What a value is where choices in it are relaxed: `results`, which may repeat, with weights (r,).
-
-    Choices are independent: the weight of a combination is the product of its options' weights.
-    """
+    """What a value is where choices in it are relaxed: `results`, which may repeat, of the combinations of `gates`."""
 
     results: tuple[Option, ...]
-    weights: Tensor
+    gates: tuple[Gates, ...]
 
     @property
     def most(self) -> int:
         """The largest result."""
         return max(cast("tuple[int, ...]", self.results))
+
+    @functools.cached_property
+    def weights(self) -> Tensor:
+        """The weights of the results (r,): choices are independent, so products of their options' weights."""
+        return _product(self.gates)
 
     def channels(self, like: Tensor) -> Tensor:
         """The mask (c,) over the most channels: of each, the weight of all results that have it."""
@@ -112,7 +137,7 @@ def mixture_of(value: Value, assignment: Mapping[str, Option] | None) -> Mixture
         resolve(value, {**assignment, **dict(zip(names, together, strict=True))})
         for together in itertools.product(*options)
     )
-    return Mixture(results, _product([gates[name] for name in names]))
+    return Mixture(results, tuple(gates[name] for name in names))
 
 
 def _product(gates: Sequence[Gates]) -> Tensor:

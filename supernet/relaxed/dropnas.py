@@ -47,6 +47,7 @@ class DropNAS(Relaxed):
     rate: float = 3e-5  # each of four options with 0.074
 
     held_out: ClassVar[float] = 0.0
+    affine: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

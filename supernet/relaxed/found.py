@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from search_spaces.space import Architecture, SearchSpace
@@ -67,6 +68,8 @@ def found_logits(checkpoint: Checkpoint) -> dict[str, Tensor]:
 def found_trace(checkpoint: Checkpoint, space: SearchSpace) -> SearchTrace:
     """The probabilities of relaxed choices over a training, up to a checkpoint after its first step.
 
+    The last moment is that of the checkpoint itself: progress 1 where the training has ended.
+
     Raises:
         ValueError: its training was no differentiable search in this space, or has not begun.
     """
@@ -76,5 +79,8 @@ def found_trace(checkpoint: Checkpoint, space: SearchSpace) -> SearchTrace:
     if rows is None or rows.shape[1] != 1 + sum(sizes.values()):
         raise ValueError(f"this checkpoint has no trace of a search in {space.name!r}: train at least a step of it")
     values = rows.cpu().double().numpy()
+    progress = checkpoint.meta["step"] / checkpoint.meta["plan"]["total_steps"]
+    now = [torch.softmax(logits[name].cpu().double(), 0).numpy() for name in sizes]
+    values = np.vstack([values, np.concatenate([[progress], *now])])
     parts = np.split(values[:, 1:], np.cumsum(list(sizes.values()))[:-1], axis=1)
     return SearchTrace(values[:, 0], dict(zip(sizes, parts, strict=True)))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.mixture import Gates
+from search_spaces.space import Architecture
 from supernet.checks import expect
 from supernet.lesson import Lesson
 from supernet.relaxed.search import Relaxed, Search, draw, one_hot
@@ -29,7 +30,8 @@ class ProxylessNAS(Relaxed):
 
     For the logits two options are drawn, of which one is taken; gates pass their gradients to the logits of both
     (equation 4, between the two as in section 3.2.1), which are then rescaled so that the other options' probabilities
-    stay. Layers of the option that is not taken run without history.
+    stay. Adam is without momentum and decay, as in the authors' code. Layers of the option that is not taken, and those
+    beyond the depth that is, run without history.
 
     Args:
         cost_weight: of the expected latency (equations 5 and 6), as a share of that of all options alike, where there
@@ -39,9 +41,11 @@ class ProxylessNAS(Relaxed):
         ValueError: a value outside its range.
     """
 
+    decay: float = 0.0
     cost_weight: float = 0.1
 
     held_out: ClassVar[float] = 0.2
+    betas: ClassVar[tuple[float, float]] = (0.0, 0.999)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,10 +61,13 @@ class _BinarySearch(Search):
 
     strategy: ProxylessNAS
 
-    def weight_gates(self, lesson: Lesson) -> Mapping[str, Gates]:
-        """One option of each choice, drawn by its probability."""
+    def forward_for_weights(self, lesson: Lesson) -> Tensor:
+        """Logits (b, classes) of one option of each choice, drawn by its probability; nothing is mixed."""
         drawn = {name: draw(p, lesson.rng)[0] for name, p in self.probabilities().items()}
-        return {name: Gates(one_hot(len(self.logits[name]), i, self.logits[name]), (i,)) for name, i in drawn.items()}
+        others = self._drawn(lesson)
+        names = (choice.name for choice in others.space.choices)
+        indices = tuple(drawn.get(name, i) for name, i in zip(names, others.indices, strict=True))
+        return lesson.logits(Architecture(others.space, indices))
 
     def logit_gates(self, lesson: Lesson) -> Mapping[str, Gates]:
         """Two options of each choice: one is taken, the other stands by."""

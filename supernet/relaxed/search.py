@@ -32,9 +32,8 @@ from supernet.strategy import Strategy, Teaching
 if TYPE_CHECKING:
     from supernet.learner import Learner
 
-_BETAS = (0.5, 0.999)  # of Adam, DARTS, section 3.1.1
 _TRACES = 50  # records of all probabilities in a training
-_PRESSURE = 100.0  # what the price gains in a training whose expected cost is twice the bound throughout
+_PRESSURE = 100.0  # what the price gains in a training whose expected cost is twice the bound while logits learn
 _TINY = 1e-30  # the least probability whose logarithm is kept
 
 Weights = Mapping[str, Gates]
@@ -48,7 +47,7 @@ class Relaxed(Strategy):
 
     Args:
         reach: how far a logit can go in the whole training. Adam's steps are about its learning rate long, which so is
-            reach / steps; DARTS' 3e-4 over its 20,000 steps make 6.
+            reach / steps in which logits learn; DARTS' 3e-4 over its 20,000 steps make 6.
         decay: of logits towards 0, as in DARTS.
         warmup: share of the steps at the start in which only weights learn, with all options alike.
         table: what architectures cost.
@@ -56,6 +55,8 @@ class Relaxed(Strategy):
 
     Attributes:
         held_out: share of the training images from which the logits learn.
+        betas: of Adam.
+        affine: whether norms in mixed layers scale and shift while the search trains; without, they keep their γ and β.
 
     Raises:
         ValueError: a value outside its range, or a bound without a table.
@@ -68,6 +69,8 @@ class Relaxed(Strategy):
     max_cost: float | None = None
 
     held_out: ClassVar[float] = 0.5
+    betas: ClassVar[tuple[float, float]] = (0.5, 0.999)  # DARTS, section 3.1.1
+    affine: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         expect("reach", self.reach, "finite and above 0", lambda v: 0 < v < math.inf)
@@ -95,7 +98,7 @@ class Search:
         if not self.choices:
             raise ValueError(f"no choice of {learner.space.name!r} can be relaxed: train with another strategy")
         self.logits = {c.name: self._start(c).to(learner.device).requires_grad_() for c in self.choices}
-        self.adam = torch.optim.Adam(self.logits.values(), betas=_BETAS, weight_decay=strategy.decay)
+        self.adam = torch.optim.Adam(self.logits.values(), betas=strategy.betas, weight_decay=strategy.decay)
         self.expected = None if strategy.table is None else ExpectedCost(strategy.table, learner.space, learner.device)
         self.usual_s = 0.0 if self.expected is None else float(self.expected({}))  # of all options alike
         if strategy.table is not None and strategy.max_cost is not None:
@@ -112,6 +115,16 @@ class Search:
         """What is learnt for a choice, as it starts: logits (k,) of its options, all alike."""
         return torch.zeros(len(choice.options))
 
+    @property
+    def learning_steps(self) -> int:
+        """The number of steps, at least 1, in which logits learn."""
+        steps = self.learner.total_steps
+        return max(1, steps - math.ceil(self.strategy.warmup * steps))
+
+    def searched(self, progress: float) -> float:
+        """The share, 0 to 1, of the steps in which logits learn that is over."""
+        return max(0.0, progress - self.strategy.warmup) / (1 - self.strategy.warmup)
+
     # -- steps ---------------------------------------------------------------------------------------
 
     def step(self, lesson: Lesson) -> float:
@@ -119,13 +132,13 @@ class Search:
         self.keep_trace(lesson)
         if lesson.progress >= self.strategy.warmup:
             self._learn_logits(lesson)
-        with torch.no_grad():
-            gates = self.weight_gates(lesson)
-        return lesson.backward(lesson.label_loss(self.forward(lesson, gates)))
+        return lesson.backward(lesson.label_loss(self.forward_for_weights(lesson)))
 
-    def weight_gates(self, lesson: Lesson) -> Weights:
-        """What the step mixes for its weights to learn."""
-        return self.logit_gates(lesson)
+    def forward_for_weights(self, lesson: Lesson) -> Tensor:
+        """Logits (b, classes) of the network from which the step's weights learn."""
+        with torch.no_grad():
+            gates = self.logit_gates(lesson)
+        return self.forward(lesson, gates)
 
     def logit_gates(self, lesson: Lesson) -> Weights:
         """What the step mixes for its logits to learn: the softmax of them (DARTS, equation 2)."""
@@ -135,17 +148,23 @@ class Search:
         """Probabilities (k,) of each relaxed choice's options."""
         return {name: torch.softmax(values, 0) for name, values in self.logits.items()}
 
+    def log_probabilities(self) -> dict[str, Tensor]:
+        """Logarithms (k,) of the probabilities, in float64; a method whose probabilities may vanish overrides it."""
+        return {name: p.double().clamp(min=_TINY).log() for name, p in self.probabilities().items()}
+
     def objective(self, label_loss: Tensor, cost_s: Tensor | None) -> Tensor:
         """What the logits learn to lower, but for the bound."""
         return label_loss
 
     def forward(self, lesson: Lesson, gates: Weights, x: Tensor | None = None) -> Tensor:
         """Logits (b, classes) of the mixed network; what is not relaxed is drawn anew."""
-        with relaxed(gates):
+        with relaxed(gates, self.strategy.affine):
             return lesson.logits(self._drawn(lesson), x)
 
     def _drawn(self, lesson: Lesson) -> Architecture:
-        return lesson.sample(1)[0]
+        """Every choice drawn uniformly and not made canonical: a relaxed choice runs all that it could switch off."""
+        space = self.learner.space
+        return Architecture(space, tuple(int(lesson.rng.integers(len(choice.options))) for choice in space.choices))
 
     def learn_together(self, lesson: Lesson) -> float:
         """One step of weights and logits on the same images, and once the warm-up is over of both; the label loss."""
@@ -178,12 +197,18 @@ class Search:
         """Let the logits follow their gradients; those without one, that nothing read, stay with their moments.
 
         Of several processes, all have the same logits: they follow the mean of all gradients.
+
+        Raises:
+            TrainingDiverged: a gradient is not finite; no logit was moved.
         """
-        average_([gradient for gradient in gradients if gradient is not None])
+        given = [gradient for gradient in gradients if gradient is not None]
+        average_(given)  # first, so that all processes find the same
+        if given and not bool(torch.cat([gradient.flatten() for gradient in given]).isfinite().all()):
+            raise TrainingDiverged("a gradient of the architecture parameters is not finite")
         for values, gradient in zip(self.logits.values(), gradients, strict=True):
             values.grad = gradient
         for group in self.adam.param_groups:
-            group["lr"] = self.strategy.reach / self.learner.total_steps
+            group["lr"] = self.strategy.reach / self.learning_steps
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
 
@@ -204,11 +229,17 @@ class Search:
 
         Nothing is charged below the bound, and the multiplier never falls: a linear price that goes on for a while once
         the bound is kept would drive everything to the cheapest option, as Adam's steps are long whatever the gradient.
+
+        Raises:
+            TrainingDiverged: the expected cost is not finite; the multiplier stays.
         """
         if self.expected is None or self.strategy.max_cost is None:
             return 0.0
-        excess = (self.expected(self.probabilities()) / self.strategy.max_cost - 1).clamp(min=0)
-        self.multiplier += _PRESSURE / self.learner.total_steps * float(excess.detach())
+        cost_s = self.expected(self.probabilities())
+        if not math.isfinite(float(cost_s.detach())):
+            raise TrainingDiverged(f"the expected cost is {float(cost_s.detach())} s")
+        excess = (cost_s / self.strategy.max_cost - 1).clamp(min=0)
+        self.multiplier += _PRESSURE / self.learning_steps * float(excess.detach())
         return self.multiplier * excess
 
     # -- what is kept --------------------------------------------------------------------------------
@@ -227,7 +258,7 @@ class Search:
         """
         tensors = {f"learnt/{name}": values.detach() for name, values in self.logits.items()}
         with torch.no_grad():
-            tensors |= {f"logits/{name}": p.clamp(min=_TINY).log() for name, p in self.probabilities().items()}
+            tensors |= {f"logits/{name}": values for name, values in self.log_probabilities().items()}
         tensors["multiplier"] = torch.tensor(self.multiplier, dtype=torch.float64)
         if self.trace:
             tensors["trace"] = torch.stack(self.trace)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -33,13 +33,14 @@ class SmallTemperature(Relaxed):
     """As `Darts`, but by the softmax of (logits + noise) / temperature over the most probable options only.
 
     Noise: Gumbel's times `noise`, so that an option whose weight has vanished is now and then seen again, and its logit
-    has a gradient. Sparse: only the `kept` largest have a weight and are computed. Adaptation: where the entropy of a
-    choice is above that of the schedule, the share (last / first)^progress of the greatest, the choice has a
-    smaller temperature, at which it is not.
+    has a gradient; where the temperature is below the schedule's, smaller in the same ratio. Sparse: only the `kept`
+    largest have a weight and are computed. Adaptation: where the entropy of a choice is above that of the schedule, the
+    share (last / first)^progress of the greatest, the choice has a smaller temperature, at which it is not. Norms in
+    the mixed layers are without γ and β, as in `Darts`.
 
     Args:
         temperature: at the first and at the last step after the warm-up.
-        noise: scale of the noise, in logits.
+        noise: scale of the noise, in logits, at the schedule's temperature.
         kept: options that are mixed.
 
     Raises:
@@ -49,6 +50,8 @@ class SmallTemperature(Relaxed):
     temperature: tuple[float, float] = (1.0, 0.05)
     noise: float = 0.1
     kept: int = 3
+
+    affine: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,9 +83,13 @@ class _ColdSearch(Search):
         """Probabilities (k,) at each choice's temperature; in the warm-up all logits are equal."""
         return {name: torch.softmax(values / self._temperature(values), 0) for name, values in self.logits.items()}
 
+    def log_probabilities(self) -> dict[str, Tensor]:
+        """Logarithms (k,) of the probabilities in float64: at a low temperature all but one vanish in float32."""
+        cold = {name: values.double() / self._temperature(values) for name, values in self.logits.items()}
+        return {name: torch.log_softmax(values, 0) for name, values in cold.items()}
+
     def _temperature(self, values: Tensor) -> float:
-        searched = max(0.0, self.progress - self.strategy.warmup) / (1 - self.strategy.warmup)
-        return adapted(values.detach().double().cpu().numpy(), self.strategy.temperature, searched)
+        return adapted(values.detach().double().cpu().numpy(), self.strategy.temperature, self.searched(self.progress))
 
     def logit_gates(self, lesson: Lesson) -> Mapping[str, Gates]:
         """Sparse-noisy softmax; in the warm-up all options alike."""
@@ -91,9 +98,12 @@ class _ColdSearch(Search):
         return {name: self._sparse(values, lesson) for name, values in self.logits.items()}
 
     def _sparse(self, values: Tensor, lesson: Lesson) -> Gates:
-        noisy = values + self.strategy.noise * gumbel(values, lesson.rng)
+        temperature = self._temperature(values)
+        # It is adapted to logits without noise, which would be far above what tells close ones apart.
+        share = temperature / scheduled(self.strategy.temperature, self.searched(self.progress))
+        noisy = values + self.strategy.noise * share * gumbel(values, lesson.rng)
         place = noisy.detach().topk(min(self.strategy.kept, len(values))).indices.sort().values
-        sharp = torch.softmax(noisy[place] / self._temperature(values), 0)
+        sharp = torch.softmax(noisy[place] / temperature, 0)
         weights = torch.zeros_like(values).index_copy(0, place, sharp)
         return Gates(weights, tuple(place.tolist()))
 
@@ -107,13 +117,22 @@ class _ColdSearch(Search):
         self.progress = float(tensors["progress"])
 
 
-def adapted(logits: np.ndarray, temperature: tuple[float, float], progress: float) -> float:
-    """The temperature of the schedule, or the largest below it at which logits (k,) have the scheduled entropy."""
+def scheduled(temperature: tuple[float, float], progress: float) -> float:
+    """The temperature of the schedule, which falls exponentially from its first to its last value."""
     first, last = temperature
-    share = (last / first) ** progress
-    low, high = 0.0, first * share
-    most = share * math.log(len(logits))
-    if np.ptp(logits) == 0.0 or _entropy(logits / high) <= most:
+    return float(first * (last / first) ** progress)
+
+
+def adapted(logits: np.ndarray, temperature: tuple[float, float], progress: float) -> float:
+    """The temperature of the schedule, or the largest below it at which logits (k,) have the scheduled entropy.
+
+    That of the schedule as well where none is low enough, as more of the best logits are equal than would have it.
+    """
+    first, last = temperature
+    low, high = 0.0, scheduled(temperature, progress)
+    most = high / first * math.log(len(logits))
+    tied = int((logits == logits.max()).sum())
+    if math.log(tied) >= most or _entropy(logits / high) <= most:
         return high
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

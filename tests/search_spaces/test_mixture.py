@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from search_spaces import mixture
 from search_spaces.elastic import BatchNorm2d, Conv2d, Elastic, Linear, OneOf, Resize, Sequence, bound
 from search_spaces.mixture import Gates, relaxed
 from search_spaces.network import find_space, relaxable, run
@@ -62,6 +63,29 @@ def test_layers_that_are_off_are_not_called_and_silent_ones_keep_no_history():
     assert layers[0].weight.grad is None
 
 
+def scaled_norm(gamma, beta):
+    norm = BatchNorm2d(4).double()
+    nn.init.constant_(norm.weight, gamma)
+    nn.init.constant_(norm.bias, beta)
+    return norm
+
+
+def test_norms_in_mixed_layers_scale_only_where_they_may():
+    """Without, γ = 1 and β = 0, which learn nothing; a norm outside has its own."""
+    inner, outer = scaled_norm(3.0, 2.0), scaled_norm(5.0, 0.0)
+    module = nn.Sequential(OneOf(Choice("op", ("norm", "skip")), {"norm": inner, "skip": nn.Identity()}), outer)
+    arch = find_space(module).smallest()
+    weights = torch.tensor([0.75, 0.25], dtype=torch.float64)
+    for affine in (True, False):
+        with relaxed({"op": weights}, affine):
+            y = run(module, X, arch)
+        normed = scaled_norm(3.0, 2.0)(X) if affine else scaled_norm(1.0, 0.0)(X)
+        torch.testing.assert_close(y, outer(0.75 * normed + 0.25 * X))
+    y.square().sum().backward()
+    assert inner.weight.grad is None and inner.bias.grad is None and outer.weight.grad is not None
+    torch.testing.assert_close(run(module, X, arch), outer(inner(X)))  # where nothing is mixed, all scale
+
+
 def test_depths_are_mixed_by_their_outputs_and_none_beyond_the_deepest_is_called():
     module = Sequence(Counted(), Counted(), depth=Choice("depth", (0, 1, 2)))
     torch.testing.assert_close(mix(module, WEIGHTS), weighted(each(module)))
@@ -70,10 +94,33 @@ def test_depths_are_mixed_by_their_outputs_and_none_beyond_the_deepest_is_called
     assert [layer.calls for layer in module.children()] == [calls[0] + 1, calls[1]]
 
 
+def test_layers_beyond_the_deepest_depth_that_is_not_silent_keep_no_history():
+    module = Sequence(Counted(), Counted(), Counted(), depth=Choice("depth", (0, 1, 2, 3)))
+    weights = torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=torch.float64, requires_grad=True)
+    y = mix(module, Gates(weights, (1, 3), silent=(3,)))
+    layers = list(module.children())
+    assert [layer.calls for layer in layers] == [1, 1, 1] and [layer.learning for layer in layers] == [1, 0, 0]
+    y.sum().backward()
+    outputs = each(module)
+    expected = torch.tensor([0.0, outputs[1].sum().item(), 0.0, outputs[3].sum().item()], dtype=torch.float64)
+    torch.testing.assert_close(weights.grad, expected)
+
+
 @pytest.mark.parametrize("groups", [1, 4], ids=["dense", "depthwise"])
 def test_kernels_are_mixed_by_their_weights(groups):
     module = Conv2d(4, 4, Choice("kernel", (1, 3, 5)), groups=groups).double()
     torch.testing.assert_close(mix(module, WEIGHTS), weighted(each(module)))
+
+
+def test_weights_are_multiplied_only_where_they_are_read(monkeypatch):
+    """Of a convolution: those of its kernels and of the channels that it reads, not of those that it gives."""
+    seen, product = [], mixture._product
+    monkeypatch.setattr(mixture, "_product", lambda gates: seen.append(gates) or product(gates))
+    width, kernel = Choice("width", (2, 4)), Choice("kernel", (1, 3, 5))
+    conv = Conv2d(width, width, kernel).double()
+    with relaxed({"width": WEIGHTS[:2], "kernel": WEIGHTS}):
+        run(conv, X, find_space(conv).largest())
+    assert len(seen) == 2
 
 
 def test_channels_are_weighed_where_they_are_read():

@@ -8,9 +8,12 @@ import pytest
 import torch
 from small_relaxed import SPACE, TABLE, recipe, small_cells, stripes
 
+from search_spaces.catalog import SPACES
 from search_spaces.cell import nas_bench_201
-from search_spaces.elastic import OneOf
-from search_spaces.network import find_space
+from search_spaces.elastic import BatchNorm2d, OneOf
+from search_spaces.network import extract, find_space, run
+from search_spaces.space import SearchSpace
+from search_spaces.value import Choice, Condition
 from supernet.learner import Learner
 from supernet.relaxed.darts import Darts
 from supernet.relaxed.dropnas import DropNAS
@@ -67,12 +70,45 @@ def test_darts_mixes_all_options_by_their_softmax():
     torch.testing.assert_close(gates["edge0"].weights, torch.softmax(search.logits["edge0"], 0))
 
 
+@pytest.mark.parametrize("name", ["darts", "dropnas", "small-temperature", "fbnet", "proxyless"])
+def test_norms_of_candidates_learn_only_where_they_cannot_undo_a_weight(name):
+    subject = learner(name)
+    for t in range(2):
+        subject.step(t)
+    norms = {n: m for n, m in subject.network.named_modules() if isinstance(m, BatchNorm2d)}
+    learnt = {n for n, m in norms.items() if (m.weight != 1).any() and (m.bias != 0).any()}
+    candidates = {n for n in norms if n.startswith("cell")}
+    assert len(candidates) == len(EDGES) and {"stem.1", "body.0.1"} <= learnt
+    assert not (learnt & candidates) if name in {"darts", "dropnas", "small-temperature"} else learnt & candidates
+
+
 def test_fbnet_draws_sharper_weights_as_it_goes_on():
     search = learner("fbnet", temperature=(5.0, 0.1)).teaching
     first, last = (search.logit_gates(lesson(progress))["edge0"].weights for progress in (0.0, 1.0))
     assert first.max() < 0.6 and last.max() > 0.95 and first.argmax() == last.argmax()
     drawn = [int(search.logit_gates(lesson(seed=seed))["edge0"].weights.argmax()) for seed in range(20)]
     assert set(drawn) == {0, 1, 2}
+
+
+def test_fbnet_is_as_soft_in_the_warm_up_as_at_the_start():
+    search = learner("fbnet", warmup=0.5).teaching
+    before, start, later = (search.logit_gates(lesson(at))["edge0"].weights for at in (0.1, 0.5, 0.8))
+    assert torch.equal(before, start) and later.max() > start.max()
+
+
+def test_proxyless_moves_logits_without_momentum_or_decay():
+    group = learner("proxyless").teaching.adam.param_groups[0]
+    assert group["betas"] == (0.0, 0.999) and group["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+def test_a_logit_goes_as_far_as_it_can_reach(warmup):
+    """Under a gradient that never turns, by the steps after the warm-up."""
+    subject = learner("darts", total_steps=8, warmup=warmup, reach=4.0, decay=0.0)
+    search = subject.teaching
+    for _ in range(round(8 * (1 - warmup))):
+        search.update(tuple(-torch.ones_like(values) for values in search.logits.values()), {})
+    torch.testing.assert_close(search.logits["edge0"].detach(), torch.full((3,), 4.0))
 
 
 def test_fbnet_multiplies_by_a_power_of_the_logarithm_of_time():
@@ -96,7 +132,7 @@ def layers_called(search, step):
     step()
     for handle in handles:
         handle.remove()
-    return [ran[edge] for edge in EDGES]
+    return [ran.get(edge, Counter()) for edge in EDGES]  # of `none` nothing runs
 
 
 def test_proxyless_computes_one_path_for_weights_and_two_for_logits():
@@ -105,10 +141,49 @@ def test_proxyless_computes_one_path_for_weights_and_two_for_logits():
     steps = []
     learn = search._learn_logits
     search._learn_logits = steps.append
-    assert layers_called(search, lambda: subject.step(0)) == [Counter({True: 1})] * len(EDGES)
-    search.forward(steps[0], search.weight_gates(steps[0]))
+    paths = layers_called(search, lambda: subject.step(0))
+    assert max(paths, key=len) == Counter({True: 1}) and all(path in (Counter({True: 1}), Counter()) for path in paths)
+    search.forward_for_weights(steps[0])
     counts = layers_called(search, lambda: learn(steps[0]))
     assert counts == [Counter({True: 1, False: 1})] * len(EDGES)
+
+
+def saved_bytes(net, call):
+    """Bytes of all that a forward call keeps for its backward, but for the parameters of `net`."""
+    own, kept = {p.untyped_storage().data_ptr() for p in net.parameters()}, {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage  # held, so that no other takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        call()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("name", ["mbconv", "fbnet"])
+def test_proxyless_keeps_for_its_weights_what_one_network_does(name):
+    net = SPACES[name].build(16, 1, 3, "tiny").train()
+    search, x, drawn = learner("proxyless", net).teaching, torch.randn(2, 1, 16, 16), []
+    forward = lambda arch: drawn.append(arch) or run(net, x, arch)  # noqa: E731
+    given = SimpleNamespace(rng=np.random.default_rng(0), logits=forward)
+    kept = saved_bytes(net, lambda: search.forward_for_weights(given))
+    plain = extract(net, drawn[0])
+    assert kept <= 1.02 * saved_bytes(plain, lambda: plain(x))
+
+
+@pytest.mark.parametrize("name", ["darts", "proxyless"])
+def test_what_is_not_relaxed_is_drawn_evenly_below_relaxed_choices(name):
+    """All branches are run, so a choice is read whatever the choice that switches it on is drawn to be."""
+    space = SearchSpace("below", (Choice("op", ("a", "b")), Choice("size", (4, 5, 6), Condition("op", ("b",)))))
+    search, drawn = learner(name).teaching, Counter()
+    search.learner.space = space
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        drawn[search._drawn(SimpleNamespace(rng=rng))["size"]] += 1
+    assert all(75 < drawn[size] < 125 for size in (4, 5, 6))
 
 
 def test_proxyless_gates_pass_gradients_to_two_logits():
@@ -230,13 +305,35 @@ def test_small_temperature_mixes_few_options_and_sharpens():
     assert probabilities(search)["edge0"].max() > max(0.95, soft)
 
 
+def test_small_temperature_keeps_options_apart_whose_probabilities_vanish():
+    search = learner("small-temperature").teaching
+    search.progress = 1.0  # at a temperature of 0.05
+    values = torch.tensor([3.0, -1.0, -2.0])
+    with torch.no_grad():
+        search.logits["edge0"].copy_(values)
+    found = found_logits(SimpleNamespace(tensors={f"strategy/{k}": v for k, v in search.state().items()}))
+    torch.testing.assert_close(found["edge0"].double(), (values.double() - 3) / 0.05)
+
+
 def test_temperature_follows_the_schedule_or_the_entropy():
     wide, close = np.array([0.0, 4.0, -3.0]), np.array([0.0, 0.1, -0.1])
     assert adapted(wide, (1.0, 0.01), 0.5) == pytest.approx(0.1)
     sharper = adapted(close, (1.0, 0.01), 0.5)
     p = np.exp(close / sharper) / np.exp(close / sharper).sum()
     assert sharper < 0.1 and -(p * np.log(p)).sum() == pytest.approx(0.1 * np.log(3), rel=1e-3)
-    assert adapted(np.zeros(3), (1.0, 0.01), 0.5) == pytest.approx(0.1)
+    for tied in (np.zeros(3), np.array([0.2, 0.2, 0.1])):  # no temperature has them at a tenth of the entropy
+        assert adapted(tied, (1.0, 0.01), 0.5) == pytest.approx(0.1)
+
+
+def test_noise_does_not_make_close_logits_one_hot():
+    """At first the schedule's entropy is nearly the greatest, however little the logits differ."""
+    search = learner("small-temperature", kept=3).teaching
+    with torch.no_grad():
+        search.logits["edge0"].copy_(torch.linspace(0, 3e-4, 3))
+    search.progress = 0.02
+    peaks = [float(search.logit_gates(lesson(0.02, seed))["edge0"].weights.detach().max()) for seed in range(20)]
+    noiseless = float(search.probabilities()["edge0"].detach().max())
+    assert noiseless < 0.55 and np.mean(peaks) == pytest.approx(noiseless, abs=0.05)
 
 
 @pytest.mark.parametrize(

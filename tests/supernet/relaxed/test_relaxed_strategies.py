@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import multiprocessing
 import shutil
 import signal
@@ -16,8 +17,9 @@ from search_spaces.network import find_space
 from supernet.catalog import STRATEGIES
 from supernet.checkpoint import FILE_NAME, load_checkpoint
 from supernet.learner import Learner
+from supernet.lesson import TrainingDiverged
 from supernet.relaxed.cost_table import CostTable
-from supernet.relaxed.found import found_architectures, found_trace
+from supernet.relaxed.found import found_architectures, found_logits, found_trace
 from supernet.train import train_supernet
 
 DATA = stripes()
@@ -82,6 +84,16 @@ def test_the_trace_starts_even_and_ends_apart(trained):
     assert any(p[-1].max() > 1.1 / p.shape[1] for p in trace.probabilities.values())
     if name != "superkernel":
         assert all(np.isclose(entropy[0], 1) for entropy in trace.entropies().values())
+
+
+def test_the_trace_holds_what_the_search_ends_with(trained):
+    _, _, checkpoint, half = trained
+    trace = found_trace(checkpoint, SPACE)
+    assert trace.progress[-1] == 1
+    for name, logits in found_logits(checkpoint).items():
+        np.testing.assert_allclose(trace.probabilities[name][-1], torch.softmax(logits.double(), 0), atol=1e-6)
+    before = load_checkpoint(half)
+    assert found_trace(before, SPACE).progress[-1] == HALF_WAY / before.meta["plan"]["total_steps"]
 
 
 def test_resumed_equals_uninterrupted(trained, tmp_path):
@@ -160,6 +172,29 @@ def test_in_the_warm_up_only_weights_learn(name):
     assert same(first, {key: values.detach() for key, values in search.logits.items()})
     subject.step(5)
     assert not same(first, {key: values.detach() for key, values in search.logits.items()})
+
+
+@pytest.mark.parametrize("name", RELAXED)
+def test_a_gradient_that_is_not_finite_moves_no_logit(name):
+    """A square root at zero: the loss is finite, its gradient is not."""
+    subject = learner(name)
+    search = subject.teaching
+    kept = {key: value.clone() for key, value in search.state().items() if key.startswith("learnt/")}
+    rootless = lambda: sum((v - v.detach()).abs().sqrt().sum() for v in search.logits.values())  # noqa: E731
+    search.objective = lambda loss, cost_s: loss + 0 * rootless()
+    with pytest.raises(TrainingDiverged, match="a gradient of the architecture parameters is not finite"):
+        subject.step(0)
+    assert all(torch.equal(search.state()[key], value) for key, value in kept.items())
+    assert not search.adam.state_dict()["state"]
+
+
+def test_an_expected_cost_that_is_not_finite_leaves_the_price():
+    search = learner("darts", table=TABLE, max_cost=BOUND).teaching
+    with torch.no_grad():
+        next(iter(search.logits.values())).fill_(math.nan)
+    with pytest.raises(TrainingDiverged, match="the expected cost is nan s"):
+        search.price()
+    assert search.multiplier == 0
 
 
 @pytest.mark.parametrize("name", RELAXED)
