@@ -1,7 +1,8 @@
 """How faithful a supernet is: whether inherited accuracies rank its subnets as training each of them alone does.
 
-Stand-alone trainings are as long as the supernet's, unless fewer epochs are asked for, and kept in the run's folder: a
-study that was interrupted goes on when its command is repeated.
+Stand-alone trainings have as many steps as the supernet's, unless epochs are asked for, and begin with the same
+pretrained weights if it did. They are kept in the run's folder: a study that was interrupted goes on when its command
+is repeated.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from nas.config import first_line
 from nas.folder import FIDELITY, RECORD, alone_in, read_fidelity, read_record, read_training
-from nas.progress import Reporter, Stage
+from nas.progress import Reporter, SilentReporter, Stage
 from nas.relaxed import is_relaxed
 from nas.report import write_report
 from nas.spec import SpaceLike, build_network
-from nas.training import Trained, costs_of, open_trained, pace_in, read_history, recipe_of
+from nas.training import Trained, begin_with_, costs_of, open_trained, pace_in, read_history, recipe_of
 from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from supernet.atomic import write_json
@@ -58,13 +60,14 @@ def measure_fidelity(
 
     Args:
         networks: how many are trained alone: the smallest, the middle and the largest, and others evenly by MACs.
-        epochs: of each, by default as many as the supernet had.
+        epochs: of each, by default as many steps as the supernet took.
         truth: instead of training, a CSV file of stand-alone accuracies, 0 to 1: a column for each choice, and
             `accuracy`.
         space, dataset: the class and the data, for a run that was started from Python with them.
 
     Raises:
-        ValueError: no finished training, too few networks, or a table that cannot be read.
+        ValueError: no finished training, too few networks, a table that cannot be read, or pretrained weights that
+            the run began with and that are gone.
     """
     if networks < _LEAST:
         raise ValueError(f"a rank correlation needs at least {_LEAST} networks, got {networks}")
@@ -146,8 +149,8 @@ def _truth_row(file: Path, line: int, row: Mapping[str, str], space: SearchSpace
 def _recipe(run: Trained, epochs: int | None) -> Recipe:
     """That of the run, for one architecture alone, with as many steps as the run took or so many epochs."""
     recipe = recipe_of(run.settings, Only(()))
-    taken = max(1, round(run.history.total_steps / max(1, len(run.dataset.y_train) // recipe.batch)))
-    return replace(recipe, epochs=epochs or taken, budget_s=None, evaluations=1)
+    steps = None if epochs else run.history.total_steps
+    return replace(recipe, epochs=epochs, steps=steps, budget_s=None, evaluations=1)
 
 
 class _Alone:
@@ -162,8 +165,10 @@ class _Alone:
         return [self._accuracy(arch) for arch in archs]
 
     def _accuracy(self, arch: Architecture) -> float:
-        folder = self.run.folder / ALONE / f"{self.recipe.epochs}-epochs" / "-".join(map(str, arch.indices))
-        accuracy = stand_alone(self._fresh(), arch, self.run.dataset, self.recipe, folder)
+        recipe = self.recipe
+        length = f"{recipe.epochs}-epochs" if recipe.epochs else f"{recipe.steps}-steps"
+        folder = self.run.folder / ALONE / length / "-".join(map(str, arch.indices))
+        accuracy = stand_alone(self._fresh(), arch, self.run.dataset, recipe, folder)
         self.stage.advance()
         self.stage.say(f"{100 * accuracy:.1f} % alone")
         return accuracy
@@ -177,7 +182,18 @@ class _Alone:
             settings.preset,
             settings.seed + _OTHER_SEED,
         )
+        if settings.pretrained is not None:
+            self._begin_with_pretrained_(network)
         return network
+
+    def _begin_with_pretrained_(self, network: nn.Module) -> None:
+        try:
+            begin_with_(network, self.run.settings, SilentReporter())
+        except (ValueError, OSError) as error:
+            raise ValueError(
+                f"the run began with the weights of {self.run.settings.pretrained}, and networks that stand alone must "
+                f"too: {first_line(error)}"
+            ) from error
 
 
 def _report(run: Trained, archs: list[Architecture], alone: np.ndarray, seed: int, stage: Stage) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def train_run(
     network, found = build_network(space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, found)})
     if settings.pretrained is not None:
-        settings = _begin_with_(network, settings, reporter)
+        settings = begin_with_(network, settings, reporter)
     with joined(), ExitStack() as stack:
         first = world()[0] == 0
         if first:
@@ -113,7 +113,7 @@ def train_run(
     return Trained(folder, settings, network, found, dataset, history)
 
 
-def _begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> Training:
+def begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> Training:
     """Gives a fresh network pretrained weights, and says what became of them; the settings, with their digest.
 
     Raises:

@@ -1,13 +1,15 @@
 """Inherited against stand-alone accuracies of a small trained run."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from small_space import Small
 
 import nas
-from nas.fidelity_study import ALONE, compared, fidelity_report, measure_fidelity, read_truth
+from nas.fidelity_study import ALONE, _Alone, _recipe, compared, fidelity_report, measure_fidelity, read_truth
 from nas.folder import FIDELITY
 from nas.progress import SilentReporter
 from supernet.calibrate import inherited_accuracy
@@ -41,6 +43,26 @@ def test_it_says_all_that_was_asked(trained, found):
     apart = found["networks"][1]["stand_alone"] - found["networks"][1]["inherited"]
     assert found["gap_points"]["largest"] == pytest.approx(100 * apart)
     assert found["uncalibrated"] == []
+
+
+def test_networks_alone_take_as_many_steps_as_the_supernet_or_the_epochs_asked_for(trained):
+    run = replace(trained, history=replace(trained.history, total_steps=7))  # less than an epoch
+    assert (_recipe(run, None).steps, _recipe(run, None).epochs) == (7, None)
+    assert (_recipe(run, 3).steps, _recipe(run, 3).epochs) == (None, 3)
+
+
+def test_networks_alone_begin_with_the_pretrained_weights_of_the_run(trained, tmp_path):
+    def fresh(pretrained):
+        settings = trained.settings.model_copy(update={"pretrained": pretrained})
+        return _Alone(replace(trained, settings=settings), None, Small, None)._fresh()
+
+    weight = trained.network.classifier.weight
+    assert torch.equal(fresh(str(trained.folder)).classifier.weight, weight)
+    assert not torch.equal(fresh(None).classifier.weight, weight)
+    with pytest.raises(
+        ValueError, match=r"began with the weights of .*gone\.pth, and networks .* too: there is no file"
+    ):
+        fresh(str(tmp_path / "gone.pth"))
 
 
 def test_a_study_that_was_interrupted_goes_on(trained, found):
