@@ -28,7 +28,7 @@ from nas.training import Trained, begin_with_, costs_of, open_trained, pace_in, 
 from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from supernet.atomic import write_json
-from supernet.calibrate import calibrate_, calibration_images
+from supernet.calibrate import INHERITED_IMAGES, calibrate_, calibration_images
 from supernet.checkpoint import load_averaged_
 from supernet.data import Dataset
 from supernet.fidelity import Fidelity, advice, extremes, fidelity, gaps, stand_alone, uncalibrated
@@ -210,7 +210,7 @@ def _report(run: Trained, archs: list[Architecture], alone: np.ndarray, seed: in
         "gap_points": None if apart is None else asdict(apart),
         "course": _course(run, archs, alone, seed),
         "uncalibrated": list(stale),
-        "advice": None if apart is None else advice(found, apart, stale),
+        "advice": advice(found, apart, stale, min(INHERITED_IMAGES, len(run.dataset.x_val))),
         "networks": [
             {"arch": dict(arch.values), "inherited": float(i), "stand_alone": float(a)}
             for arch, i, a in zip(archs, inherited, alone, strict=True)

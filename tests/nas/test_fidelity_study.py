@@ -9,7 +9,16 @@ import torch
 from small_space import Small
 
 import nas
-from nas.fidelity_study import ALONE, _Alone, _recipe, compared, fidelity_report, measure_fidelity, read_truth
+from nas.fidelity_study import (
+    ALONE,
+    _Alone,
+    _recipe,
+    _report,
+    compared,
+    fidelity_report,
+    measure_fidelity,
+    read_truth,
+)
 from nas.folder import FIDELITY
 from nas.progress import SilentReporter
 from supernet.calibrate import inherited_accuracy
@@ -59,10 +68,24 @@ def test_networks_alone_begin_with_the_pretrained_weights_of_the_run(trained, tm
     weight = trained.network.classifier.weight
     assert torch.equal(fresh(str(trained.folder)).classifier.weight, weight)
     assert not torch.equal(fresh(None).classifier.weight, weight)
-    with pytest.raises(
-        ValueError, match=r"began with the weights of .*gone\.pth, and networks .* too: there is no file"
-    ):
+    with pytest.raises(ValueError, match=r"began with the weights of .*gone\.pth, and .* must too: there is no file"):
         fresh(str(tmp_path / "gone.pth"))
+
+
+def test_advice_knows_the_validation_images_and_what_was_not_compared(trained, monkeypatch):
+    worse = np.array([0.13, 0.12, 0.11, 0.1])
+    monkeypatch.setattr("nas.fidelity_study.inherited_accuracies", lambda *_: worse)
+    monkeypatch.setattr("nas.fidelity_study.find_snapshots", lambda _: {})
+
+    def advised(archs):
+        with SilentReporter().stage("fidelity") as stage:
+            return _report(trained, archs, worse[::-1], 0, stage)["advice"]
+
+    few, images = list(trained.space.enumerate())[:4], len(trained.dataset.x_val)
+    assert "largest architecture, which are not all among them: add these" in advised(few)
+    assert images < 2048 and f"that {images} validation images leave open" in advised(
+        [*few[:3], trained.space.largest()]
+    )
 
 
 def test_a_study_that_was_interrupted_goes_on(trained, found):

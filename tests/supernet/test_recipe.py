@@ -15,9 +15,9 @@ def test_needs_a_length():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("epochs", 0), ("epochs", 1.5), ("steps", 0), ("budget_s", 0.0), ("budget_s", float("nan")), ("batch", 1), ("lr", 0.0),
-        ("lr", float("inf")), ("weight_decay", -1.0), ("momentum", 0.0), ("warmup", 1.0), ("label_smoothing", -0.1),
-        ("ema_decay", 1.0), ("clip", 0.0), ("shift", -1), ("erase", 1.1), ("mixup", -0.1),
+        ("epochs", 0), ("epochs", 1.5), ("steps", 0), ("budget_s", 0.0), ("budget_s", float("nan")), ("batch", 1),
+        ("lr", 0.0), ("lr", float("inf")), ("weight_decay", -1.0), ("momentum", 0.0), ("warmup", 1.0),
+        ("label_smoothing", -0.1), ("ema_decay", 1.0), ("clip", 0.0), ("shift", -1), ("erase", 1.1), ("mixup", -0.1),
         ("evaluations", 0), ("seed", -1),
     ],
 )  # fmt: skip
