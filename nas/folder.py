@@ -23,6 +23,7 @@ CHECKPOINT, FIDELITY = "checkpoint.safetensors", "fidelity.json"
 TRAINING = "training.json"  # instead of `FILE`, of a run that is a training and nothing more
 LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
 LOCK_FILE = "run.lock"
+_MOST_LETTERS = 100  # of a default name before its digest; file systems take 255 bytes
 
 
 def default_folder(settings: Training) -> Path:
@@ -33,7 +34,7 @@ def default_folder(settings: Training) -> Path:
     last = settings.device if isinstance(settings, Settings) else settings.strategy
     parts = (settings.space.rpartition(":")[2], Path(settings.data).stem, last)
     name = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
-    return Path("runs") / f"{name}-{settings.digest}"
+    return Path("runs") / f"{name[:_MOST_LETTERS]}-{settings.digest}"
 
 
 def open_folder(folder: Path, settings: Training) -> bool:

@@ -33,6 +33,7 @@ from supernet.history import History, entries_from
 from supernet.lesson import Costs
 from supernet.pace import Pace, measured_pace, using_threads
 from supernet.recipe import Recipe
+from supernet.relaxed.search import Relaxed
 from supernet.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ def train_run(
         ValueError: settings that cannot be met, checked before anything is written.
         OSError: the folder cannot be written.
     """
+    if isinstance(strategy, Relaxed):
+        raise ValueError(
+            f"{type(strategy).__name__} searches as it trains, and a training alone ends with no architecture: "
+            "nas.search(strategy=NAME) goes on to measured files"
+        )
     recipe = recipe_of(settings, strategy)
     network, found = build_network(space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, found)})

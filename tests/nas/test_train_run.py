@@ -10,9 +10,14 @@ from tensorboardX.proto.event_pb2 import Event
 import nas
 from nas.config import Settings, Training
 from nas.folder import TRAINING, read_settings, read_training, with_supernet
+from nas.names import check_names
+from nas.pipeline import pace_of, train
+from nas.pipeline import run as search
+from nas.progress import SilentReporter
 from nas.spec import build_network
 from nas.training import open_trained, recipe_of, take_weights
 from supernet.checkpoint import FILE_NAME, averaged_weights, load_averaged_, load_checkpoint
+from supernet.relaxed.darts import Darts
 from supernet.snapshots import find_snapshots
 from supernet.strategies.once_for_all import OnceForAll
 from supernet.strategies.only import Only
@@ -68,6 +73,19 @@ def test_a_strategy_may_be_a_value(tmp_path):
     run = nas.train(Small, strategy=Sandwich(randoms=1), epochs=1, batch=128, out=tmp_path / "v", quiet=True)
     assert run.settings.strategy == "Sandwich(randoms=1)"
     assert open_trained(run.folder, Small).history == run.history
+    settings = with_supernet(Settings(), run.folder)
+    check_names(settings)
+    weights = []
+
+    def stages(setup, on_space):
+        assert pace_of(setup).threads >= 1
+        weights.append((train(setup), setup.network.state_dict()))
+        return {}
+
+    search(settings, Small, run.dataset, tmp_path / "s", SilentReporter(), stages=stages)
+    ((history, taken),) = weights
+    assert history == run.history
+    assert all(torch.equal(taken[name], value) for name, value in run.network.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -75,6 +93,7 @@ def test_a_strategy_may_be_a_value(tmp_path):
     [
         ({"strategy": "sandwhich"}, "unknown strategy 'sandwhich' .did you mean 'sandwich'"),
         ({"strategy": "darts"}, "'darts' searches as it trains, .* nas search --strategy darts goes on to measured"),
+        ({"strategy": Darts()}, r"Darts searches as it trains, .* nas.search\(strategy=NAME\) goes on to measured"),
         ({"optimizer": "adam"}, "unknown optimizer 'adam' .did you mean 'adamw'"),
         ({"epochs": 0}, "epochs"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
