@@ -91,11 +91,12 @@ def with_supernet(settings: Settings, folder: Path) -> Settings:
     """The settings of a search with the weights of the training in `folder`, of which it has space and data too.
 
     Raises:
-        ValueError: there is no training.
+        ValueError: there is no training, or it has not ended.
     """
     training, file = read_training(folder), folder / CHECKPOINT
-    if not file.is_file():
-        raise ValueError(f"{folder} holds no trained supernet ({CHECKPOINT}): repeat its command to train it")
+    from nas.training import read_history  # here, since it loads torch, and not before there is a training
+
+    read_history(folder)
     taken = {name: getattr(training, name) for name in OF_TRAINING}
     digest = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
     return settings.model_copy(update=taken | {"supernet": str(folder.absolute()), "supernet_fingerprint": digest})

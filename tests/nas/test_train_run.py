@@ -16,7 +16,14 @@ from nas.pipeline import run as search
 from nas.progress import SilentReporter
 from nas.spec import build_network
 from nas.training import open_trained, recipe_of, take_weights
-from supernet.checkpoint import FILE_NAME, averaged_weights, load_averaged_, load_checkpoint
+from supernet.checkpoint import (
+    FILE_NAME,
+    Checkpoint,
+    averaged_weights,
+    load_averaged_,
+    load_checkpoint,
+    save_checkpoint,
+)
 from supernet.relaxed.darts import Darts
 from supernet.snapshots import find_snapshots
 from supernet.strategies.once_for_all import OnceForAll
@@ -155,8 +162,20 @@ def test_a_training_may_begin_with_the_weights_of_another(trained, tmp_path):
 
 def test_an_unfinished_training_is_no_supernet(trained, tmp_path):
     (tmp_path / TRAINING).write_text((trained.folder / TRAINING).read_text())
-    with pytest.raises(ValueError, match="holds no trained supernet"):
-        open_trained(tmp_path, Small)
+    for use in (lambda: open_trained(tmp_path, Small), lambda: with_supernet(Settings(), tmp_path)):
+        with pytest.raises(ValueError, match="holds no trained supernet"):
+            use()
+
+
+def test_no_search_begins_from_a_training_that_has_not_ended(trained, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    (source / TRAINING).write_text((trained.folder / TRAINING).read_text())
+    kept = load_checkpoint(trained.folder / FILE_NAME)
+    save_checkpoint(Checkpoint(kept.tensors, {**kept.meta, "step": 3}), source / FILE_NAME)
+    with pytest.raises(ValueError, match=r"the training in .*source stands at step 3 of .*: repeat its command"):
+        nas.search(Small, supernet=source, out=out, quiet=True)
+    assert not out.exists()
 
 
 def test_the_recipe_is_what_the_settings_say():
