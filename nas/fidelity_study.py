@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from nas.spec import SpaceLike, build_network
 from nas.training import Trained, begin_with_, costs_of, open_trained, pace_in, read_history, recipe_of
 from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture, SearchSpace
+from search_spaces.value import Choice
 from supernet.atomic import write_json
 from supernet.calibrate import INHERITED_IMAGES, calibrate_, calibration_images
 from supernet.checkpoint import load_averaged_
@@ -42,6 +43,7 @@ ALONE = "stand-alone"
 NETWORKS = 12
 _POOL = 1024  # architectures, of which those compared are taken evenly by cost
 _LEAST = 5
+_LEAST_TRUE = 3  # networks of a table, as of any rank correlation
 _OTHER_SEED = 7919  # added to the run's: networks that stand alone begin with other weights than the supernet did
 
 
@@ -116,34 +118,59 @@ def read_truth(file: Path, space: SearchSpace) -> dict[Architecture, float]:
     """Stand-alone accuracies of a CSV file with a column for each choice and `accuracy`; empty cells are inactive.
 
     Raises:
-        ValueError: a missing column, an option that a choice does not have, or accuracies beyond 0 to 1.
+        ValueError: a missing column, a line of more or fewer cells than columns, an option that a choice does not have,
+            none where the choice counts, accuracies beyond 0 to 1, a network given twice, or fewer than three.
         OSError: it cannot be read.
     """
+    lines: dict[Architecture, int] = {}
+    truth: dict[Architecture, float] = {}
     with file.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    names = [choice.name for choice in space.choices]
-    missing = [name for name in (*names, "accuracy") if rows and name not in rows[0]]
-    if missing or not rows:
-        raise ValueError(f"{file} has no column {missing[0]!r}" if missing else f"{file} has no rows")
-    return dict(_truth_row(file, i, row, space) for i, row in enumerate(rows, start=2))
+        rows = csv.reader(stream)
+        columns = next(rows, [])
+        missing = [name for name in (*(choice.name for choice in space.choices), "accuracy") if name not in columns]
+        if missing:
+            raise ValueError(f"{file} has no column {missing[0]!r}" if columns else f"{file} has no rows")
+        for cells in rows:
+            if cells:
+                where = f"{file}, line {rows.line_num}"
+                arch, accuracy = _truth_row(where, columns, cells, space)
+                if arch in truth:
+                    raise ValueError(f"{where}: the network of line {lines[arch]} is given again")
+                lines[arch], truth[arch] = rows.line_num, accuracy
+    if len(truth) < _LEAST_TRUE:
+        raise ValueError(f"{file}: a rank correlation needs at least {_LEAST_TRUE} networks, got {len(truth)}")
+    return truth
 
 
-def _truth_row(file: Path, line: int, row: Mapping[str, str], space: SearchSpace) -> tuple[Architecture, float]:
-    indices = []
-    for choice in space.choices:
-        texts = [str(option) for option in choice.options]
-        if row[choice.name] and row[choice.name] not in texts:
-            raise ValueError(
-                f"{file}, line {line}: choice {choice.name!r} has options {', '.join(texts)}, got {row[choice.name]!r}"
-            )
-        indices.append(texts.index(row[choice.name]) if row[choice.name] else 0)
+def _truth_row(
+    where: str, columns: Sequence[str], cells: Sequence[str], space: SearchSpace
+) -> tuple[Architecture, float]:
+    if len(cells) != len(columns):
+        raise ValueError(f"{where}: there are {len(columns)} columns, got {len(cells)} cells")
+    row = dict(zip(columns, cells, strict=True))
+    indices = [_option_index(where, choice, row[choice.name]) for choice in space.choices]
+    arch = space.row(np.array(indices, dtype=INDEX))
+    if empty := [name for name in arch.values if not row[name]]:
+        raise ValueError(f"{where}: choice {empty[0]!r} counts in this network, got an empty cell")
+    return arch, _truth_accuracy(where, row["accuracy"])
+
+
+def _option_index(where: str, choice: Choice, text: str) -> int:
+    """The index of an option as it is written, 0 for none."""
+    texts = [str(option) for option in choice.options]
+    if text and text not in texts:
+        raise ValueError(f"{where}: choice {choice.name!r} has options {', '.join(texts)}, got {text!r}")
+    return texts.index(text) if text else 0
+
+
+def _truth_accuracy(where: str, text: str) -> float:
     try:
-        accuracy = float(row["accuracy"])
+        accuracy = float(text)
     except ValueError:
         accuracy = float("nan")
     if not 0 <= accuracy <= 1:
-        raise ValueError(f"{file}, line {line}: accuracy must lie between 0 and 1, got {row['accuracy']!r}")
-    return space.row(np.array(indices, dtype=INDEX)), accuracy
+        raise ValueError(f"{where}: accuracy must lie between 0 and 1, got {text!r}")
+    return accuracy
 
 
 def _recipe(run: Trained, epochs: int | None) -> Recipe:

@@ -122,6 +122,14 @@ def test_a_table_may_hold_the_truth(trained, tmp_path):
         ("", "has no rows"),
         ("width,depth,kernel0,kernel1,accuracy\n4,9,1,1,0.5", "line 2: choice 'depth' has options 1, 2, got '9'"),
         ("width,depth,kernel0,kernel1,accuracy\n4,1,1,1,50", "line 2: accuracy must lie between 0 and 1, got '50'"),
+        ("width,depth,kernel0,kernel1,accuracy\n\n4,1,1,1", "line 3: there are 5 columns, got 4 cells"),
+        ("width,depth,kernel0,kernel1,accuracy\n4,1,1,1,0.5,0.6", "line 2: there are 5 columns, got 6 cells"),
+        ("width,depth,kernel0,kernel1,accuracy\n4,2,1,,0.5", "line 2: choice 'kernel1' counts .*, got an empty cell"),
+        (
+            "width,depth,kernel0,kernel1,accuracy\n4,1,1,,0.5\n4,1,1,3,0.6",
+            "line 3: the network of line 2 is given again",
+        ),
+        ("width,depth,kernel0,kernel1,accuracy\n4,1,1,,0.5\n8,1,1,,0.6", "truth.csv: .* at least 3 networks, got 2"),
     ],
 )
 def test_a_wrong_table_is_refused(text, message, trained, tmp_path):
