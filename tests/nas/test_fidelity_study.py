@@ -1,11 +1,13 @@
 """Inherited against stand-alone accuracies of a small trained run."""
 
+import io
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from small_space import Small
 
 import nas
@@ -21,7 +23,10 @@ from nas.fidelity_study import (
 )
 from nas.folder import FIDELITY
 from nas.progress import SilentReporter
-from supernet.calibrate import inherited_accuracy
+from nas.tables import fidelity_view
+from search_spaces.network import extract
+from supernet.calibrate import calibration_images, inherited_accuracy
+from supernet.fidelity import uncalibrated
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,18 @@ def test_it_says_all_that_was_asked(trained, found):
     assert found["course"][-1]["kendall_tau"] == found["kendall_tau"]
     apart = found["networks"][1]["stand_alone"] - found["networks"][1]["inherited"]
     assert found["gap_points"]["largest"] == pytest.approx(100 * apart)
-    assert found["uncalibrated"] == []
+
+
+def test_it_counts_the_batch_norms_that_are_out_of_date_without_calibration(trained, found):
+    images = calibration_images(trained.dataset)
+    for name, arch in (("smallest", trained.space.smallest()), ("largest", trained.space.largest())):
+        far = uncalibrated(extract(trained.network, arch), images)
+        assert far and uncalibrated(trained.extract(arch), images) == ()
+        assert found["uncalibrated"][name] == {"norms": 1 + dict(arch.values)["depth"], "out_of_date": len(far)}
+    smallest = found["uncalibrated"]["smallest"]
+    console = Console(width=500, record=True, file=io.StringIO())
+    console.print(fidelity_view(found))
+    assert f"put right: {smallest['out_of_date']} of 2 in the smallest, " in console.export_text()
 
 
 def test_networks_alone_take_as_many_steps_as_the_supernet_or_the_epochs_asked_for(trained):
