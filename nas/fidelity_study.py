@@ -30,9 +30,10 @@ from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from search_spaces.value import Choice
 from supernet.atomic import write_json
-from supernet.calibrate import INHERITED_IMAGES, calibration_images
+from supernet.calibrate import INHERITED_IMAGES, calibration_images, device_of
 from supernet.checkpoint import load_averaged_
 from supernet.data import Dataset
+from supernet.distributed import joined
 from supernet.fidelity import Fidelity, advice, extremes, fidelity, gaps, stand_alone, uncalibrated
 from supernet.pace import using_threads
 from supernet.prefixes import inherited_accuracies
@@ -89,6 +90,8 @@ def measure_fidelity(
         recipe = replace(recipe, autocast=pace.autocast)
         archs = compared(run, networks, seed) if known is None else list(known)
         stage = stack.enter_context(reporter.stage("fidelity"))
+        device = stack.enter_context(joined())
+        run.network.to(device)  # not before the pace is measured and MACs are counted, which is done on the CPU
         alone = _Alone(run, recipe, space, stage).accuracies(archs) if known is None else list(known.values())
         found = _report(run, archs, np.array(alone), seed, stage)
     write_json(folder / FIDELITY, found)
@@ -182,7 +185,7 @@ def _recipe(run: Trained, epochs: int | None) -> Recipe:
 
 
 class _Alone:
-    """Trains architectures alone, each into a folder of its own."""
+    """Trains architectures alone, each into a folder of its own, on the device of the run's network."""
 
     def __init__(self, run: Trained, recipe: Recipe, space: SpaceLike | None, stage: Stage) -> None:
         self.run, self.recipe, self.space, self.stage = run, recipe, space, stage
@@ -196,7 +199,7 @@ class _Alone:
         recipe = self.recipe
         length = f"{recipe.epochs}-epochs" if recipe.epochs else f"{recipe.steps}-steps"
         folder = self.run.folder / ALONE / length / "-".join(map(str, arch.indices))
-        accuracy = stand_alone(self._fresh(), arch, self.run.dataset, recipe, folder)
+        accuracy = stand_alone(self._fresh().to(device_of(self.run.network)), arch, self.run.dataset, recipe, folder)
         self.stage.advance()
         self.stage.say(f"{100 * accuracy:.1f} % alone")
         return accuracy

@@ -58,7 +58,8 @@ def stand_alone(
 ) -> float:
     """Validation accuracy of `arch` trained alone, from the weights that `network` has, calibrated as inherited ones.
 
-    The rest of the network learns nothing, so that a training is that of the supernet, but for what it shares.
+    The rest of the network learns nothing, so that a training is that of the supernet, but for what it shares. It is
+    done on the device of the network's parameters.
 
     Args:
         network: a supernet, freshly initialised from another seed than the one it is compared with.

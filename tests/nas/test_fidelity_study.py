@@ -1,7 +1,10 @@
 """Inherited against stand-alone accuracies of a small trained run."""
 
+import contextlib
 import io
 import json
+import shutil
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -25,8 +28,9 @@ from nas.folder import FIDELITY
 from nas.progress import SilentReporter
 from nas.tables import fidelity_view
 from search_spaces.network import extract
-from supernet.calibrate import calibration_images, inherited_accuracy
+from supernet.calibrate import calibration_images, device_of, inherited_accuracy
 from supernet.fidelity import uncalibrated
+from supernet.snapshots import find_snapshots
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +106,28 @@ def test_advice_knows_the_validation_images_and_what_was_not_compared(trained, m
     assert images < 2048 and f"that {images} validation images leave open" in advised(
         [*few[:3], trained.space.largest()]
     )
+
+
+def test_all_networks_go_to_the_device(trained, tmp_path, monkeypatch):
+    folder = shutil.copytree(trained.folder, tmp_path / "run", ignore=lambda *_: [ALONE, FIDELITY])
+    seen = []
+
+    def taken(network, archs, dataset):
+        seen.append(("inherited", device_of(network).type))
+        return np.arange(len(archs)) / 10
+
+    def alone(network, *_):
+        seen.append(("alone", device_of(network).type))
+        return len(seen) / 10
+
+    monkeypatch.setattr("nas.fidelity_study.joined", lambda: contextlib.nullcontext(torch.device("meta")))
+    monkeypatch.setattr("nas.fidelity_study.inherited_accuracies", taken)
+    monkeypatch.setattr("nas.fidelity_study.stand_alone", alone)
+    monkeypatch.setattr("nas.fidelity_study.uncalibrated", lambda *_: ())
+    with warnings.catch_warnings(action="ignore"):  # weights that are put nowhere
+        measure_fidelity(folder, SilentReporter(), networks=5, space=Small)
+    snapshots = len(find_snapshots(folder))
+    assert snapshots and seen == [("alone", "meta")] * 5 + [("inherited", "meta")] * (1 + snapshots)
 
 
 def test_a_study_that_was_interrupted_goes_on(trained, found):
