@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -107,6 +108,7 @@ def train_run(
     if settings.pretrained is not None:
         settings = begin_with_(network, settings, reporter)
     with joined(), ExitStack() as stack:
+        _check_trainable(network, found, dataset, recipe)
         first = world()[0] == 0
         if first:
             check_disk(folder)
@@ -117,6 +119,20 @@ def train_run(
         recipe = replace(recipe, autocast=pace.autocast)
         history = train_stage(recipe, network, found, dataset, folder, reporter, snapshots=True)
     return Trained(folder, settings, network, found, dataset, history)
+
+
+def _check_trainable(network: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe) -> None:
+    """Refuses what a learner refuses, such as a batch that the processes cannot share; `network` is not changed.
+
+    Raises:
+        ValueError: with what to give instead.
+    """
+    from supernet.learner import Learner  # here, since timm takes seconds to load
+
+    scratch = copy.deepcopy(network)
+    recipe.strategy.prepare_(scratch)
+    free = lambda rows: np.zeros(len(rows))  # noqa: E731 (MACs take seconds to count, and decide nothing here)
+    Learner(scratch, space, dataset, recipe, total_steps=1, costs=free)
 
 
 def begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> Training:

@@ -113,6 +113,13 @@ def test_wrong_arguments_are_named_and_nothing_is_written(wrong, message, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_batch_that_processes_cannot_share_is_refused_before_anything_is_written(monkeypatch, tmp_path):
+    monkeypatch.setattr("supernet.learner.world", lambda: (0, 3))
+    with pytest.raises(ValueError, match="a batch of 64 images cannot be shared evenly by 3 processes"):
+        nas.train(Small, epochs=1, batch=64, out=tmp_path / "w", quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_search_has_all_but_its_seed_and_time_from_the_training(trained):
     settings = with_supernet(Settings(seed=5, budget_s=60), trained.folder)
     assert (settings.space, settings.strategy, settings.seed, settings.budget_s) == (
