@@ -146,7 +146,7 @@ def begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> T
     source = Path(str(settings.pretrained))
     taken = load_pretrained_(network, source / FILE_NAME if source.is_dir() else str(settings.pretrained))
     if world()[0] == 0:
-        reporter.message(f"{source} is {taken.arch}")
+        reporter.message(f"{source} is a supernet" if taken.whole else f"{source} is {taken.arch}")
         if taken.undetermined:
             reporter.message(f"not told by its shapes: {', '.join(taken.undetermined)}")
         if taken.left:

@@ -53,7 +53,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the shared weights of a space; repeat to resume. `nas search --supernet RUN` goes on from it."""
-    from nas.config import Training, data_setting, first_line, parse_duration
+    from nas.config import Training, data_setting, first_line, parse_duration, pretrained_setting
     from nas.folder import default_folder
     from nas.names import check_training
 
@@ -77,7 +77,7 @@ def train(
             mixup=mixup,
             erase=erase,
             autocast=autocast,
-            pretrained=pretrained,
+            pretrained=None if pretrained is None else pretrained_setting(pretrained),
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error

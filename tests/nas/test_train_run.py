@@ -1,6 +1,7 @@
 """Supernets trained on their own: run folders, events, what searches take from them."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from nas.pipeline import pace_of, train
 from nas.pipeline import run as search
 from nas.progress import SilentReporter
 from nas.spec import build_network
-from nas.training import open_trained, recipe_of, take_weights
+from nas.training import begin_with_, open_trained, recipe_of, take_weights
 from supernet.checkpoint import (
     FILE_NAME,
     Checkpoint,
@@ -162,6 +163,9 @@ def test_a_training_may_begin_with_the_weights_of_another(trained, tmp_path):
     for name, value in run.network.named_parameters():
         torch.testing.assert_close(value, trained.network.get_parameter(name), rtol=1e-4, atol=1e-5)
     assert len(run.settings.pretrained_fingerprint) == 16
+    messages = []
+    begin_with_(run.network, run.settings, SimpleNamespace(message=messages.append))
+    assert messages == [f"{trained.folder} is a supernet"]
     with pytest.raises(ValueError, match=r"nothing\.safetensors"):
         nas.train(Small, pretrained=str(tmp_path / "nothing.safetensors"), epochs=1, out=tmp_path / "g", quiet=True)
     assert not (tmp_path / "g").exists()
