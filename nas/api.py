@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from nas.absent import with_profile
-from nas.config import IN_PYTHON, Settings, Training, data_setting, first_line
+from nas.config import IN_PYTHON, Settings, Training, data_setting, first_line, pretrained_setting
 from nas.device_profile import Profile
 from nas.folder import AnyTraining, default_folder, read_settings, with_supernet
 from nas.names import check_names, check_training
@@ -224,7 +224,7 @@ def train(
             seed=seed,
             budget_s=budget_s,
             epochs=epochs,
-            pretrained=pretrained,
+            pretrained=None if pretrained is None else pretrained_setting(pretrained),
             autocast=autocast,
             **recipe,  # type: ignore[arg-type]
         )

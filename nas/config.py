@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nas.metrics import COSTS, Cost
 from nas.objectives import Bound, Problem, maximize, minimize
-from supernet.catalog import DATASETS
+from supernet.catalog import DATASETS, WEIGHT_FILES
 from supernet.find_source import find_source
 
 IN_PYTHON = "python:"  # before the name of data that were given as objects
@@ -109,6 +109,18 @@ def data_setting(data: str) -> str:
     """
     find_source(data)
     return data if data in DATASETS else str(Path(data).expanduser().absolute())
+
+
+def pretrained_setting(source: str) -> str:
+    """How a run remembers whose weights it begins with: files and run folders from the root, timm's names as they are.
+
+    Of `NAME:FILE`, a file of the weights of timm's network NAME, the file alone is a path.
+    """
+    whole = Path(source).expanduser()
+    if whole.is_dir() or (whole.suffix in WEIGHT_FILES and (":" not in source or whole.exists())):
+        return str(whole.absolute())
+    name, colon, file = source.rpartition(":")
+    return f"{name}:{Path(file).expanduser().absolute()}" if colon and Path(file).suffix in WEIGHT_FILES else source
 
 
 def first_line(error: Exception) -> str:

@@ -1,14 +1,15 @@
 """How faithful a supernet is: whether inherited accuracies rank its subnets as training each of them alone does.
 
-Stand-alone trainings are as long as the supernet's, unless fewer epochs are asked for, and kept in the run's folder: a
-study that was interrupted goes on when its command is repeated.
+Stand-alone trainings have as many steps as the supernet's, unless epochs are asked for, and begin with the same
+pretrained weights if it did. They are kept in the run's folder: a study that was interrupted goes on when its command
+is repeated.
 """
 
 from __future__ import annotations
 
 import copy
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,19 +17,23 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from nas.config import first_line
 from nas.folder import FIDELITY, RECORD, alone_in, read_fidelity, read_record, read_training
-from nas.progress import Reporter, Stage
+from nas.progress import Reporter, SilentReporter, Stage
 from nas.relaxed import is_relaxed
 from nas.report import write_report
 from nas.spec import SpaceLike, build_network
-from nas.training import Trained, costs_of, open_trained, pace_in, read_history, recipe_of
+from nas.training import Trained, begin_with_, costs_of, open_trained, pace_in, read_history, recipe_of
 from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture, SearchSpace
+from search_spaces.value import Choice
 from supernet.atomic import write_json
-from supernet.calibrate import calibrate_, calibration_images
+from supernet.calibrate import INHERITED_IMAGES, calibration_images, device_of
 from supernet.checkpoint import load_averaged_
 from supernet.data import Dataset
+from supernet.distributed import joined
 from supernet.fidelity import Fidelity, advice, extremes, fidelity, gaps, stand_alone, uncalibrated
 from supernet.pace import using_threads
 from supernet.prefixes import inherited_accuracies
@@ -40,6 +45,7 @@ ALONE = "stand-alone"
 NETWORKS = 12
 _POOL = 1024  # architectures, of which those compared are taken evenly by cost
 _LEAST = 5
+_LEAST_TRUE = 3  # networks of a table, as of any rank correlation
 _OTHER_SEED = 7919  # added to the run's: networks that stand alone begin with other weights than the supernet did
 
 
@@ -58,13 +64,14 @@ def measure_fidelity(
 
     Args:
         networks: how many are trained alone: the smallest, the middle and the largest, and others evenly by MACs.
-        epochs: of each, by default as many as the supernet had.
+        epochs: of each, by default as many steps as the supernet took.
         truth: instead of training, a CSV file of stand-alone accuracies, 0 to 1: a column for each choice, and
             `accuracy`.
         space, dataset: the class and the data, for a run that was started from Python with them.
 
     Raises:
-        ValueError: no finished training, too few networks, or a table that cannot be read.
+        ValueError: no finished training, too few networks, a table that cannot be read, or pretrained weights that
+            the run began with and that are gone.
     """
     if networks < _LEAST:
         raise ValueError(f"a rank correlation needs at least {_LEAST} networks, got {networks}")
@@ -83,6 +90,8 @@ def measure_fidelity(
         recipe = replace(recipe, autocast=pace.autocast)
         archs = compared(run, networks, seed) if known is None else list(known)
         stage = stack.enter_context(reporter.stage("fidelity"))
+        device = stack.enter_context(joined())
+        run.network.to(device)  # not before the pace is measured and MACs are counted, which is done on the CPU
         alone = _Alone(run, recipe, space, stage).accuracies(archs) if known is None else list(known.values())
         found = _report(run, archs, np.array(alone), seed, stage)
     write_json(folder / FIDELITY, found)
@@ -113,45 +122,70 @@ def read_truth(file: Path, space: SearchSpace) -> dict[Architecture, float]:
     """Stand-alone accuracies of a CSV file with a column for each choice and `accuracy`; empty cells are inactive.
 
     Raises:
-        ValueError: a missing column, an option that a choice does not have, or accuracies beyond 0 to 1.
+        ValueError: a missing column, a line of more or fewer cells than columns, an option that a choice does not have,
+            none where the choice counts, accuracies beyond 0 to 1, a network given twice, or fewer than three.
         OSError: it cannot be read.
     """
+    lines: dict[Architecture, int] = {}
+    truth: dict[Architecture, float] = {}
     with file.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    names = [choice.name for choice in space.choices]
-    missing = [name for name in (*names, "accuracy") if rows and name not in rows[0]]
-    if missing or not rows:
-        raise ValueError(f"{file} has no column {missing[0]!r}" if missing else f"{file} has no rows")
-    return dict(_truth_row(file, i, row, space) for i, row in enumerate(rows, start=2))
+        rows = csv.reader(stream)
+        columns = next(rows, [])
+        missing = [name for name in (*(choice.name for choice in space.choices), "accuracy") if name not in columns]
+        if missing:
+            raise ValueError(f"{file} has no column {missing[0]!r}" if columns else f"{file} has no rows")
+        for cells in rows:
+            if cells:
+                where = f"{file}, line {rows.line_num}"
+                arch, accuracy = _truth_row(where, columns, cells, space)
+                if arch in truth:
+                    raise ValueError(f"{where}: the network of line {lines[arch]} is given again")
+                lines[arch], truth[arch] = rows.line_num, accuracy
+    if len(truth) < _LEAST_TRUE:
+        raise ValueError(f"{file}: a rank correlation needs at least {_LEAST_TRUE} networks, got {len(truth)}")
+    return truth
 
 
-def _truth_row(file: Path, line: int, row: Mapping[str, str], space: SearchSpace) -> tuple[Architecture, float]:
-    indices = []
-    for choice in space.choices:
-        texts = [str(option) for option in choice.options]
-        if row[choice.name] and row[choice.name] not in texts:
-            raise ValueError(
-                f"{file}, line {line}: choice {choice.name!r} has options {', '.join(texts)}, got {row[choice.name]!r}"
-            )
-        indices.append(texts.index(row[choice.name]) if row[choice.name] else 0)
+def _truth_row(
+    where: str, columns: Sequence[str], cells: Sequence[str], space: SearchSpace
+) -> tuple[Architecture, float]:
+    if len(cells) != len(columns):
+        raise ValueError(f"{where}: there are {len(columns)} columns, got {len(cells)} cells")
+    row = dict(zip(columns, cells, strict=True))
+    indices = [_option_index(where, choice, row[choice.name]) for choice in space.choices]
+    arch = space.row(np.array(indices, dtype=INDEX))
+    if empty := [name for name in arch.values if not row[name]]:
+        raise ValueError(f"{where}: choice {empty[0]!r} counts in this network, got an empty cell")
+    return arch, _truth_accuracy(where, row["accuracy"])
+
+
+def _option_index(where: str, choice: Choice, text: str) -> int:
+    """The index of an option as it is written, 0 for none."""
+    texts = [str(option) for option in choice.options]
+    if text and text not in texts:
+        raise ValueError(f"{where}: choice {choice.name!r} has options {', '.join(texts)}, got {text!r}")
+    return texts.index(text) if text else 0
+
+
+def _truth_accuracy(where: str, text: str) -> float:
     try:
-        accuracy = float(row["accuracy"])
+        accuracy = float(text)
     except ValueError:
         accuracy = float("nan")
     if not 0 <= accuracy <= 1:
-        raise ValueError(f"{file}, line {line}: accuracy must lie between 0 and 1, got {row['accuracy']!r}")
-    return space.row(np.array(indices, dtype=INDEX)), accuracy
+        raise ValueError(f"{where}: accuracy must lie between 0 and 1, got {text!r}")
+    return accuracy
 
 
 def _recipe(run: Trained, epochs: int | None) -> Recipe:
     """That of the run, for one architecture alone, with as many steps as the run took or so many epochs."""
     recipe = recipe_of(run.settings, Only(()))
-    taken = max(1, round(run.history.total_steps / max(1, len(run.dataset.y_train) // recipe.batch)))
-    return replace(recipe, epochs=epochs or taken, budget_s=None, evaluations=1)
+    steps = None if epochs else run.history.total_steps
+    return replace(recipe, epochs=epochs, steps=steps, budget_s=None, evaluations=1)
 
 
 class _Alone:
-    """Trains architectures alone, each into a folder of its own."""
+    """Trains architectures alone, each into a folder of its own, on the device of the run's network."""
 
     def __init__(self, run: Trained, recipe: Recipe, space: SpaceLike | None, stage: Stage) -> None:
         self.run, self.recipe, self.space, self.stage = run, recipe, space, stage
@@ -162,8 +196,10 @@ class _Alone:
         return [self._accuracy(arch) for arch in archs]
 
     def _accuracy(self, arch: Architecture) -> float:
-        folder = self.run.folder / ALONE / f"{self.recipe.epochs}-epochs" / "-".join(map(str, arch.indices))
-        accuracy = stand_alone(self._fresh(), arch, self.run.dataset, self.recipe, folder)
+        recipe = self.recipe
+        length = f"{recipe.epochs}-epochs" if recipe.epochs else f"{recipe.steps}-steps"
+        folder = self.run.folder / ALONE / length / "-".join(map(str, arch.indices))
+        accuracy = stand_alone(self._fresh().to(device_of(self.run.network)), arch, self.run.dataset, recipe, folder)
         self.stage.advance()
         self.stage.say(f"{100 * accuracy:.1f} % alone")
         return accuracy
@@ -177,7 +213,18 @@ class _Alone:
             settings.preset,
             settings.seed + _OTHER_SEED,
         )
+        if settings.pretrained is not None:
+            self._begin_with_pretrained_(network)
         return network
+
+    def _begin_with_pretrained_(self, network: nn.Module) -> None:
+        try:
+            begin_with_(network, self.run.settings, SilentReporter())
+        except (ValueError, OSError) as error:
+            raise ValueError(
+                f"the run began with the weights of {self.run.settings.pretrained}, and networks that stand alone must "
+                f"too: {first_line(error)}"
+            ) from error
 
 
 def _report(run: Trained, archs: list[Architecture], alone: np.ndarray, seed: int, stage: Stage) -> dict[str, Any]:
@@ -186,15 +233,14 @@ def _report(run: Trained, archs: list[Architecture], alone: np.ndarray, seed: in
     ends = [archs.index(arch) if arch in archs else None for arch in extremes(run.space)]
     at_ends = ([float(row[i]) for i in ends if i is not None] for row in (inherited, alone))
     apart = None if None in ends else gaps(*at_ends)
-    stale = _stale(run, archs[-1])
     stage.say(f"Kendall tau {found.kendall_tau.value:.2f}")
     return {
         "n": found.n,
         **_correlations(found),
         "gap_points": None if apart is None else asdict(apart),
         "course": _course(run, archs, alone, seed),
-        "uncalibrated": list(stale),
-        "advice": None if apart is None else advice(found, apart, stale),
+        "uncalibrated": _uncalibrated(run),
+        "advice": advice(found, apart, images=min(INHERITED_IMAGES, len(run.dataset.x_val))),
         "networks": [
             {"arch": dict(arch.values), "inherited": float(i), "stand_alone": float(a)}
             for arch, i, a in zip(archs, inherited, alone, strict=True)
@@ -212,11 +258,17 @@ def _correlations(found: Fidelity) -> dict[str, Any]:
     }
 
 
-def _stale(run: Trained, arch: Architecture) -> tuple[str, ...]:
-    """Batch norms of a calibrated subnet that other images than those it was calibrated on call out of date."""
-    plain = extract(run.network, arch)
-    calibrate_(plain, calibration_images(run.dataset))
-    return uncalibrated(plain, run.dataset.x_val[:512])
+def _uncalibrated(run: Trained) -> dict[str, dict[str, int]]:
+    """How many batch norms the extremes have, and how many are out of date with the supernet's own statistics.
+
+    That is what calibration repairs in each subnet whose accuracy is taken, and in each that `Trained.extract` gives.
+    """
+    found = {}
+    for name, arch in zip(("smallest", "middle", "largest"), extremes(run.space), strict=True):
+        plain = extract(run.network, arch)
+        far = uncalibrated(plain, calibration_images(run.dataset))
+        found[name] = {"norms": sum(isinstance(m, _BatchNorm) for m in plain.modules()), "out_of_date": len(far)}
+    return found
 
 
 def _course(run: Trained, archs: list[Architecture], alone: np.ndarray, seed: int) -> list[dict[str, Any]]:

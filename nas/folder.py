@@ -23,6 +23,7 @@ CHECKPOINT, FIDELITY = "checkpoint.safetensors", "fidelity.json"
 TRAINING = "training.json"  # instead of `FILE`, of a run that is a training and nothing more
 LEAST_FREE_BYTES = 200_000_000  # checkpoint, report and files of a run
 LOCK_FILE = "run.lock"
+_MOST_LETTERS = 100  # of a default name before its digest; file systems take 255 bytes
 
 
 def default_folder(settings: Training) -> Path:
@@ -33,7 +34,7 @@ def default_folder(settings: Training) -> Path:
     last = settings.device if isinstance(settings, Settings) else settings.strategy
     parts = (settings.space.rpartition(":")[2], Path(settings.data).stem, last)
     name = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
-    return Path("runs") / f"{name}-{settings.digest}"
+    return Path("runs") / f"{name[:_MOST_LETTERS]}-{settings.digest}"
 
 
 def open_folder(folder: Path, settings: Training) -> bool:
@@ -90,11 +91,12 @@ def with_supernet(settings: Settings, folder: Path) -> Settings:
     """The settings of a search with the weights of the training in `folder`, of which it has space and data too.
 
     Raises:
-        ValueError: there is no training.
+        ValueError: there is no training, or it has not ended.
     """
     training, file = read_training(folder), folder / CHECKPOINT
-    if not file.is_file():
-        raise ValueError(f"{folder} holds no trained supernet ({CHECKPOINT}): repeat its command to train it")
+    from nas.training import read_history  # here, since it loads torch, and not before there is a training
+
+    read_history(folder)
     taken = {name: getattr(training, name) for name in OF_TRAINING}
     digest = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
     return settings.model_copy(update=taken | {"supernet": str(folder.absolute()), "supernet_fingerprint": digest})

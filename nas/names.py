@@ -65,8 +65,9 @@ def check_names(settings: Settings) -> None:
             f"{' and '.join(unknown)} cannot be an objective or a bound with a profile: it tells latencies, and the "
             "device is not here"
         )
-    check_training(settings, alone=False)
-    if STRATEGIES[settings.strategy].relaxed:
+    # Weights that are taken may come of a strategy that was given as a value, which has no name.
+    check_training(settings, by_name=settings.supernet is None, alone=False)
+    if settings.strategy in STRATEGIES and STRATEGIES[settings.strategy].relaxed:
         _check_relaxed(settings)
 
 

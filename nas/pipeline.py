@@ -64,6 +64,7 @@ from supernet.data import Dataset
 from supernet.history import History
 from supernet.pace import Pace, using_threads
 from supernet.recipe import Recipe
+from supernet.strategies.only import Only
 
 T = TypeVar("T")
 OnSpace = Callable[[dict[str, Any]], None]
@@ -199,8 +200,9 @@ def pace_of(setup: Setup) -> Pace:
 
 
 def training_recipe(settings: Settings) -> Recipe:
-    """How a run trains."""
-    return recipe_of(settings, share=TRAINING_SHARE)
+    """How a run trains; a run that takes its weights trains nothing, whatever strategy they come of."""
+    strategy = Only(()) if settings.supernet is not None else None
+    return recipe_of(settings, strategy, TRAINING_SHARE)
 
 
 def train(setup: Setup) -> History:

@@ -150,6 +150,10 @@ def fidelity_view(found: Mapping[str, Any]) -> RenderableType:
     if gaps:
         said = ", ".join(f"{name} {gap:+.1f}" for name, gap in gaps.items())
         lines.append(f"Stand-alone minus inherited, in points: {said}.")
+    stale = [
+        f"{n['out_of_date']} of {n['norms']} in the {name}" for name, n in found["uncalibrated"].items() if n["norms"]
+    ]
+    lines += [f"Batch norms that calibration had to put right: {', '.join(stale)}."] if stale else []
     lines += [found["advice"]] if found["advice"] else []
     return Group(table, Text("\n".join(lines)))
 

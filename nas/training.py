@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -33,6 +34,7 @@ from supernet.history import History, entries_from
 from supernet.lesson import Costs
 from supernet.pace import Pace, measured_pace, using_threads
 from supernet.recipe import Recipe
+from supernet.relaxed.search import Relaxed
 from supernet.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -95,12 +97,18 @@ def train_run(
         ValueError: settings that cannot be met, checked before anything is written.
         OSError: the folder cannot be written.
     """
+    if isinstance(strategy, Relaxed):
+        raise ValueError(
+            f"{type(strategy).__name__} searches as it trains, and a training alone ends with no architecture: "
+            "nas.search(strategy=NAME) goes on to measured files"
+        )
     recipe = recipe_of(settings, strategy)
     network, found = build_network(space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, found)})
     if settings.pretrained is not None:
-        settings = _begin_with_(network, settings, reporter)
+        settings = begin_with_(network, settings, reporter)
     with joined(), ExitStack() as stack:
+        _check_trainable(network, found, dataset, recipe)
         first = world()[0] == 0
         if first:
             check_disk(folder)
@@ -113,7 +121,21 @@ def train_run(
     return Trained(folder, settings, network, found, dataset, history)
 
 
-def _begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> Training:
+def _check_trainable(network: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe) -> None:
+    """Refuses what a learner refuses, such as a batch that the processes cannot share; `network` is not changed.
+
+    Raises:
+        ValueError: with what to give instead.
+    """
+    from supernet.learner import Learner  # here, since timm takes seconds to load
+
+    scratch = copy.deepcopy(network)
+    recipe.strategy.prepare_(scratch)
+    free = lambda rows: np.zeros(len(rows))  # noqa: E731 (MACs take seconds to count, and decide nothing here)
+    Learner(scratch, space, dataset, recipe, total_steps=1, costs=free)
+
+
+def begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> Training:
     """Gives a fresh network pretrained weights, and says what became of them; the settings, with their digest.
 
     Raises:
@@ -124,7 +146,7 @@ def _begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> 
     source = Path(str(settings.pretrained))
     taken = load_pretrained_(network, source / FILE_NAME if source.is_dir() else str(settings.pretrained))
     if world()[0] == 0:
-        reporter.message(f"{source} is {taken.arch}")
+        reporter.message(f"{source} is a supernet" if taken.whole else f"{source} is {taken.arch}")
         if taken.undetermined:
             reporter.message(f"not told by its shapes: {', '.join(taken.undetermined)}")
         if taken.left:

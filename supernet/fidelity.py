@@ -58,7 +58,8 @@ def stand_alone(
 ) -> float:
     """Validation accuracy of `arch` trained alone, from the weights that `network` has, calibrated as inherited ones.
 
-    The rest of the network learns nothing, so that a training is that of the supernet, but for what it shares.
+    The rest of the network learns nothing, so that a training is that of the supernet, but for what it shares. It is
+    done on the device of the network's parameters.
 
     Args:
         network: a supernet, freshly initialised from another seed than the one it is compared with.
@@ -143,13 +144,18 @@ def _far(norm: nn.Module, right: _BatchNorm) -> bool:
 # -- advice ------------------------------------------------------------------------------------------
 
 
-def advice(found: Fidelity, gaps: Gaps, uncalibrated: Sequence[str] = (), images: int = INHERITED_IMAGES) -> str | None:
+def advice(
+    found: Fidelity, gaps: Gaps | None, uncalibrated: Sequence[str] = (), images: int = INHERITED_IMAGES
+) -> str | None:
     """What to do about inherited accuracies that rank poorly, None where nothing is wrong.
 
     Batch norms out of date are a fault at any tau.  Otherwise tau itself must be below `ENOUGH_TAU`, not its whole
     interval: with few architectures the interval is wide, and heeding the advice in vain costs a longer training,
     while ignoring it costs the search its sense.  A gap counts beyond two deviations of a difference of
     two accuracies on `images` validation images each, 2 · √(2 · 0.25 / images) at worst.
+
+    Args:
+        gaps: None where not all three of the `extremes` were compared.
     """
     if uncalibrated:
         names = ", ".join(uncalibrated[:_MOST_NAMES])
@@ -158,14 +164,19 @@ def advice(found: Fidelity, gaps: Gaps, uncalibrated: Sequence[str] = (), images
     tau = found.kendall_tau
     if tau.value >= ENOUGH_TAU:
         return None
-    noise = 100 * 2 * math.sqrt(2 * 0.25 / images)
     low = (
         f"Inherited accuracies rank {found.n} architectures with tau {tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f}),"
     )
-    return f"{low} below {ENOUGH_TAU}. {_remedy(gaps, noise, images)}"
+    return f"{low} below {ENOUGH_TAU}. {_remedy(gaps, images)}"
 
 
-def _remedy(gaps: Gaps, noise: float, images: int) -> str:
+def _remedy(gaps: Gaps | None, images: int) -> str:
+    if gaps is None:
+        return (
+            "What is missing shows in the gaps of the smallest, the middle and the largest architecture, which are not "
+            "all among them: add these."
+        )
+    noise = 100 * 2 * math.sqrt(2 * 0.25 / images)
     behind = {"smallest": gaps.smallest, "middle": gaps.middle, "largest": gaps.largest}
     behind = {name: gap for name, gap in behind.items() if gap > noise}
     if not behind:

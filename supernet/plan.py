@@ -54,13 +54,14 @@ def make_plan(
     costs: Costs | None = None,
     clock: Clock = time.perf_counter,
 ) -> Plan:
-    """Plan a training of `recipe.epochs`, or of what fits in `recipe.budget_s` seconds, whichever is less.
+    """Plan a training of `recipe.epochs`, of `recipe.steps` or of what fits in `recipe.budget_s` seconds: the least.
 
     The time of a step and of an evaluation are measured on a throwaway copy; `network` is not changed. The time
     this takes counts, and 3 % of the budget are kept in reserve. At least one step is planned.
     """
     epoch = steps_per_epoch(round(len(dataset.y_train) * (1 - recipe.strategy.held_out)), recipe.batch)
-    steps = None if recipe.epochs is None else recipe.epochs * epoch
+    epochs_steps = None if recipe.epochs is None else recipe.epochs * epoch
+    steps = min((given for given in (recipe.steps, epochs_steps) if given is not None), default=None)
     if recipe.budget_s is None:
         return Plan(steps or 1, min(recipe.evaluations, steps or 1))
     start = clock()

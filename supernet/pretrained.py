@@ -37,12 +37,14 @@ class Pretrained:
             last one, give `options` where another is right.
         left: the path of the last layer if it has other outputs, and so kept its initialisation.
         order: in which the channels were sorted afterwards; empty where they were not.
+        whole: whether it was a supernet, all of which was taken.
     """
 
     arch: Architecture
     undetermined: tuple[str, ...] = ()
     left: str | None = None
     order: ChannelOrder = field(default_factory=dict)
+    whole: bool = False
 
 
 @torch.no_grad()
@@ -111,7 +113,7 @@ def _is_checkpoint(file: Path) -> bool:
 def _whole_(network: nn.Module, file: Path) -> Pretrained:
     """Take over the averaged weights of a supernet of the same space."""
     load_averaged_(network, file)
-    return Pretrained(find_space(network).largest())
+    return Pretrained(find_space(network).largest(), whole=True)
 
 
 def _in_order(network: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

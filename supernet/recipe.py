@@ -17,9 +17,9 @@ class Recipe:
     """Settings of `train_supernet`; the defaults were chosen by validation accuracy on small images.
 
     Args:
-        epochs: passes over the training images; may be left out when `budget_s` is given.
-        budget_s: seconds that the whole training may take, turned into a number of steps once, at its start;
-            with both, the fewer steps of the two.
+        epochs: passes over the training images; may be left out when `steps` or `budget_s` is given.
+        steps: how many; of all lengths that are given, the one of fewest steps counts.
+        budget_s: seconds that the whole training may take, turned into a number of steps once, at its start.
         batch: images per step; the last incomplete batch of an epoch is dropped.
         lr: peak learning rate, reached after `warmup` (a share of the steps) and then lowered as a cosine to zero.
         weight_decay: on weights of two or more dimensions; norms and biases have none.
@@ -39,11 +39,12 @@ class Recipe:
         seed: of every random draw.
 
     Raises:
-        ValueError: a value outside its range, or neither `epochs` nor `budget_s`.
+        ValueError: a value outside its range, or none of `epochs`, `steps` and `budget_s`.
     """
 
     strategy: Strategy = field(default_factory=Sandwich)
     epochs: int | None = None
+    steps: int | None = None
     budget_s: float | None = None
     batch: int = 32
     lr: float = 0.2
@@ -62,13 +63,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs is None and self.budget_s is None:
-            raise ValueError("a recipe needs epochs, budget_s or both, got neither")
+        if self.epochs is None and self.steps is None and self.budget_s is None:
+            raise ValueError("a recipe needs epochs, steps or budget_s, got none of them")
         if self.optimizer not in OPTIMIZERS:
             near = difflib.get_close_matches(self.optimizer, OPTIMIZERS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"unknown optimizer {self.optimizer!r}{hint} Known: {', '.join(OPTIMIZERS)}")
-        counts = {"epochs": 1, "batch": 2, "shift": 0, "evaluations": 1, "seed": 0}
+        counts = {"epochs": 1, "steps": 1, "batch": 2, "shift": 0, "evaluations": 1, "seed": 0}
         for name, low in counts.items():
             if (value := getattr(self, name)) is not None:
                 at_least(name, value, low)

@@ -18,6 +18,7 @@ from nas.commands.options import (
     Seed,
     SpaceName,
     StrategyName,
+    refuse_beside,
     say,
 )
 from nas.output import Output, check_file
@@ -52,7 +53,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the shared weights of a space; repeat to resume. `nas search --supernet RUN` goes on from it."""
-    from nas.config import Training, data_setting, first_line, parse_duration
+    from nas.config import Training, data_setting, first_line, parse_duration, pretrained_setting
     from nas.folder import default_folder
     from nas.names import check_training
 
@@ -76,7 +77,7 @@ def train(
             mixup=mixup,
             erase=erase,
             autocast=autocast,
-            pretrained=pretrained,
+            pretrained=None if pretrained is None else pretrained_setting(pretrained),
         )
     except ValueError as error:
         raise ValueError(first_line(error)) from error
@@ -105,6 +106,7 @@ def train(
 
 
 def fidelity(
+    context: typer.Context,
     run_folder: RunFolder,
     networks: Annotated[int, typer.Option(min=5, help="To train alone, the smallest and largest among them.")] = 12,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of each; by default as long as the supernet.")] = None,
@@ -120,6 +122,8 @@ def fidelity(
     """Say whether accuracies that subnets inherit rank them as training each alone does; repeat to resume."""
     from nas.folder import read_training
 
+    if truth is not None:
+        refuse_beside(context, "--truth", refused=("networks", "epochs"))
     check_file(out)
     read_training(run_folder)  # before torch is loaded, which takes seconds
     from nas.fidelity_study import fidelity_report, measure_fidelity

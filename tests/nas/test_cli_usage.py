@@ -38,6 +38,7 @@ def cache(tmp_path_factory):
         (("train", "--optimizer", "adam"), "did you mean 'adamw'?"),
         (("train", "--from", "nothing.pth"), "nothing.pth"),
         (("fidelity", "nowhere"), "holds no run"),
+        (("fidelity", "nowhere", "--truth", __file__, "--epochs", "3"), "--epochs says nothing beside --truth"),
         (("serch",), "search"),
         (("search", "--space", "no_such_module:Net"), "cannot import 'no_such_module'"),
         (("profile", "--bundle", "b", "--import", "r"), "--bundle says nothing beside --import"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.config import Settings, data_setting, first_line, parse_duration, parse_quantity
+from nas.config import Settings, data_setting, first_line, parse_duration, parse_quantity, pretrained_setting
 from nas.objectives import Bound, maximize, minimize
 
 LAW = settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -255,3 +255,13 @@ def test_data_are_remembered_by_name_or_from_the_root(tmp_path, monkeypatch):
     assert data_setting("mine/set.npz") == data_setting("~/mine/set.npz") == str(tmp_path / "mine" / "set.npz")
     with pytest.raises(ValueError, match=r"'mine/other.npz' does not exist"):
         data_setting("mine/other.npz")
+
+
+def test_weights_in_files_and_folders_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    for name in ("run", "a.pth", "b.safetensors"):
+        assert pretrained_setting(name) == str(tmp_path / name)
+    assert pretrained_setting("resnet18:a.pth") == f"resnet18:{tmp_path / 'a.pth'}"
+    for name in ("resnet18", "timm/resnet18.a1_in1k", str(tmp_path / "a.pth"), f"resnet18:{tmp_path / 'a.pth'}"):
+        assert pretrained_setting(name) == name

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.config import Settings
+from nas.config import Settings, Training
 from nas.folder import FILE, default_folder, open_folder, read_record, read_settings
 
 
@@ -23,6 +23,12 @@ def test_the_default_folder_names_space_data_and_device(settings, start):
     folder = default_folder(settings)
     assert folder == Path("runs") / f"{start}-{settings.digest}"
     assert folder.parent == Path("runs")
+
+
+def test_the_default_folder_can_be_made_however_long_the_strategy():
+    settings = Training(strategy=f"Among(rows={((0, 1, 2),) * 100})")
+    name = default_folder(settings).name
+    assert name.startswith("mbconv-digits-Among_rows_0_1_2") and name.endswith(settings.digest) and len(name) < 120
 
 
 def test_a_folder_is_made_once_and_found_again(tmp_path):

@@ -1,6 +1,7 @@
 """Supernets trained on their own: run folders, events, what searches take from them."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +11,21 @@ from tensorboardX.proto.event_pb2 import Event
 import nas
 from nas.config import Settings, Training
 from nas.folder import TRAINING, read_settings, read_training, with_supernet
+from nas.names import check_names
+from nas.pipeline import pace_of, train
+from nas.pipeline import run as search
+from nas.progress import SilentReporter
 from nas.spec import build_network
-from nas.training import open_trained, recipe_of, take_weights
-from supernet.checkpoint import FILE_NAME, averaged_weights, load_averaged_, load_checkpoint
+from nas.training import begin_with_, open_trained, recipe_of, take_weights
+from supernet.checkpoint import (
+    FILE_NAME,
+    Checkpoint,
+    averaged_weights,
+    load_averaged_,
+    load_checkpoint,
+    save_checkpoint,
+)
+from supernet.relaxed.darts import Darts
 from supernet.snapshots import find_snapshots
 from supernet.strategies.once_for_all import OnceForAll
 from supernet.strategies.only import Only
@@ -68,6 +81,19 @@ def test_a_strategy_may_be_a_value(tmp_path):
     run = nas.train(Small, strategy=Sandwich(randoms=1), epochs=1, batch=128, out=tmp_path / "v", quiet=True)
     assert run.settings.strategy == "Sandwich(randoms=1)"
     assert open_trained(run.folder, Small).history == run.history
+    settings = with_supernet(Settings(), run.folder)
+    check_names(settings)
+    weights = []
+
+    def stages(setup, on_space):
+        assert pace_of(setup).threads >= 1
+        weights.append((train(setup), setup.network.state_dict()))
+        return {}
+
+    search(settings, Small, run.dataset, tmp_path / "s", SilentReporter(), stages=stages)
+    ((history, taken),) = weights
+    assert history == run.history
+    assert all(torch.equal(taken[name], value) for name, value in run.network.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -75,6 +101,7 @@ def test_a_strategy_may_be_a_value(tmp_path):
     [
         ({"strategy": "sandwhich"}, "unknown strategy 'sandwhich' .did you mean 'sandwich'"),
         ({"strategy": "darts"}, "'darts' searches as it trains, .* nas search --strategy darts goes on to measured"),
+        ({"strategy": Darts()}, r"Darts searches as it trains, .* nas.search\(strategy=NAME\) goes on to measured"),
         ({"optimizer": "adam"}, "unknown optimizer 'adam' .did you mean 'adamw'"),
         ({"epochs": 0}, "epochs"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
@@ -84,6 +111,13 @@ def test_a_strategy_may_be_a_value(tmp_path):
 def test_wrong_arguments_are_named_and_nothing_is_written(wrong, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         nas.train(Small, out=tmp_path / "w", quiet=True, **wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_processes_cannot_share_is_refused_before_anything_is_written(monkeypatch, tmp_path):
+    monkeypatch.setattr("supernet.learner.world", lambda: (0, 3))
+    with pytest.raises(ValueError, match="a batch of 64 images cannot be shared evenly by 3 processes"):
+        nas.train(Small, epochs=1, batch=64, out=tmp_path / "w", quiet=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -129,6 +163,9 @@ def test_a_training_may_begin_with_the_weights_of_another(trained, tmp_path):
     for name, value in run.network.named_parameters():
         torch.testing.assert_close(value, trained.network.get_parameter(name), rtol=1e-4, atol=1e-5)
     assert len(run.settings.pretrained_fingerprint) == 16
+    messages = []
+    begin_with_(run.network, run.settings, SimpleNamespace(message=messages.append))
+    assert messages == [f"{trained.folder} is a supernet"]
     with pytest.raises(ValueError, match=r"nothing\.safetensors"):
         nas.train(Small, pretrained=str(tmp_path / "nothing.safetensors"), epochs=1, out=tmp_path / "g", quiet=True)
     assert not (tmp_path / "g").exists()
@@ -136,8 +173,20 @@ def test_a_training_may_begin_with_the_weights_of_another(trained, tmp_path):
 
 def test_an_unfinished_training_is_no_supernet(trained, tmp_path):
     (tmp_path / TRAINING).write_text((trained.folder / TRAINING).read_text())
-    with pytest.raises(ValueError, match="holds no trained supernet"):
-        open_trained(tmp_path, Small)
+    for use in (lambda: open_trained(tmp_path, Small), lambda: with_supernet(Settings(), tmp_path)):
+        with pytest.raises(ValueError, match="holds no trained supernet"):
+            use()
+
+
+def test_no_search_begins_from_a_training_that_has_not_ended(trained, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    (source / TRAINING).write_text((trained.folder / TRAINING).read_text())
+    kept = load_checkpoint(trained.folder / FILE_NAME)
+    save_checkpoint(Checkpoint(kept.tensors, {**kept.meta, "step": 3}), source / FILE_NAME)
+    with pytest.raises(ValueError, match=r"the training in .*source stands at step 3 of .*: repeat its command"):
+        nas.search(Small, supernet=source, out=out, quiet=True)
+    assert not out.exists()
 
 
 def test_the_recipe_is_what_the_settings_say():

@@ -47,7 +47,12 @@ def test_budget_is_divided_by_the_time_of_a_step(planned):
     assert plan.total_steps == pytest.approx(left_s / 0.02, abs=2)
 
 
-def test_the_fewer_steps_of_the_two(planned):
+def test_the_fewest_steps_of_all_that_are_given(planned):
+    assert planned(Recipe(steps=7, batch=16)).total_steps == 7
+    assert planned(Recipe(steps=7, epochs=5, batch=16)).total_steps == 7
+    assert planned(Recipe(steps=70, epochs=5, batch=16)).total_steps == 10
+    assert planned(Recipe(steps=7, budget_s=1000.0, batch=16)).total_steps == 7
+    assert planned(Recipe(steps=9000, budget_s=2.0, batch=16)).total_steps < 1000
     assert planned(Recipe(budget_s=1000.0, epochs=5, batch=16)).total_steps == 10
     assert planned(Recipe(budget_s=2.0, epochs=500, batch=16)).total_steps < 1000
 

@@ -137,6 +137,13 @@ def test_a_low_tau_is_explained_by_what_is_wrong(gap, what):
     assert re.search(with_tau + ".*" + what, text)
 
 
+def test_without_gaps_the_networks_that_would_tell_are_asked_for():
+    assert re.search(
+        "with tau 0.10 .* the smallest, the middle and the largest .*: add these", advice(at_tau(0.1), None)
+    )
+    assert advice(at_tau(0.6), None) is None
+
+
 def test_few_validation_images_excuse_a_larger_gap():
     assert "behind" in advice(at_tau(0.1), Gaps(5, 0, 0))
     assert "14.1 points that 100 validation images" in advice(at_tau(0.1), Gaps(5, 0, 0), images=100)
