@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,6 +128,40 @@ def test_attention_by_a_predictor_that_is_fitted_half_way(trained, monkeypatch):
     monkeypatch.setattr(Lesson, "losses", lambda self, archs: calls.append(self.progress) or original(self, archs))
     trained(Attentive(by="predictor"), 14)
     assert max(calls) < 0.5 and len(calls) == 20
+
+
+def attention(costs, **options):
+    """The candidates of 300 steps (n, candidates, d) in a space of 1,000 architectures."""
+    space = SearchSpace("s", [Choice(name, tuple(range(10))) for name in "abc"])
+    learner = SimpleNamespace(space=space, recipe=RECIPE, device=torch.device("cpu"))
+    asked = []
+
+    def losses(archs):
+        asked.append([arch.indices for arch in archs])
+        return np.arange(len(archs))
+
+    subject = Attentive(**options).start(SimpleNamespace(**vars(learner), costs=costs))
+    lesson = SimpleNamespace(
+        space=space,
+        rng=np.random.default_rng(0),
+        progress=0.0,
+        losses=losses,
+        learn=lambda arch: (None, 0.0),
+        imitate=lambda arch, teacher: None,
+    )
+    for _ in range(300):
+        subject.step(lesson)
+    return np.array(asked)
+
+
+def test_candidates_are_different_networks_and_none_is_asked_over_and_over():
+    asked = attention(lambda rows: rows.sum(1), candidates=3, picks=2)
+    assert asked.shape == (600, 3, 3)
+    assert all(len(set(map(tuple, archs))) == 3 for archs in asked.tolist())
+    assert np.ptp(asked.sum(2), axis=1).max() <= 2  # 16 levels of 28 sums
+    _, times = np.unique(asked.reshape(-1, 3), axis=0, return_counts=True)
+    assert times.max() < 15  # of 1,800: 0, 0, 0 alone has a level's least members
+    assert len(times) > 600
 
 
 @pytest.mark.parametrize("wrong", [{"pick": "middle"}, {"by": "luck"}, {"candidates": 1}, {"picks": 0}])
