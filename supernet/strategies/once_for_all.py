@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +38,8 @@ _AT_ONCE = ("resolution", "operation")  # open from the beginning, as in the pap
 class OnceForAll(Strategy):
     """Progressive shrinking in phases: the largest architecture alone, elastic kernel, depth and width.
 
-    Resolutions are elastic throughout, operations from the kernel phase on.  A phase that a space has no choices for
-    is left out, and its share goes to the others.
+    Resolutions are elastic throughout, one for all paths of a step as in the authors' code; operations from the
+    kernel phase on.  A phase that a space has no choices for is left out, and its share goes to the others.
 
     Args:
         alone: share of the steps in which the largest architecture trains alone; the rest is divided evenly by what
@@ -119,8 +118,9 @@ class _Shrinking:
         while self.part < self._due(lesson.progress):
             self._advance()
         opening = self.openings[self.part]
-        archs = [self._draw(opening, lesson) for _ in range(opening.paths)]
-        return sum(self._learn(arch, lesson) for arch in archs) / len(archs)
+        archs = self._draw(opening, lesson)
+        told = self._told(archs[0], lesson)
+        return sum(self._learn(arch, told, lesson) for arch in archs) / len(archs)
 
     def _due(self, progress: float) -> int:
         """The part that a training is in after a share of its steps."""
@@ -142,20 +142,28 @@ class _Shrinking:
             module.train(isinstance(module, BatchNorm2d))
         return teacher
 
-    def _draw(self, opening: Opening, lesson: Lesson) -> Architecture:
-        low, high = np.array(opening.lowest), lesson.space.cardinalities
-        return lesson.space.row(lesson.rng.integers(low, high).astype(INDEX))
+    def _draw(self, opening: Opening, lesson: Lesson) -> list[Architecture]:
+        """The architectures of a step, all at one resolution: so the teacher runs once for all of them."""
+        size = (opening.paths, len(lesson.space))
+        rows = lesson.rng.integers(opening.lowest, lesson.space.cardinalities, size=size).astype(INDEX)
+        fixed = [choice.name in self.resolutions for choice in lesson.space.choices]
+        rows[:, fixed] = rows[0, fixed]
+        return [lesson.space.row(row) for row in rows]
 
-    def _learn(self, arch: Architecture, lesson: Lesson) -> float:
-        logits = lesson.logits(arch)
-        labels = lesson.label_loss(logits)
+    def _told(self, arch: Architecture, lesson: Lesson) -> Tensor | None:
+        """The teacher's logits (b, k) at the resolution of `arch`; None while there is no teacher."""
         if self.teacher is None:
-            return lesson.backward(labels)
+            return None
         teacher = self.teacher
         with torch.no_grad():
-            told = lesson.forward(lambda x: run(teacher, x, self._like(arch)))
-        loss = labels + self.strategy.distillation * kl_divergence(logits, told)
-        lesson.backward(loss)
+            return lesson.forward(lambda x: run(teacher, x, self._like(arch)))
+
+    def _learn(self, arch: Architecture, told: Tensor | None, lesson: Lesson) -> float:
+        logits = lesson.logits(arch)
+        labels = lesson.label_loss(logits)
+        if told is None:
+            return lesson.backward(labels)
+        lesson.backward(labels + self.strategy.distillation * kl_divergence(logits, told))
         return float(labels.detach())
 
     def _like(self, arch: Architecture) -> Architecture:

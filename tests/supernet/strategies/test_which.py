@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from small_supernet import RECIPE, small_dataset, small_net
+from torch import nn
 
-from search_spaces.network import find_space, run
+from search_spaces.elastic import BatchNorm2d, Conv2d, Linear, Resize
+from search_spaces.network import Network, find_space, run
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 from supernet.learner import Learner
 from supernet.lesson import Lesson
+from supernet.strategies import once_for_all
 from supernet.strategies.attentive import Attentive
 from supernet.strategies.fair import Fair, fair_rows
 from supernet.strategies.once_for_all import OnceForAll, openings
@@ -219,3 +222,40 @@ def test_shrinking_sorts_channels_and_keeps_what_the_largest_has_learnt():
     assert torch.equal(told, run(teaching.teacher, x, SPACE.largest()))
     with pytest.raises(ValueError, match="alone must be above 0 and below 1, got 1"):
         OnceForAll(alone=1.0)
+
+
+class Resized(Network):
+    """Elastic resolution, and three widths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = Choice("width", (4, 6, 8))
+        self.resize = Resize(Choice("resolution", (4, 6)), 6)
+        self.stem = nn.Sequential(Conv2d(1, width, 3), BatchNorm2d(width), nn.ReLU())
+        self.classifier = Linear(width, 3)
+
+    def forward(self, x):
+        return self.classifier(self.stem(self.resize(x)).mean((2, 3)))
+
+
+def shrinking():
+    """A training by progressive shrinking in 20 steps: alone to 2, then two of three widths to 11, then all."""
+    torch.manual_seed(0)
+    net = Resized()
+    recipe = dataclasses.replace(RECIPE, lr=0.5, strategy=OnceForAll(alone=0.1))
+    return Learner(net, find_space(net), small_dataset(), recipe, 20)
+
+
+def test_shrinking_asks_the_teacher_once_a_step_at_the_resolution_of_all_paths(monkeypatch):
+    learner, asked, taught = shrinking(), [], []
+    original_run, original_logits = once_for_all.run, Lesson.logits
+    monkeypatch.setattr(once_for_all, "run", lambda net, x, arch: asked.append(arch) or original_run(net, x, arch))
+    monkeypatch.setattr(Lesson, "logits", lambda self, arch: taught.append(arch) or original_logits(self, arch))
+    for t in range(14):
+        learner.step(t)
+    taught = taught[2:]
+    assert len(asked) == 12 and len(taught) == 48
+    for i, teacher in enumerate(asked):
+        assert teacher["width"] == 8
+        assert {arch["resolution"] for arch in taught[4 * i : 4 * i + 4]} == {teacher["resolution"]}
+    assert {arch["resolution"] for arch in asked} == {4, 6}
