@@ -2,7 +2,8 @@
 
 First the largest network alone; then smaller kernels, depths and widths join, role by role and the dearest options
 first, and learn from labels and from the largest network as it was, which is the teacher.  Before narrower widths join,
-channels are sorted by importance, so that they keep the best; smaller kernels are learned transforms of larger ones.
+channels are sorted by importance, within the widths that are open already, so that they keep the best; smaller kernels
+are learned transforms of larger ones.
 """
 
 from __future__ import annotations
@@ -128,13 +129,15 @@ class _Shrinking:
         return 0 if progress < alone else min(parts, 1 + int((progress - alone) / (1 - alone) * parts))
 
     def _advance(self) -> None:
-        """Go on to the next part."""
+        """Go on to the next part; widths that were trained with keep their channels."""
+        lowest = self.openings[self.part].lowest
+        opened = {c.name: c.options[low:] for c, low in zip(self.learner.space.choices, lowest, strict=True)}
         self.part += 1
         if self.teacher is None:
             self.teacher = self._new_teacher()
             self.teacher.load_state_dict(self.learner.averaged.state_dict())
         if self.openings[self.part].phase == "width":
-            self.learner.permute_(channel_order(self.learner.network))
+            self.learner.permute_(channel_order(self.learner.network, opened=opened))
 
     def _new_teacher(self) -> nn.Module:
         teacher = copy.deepcopy(self.learner.averaged).eval().requires_grad_(False)

@@ -259,3 +259,21 @@ def test_shrinking_asks_the_teacher_once_a_step_at_the_resolution_of_all_paths(m
         assert teacher["width"] == 8
         assert {arch["resolution"] for arch in taught[4 * i : 4 * i + 4]} == {teacher["resolution"]}
     assert {arch["resolution"] for arch in asked} == {4, 6}
+
+
+def test_a_second_sort_leaves_widths_that_were_trained():
+    learner = shrinking()
+    for t in range(11):
+        learner.step(t)
+    net, space = learner.network.eval(), learner.space
+    net.classifier.weight.data *= torch.arange(1, 9)  # as if the last channels had become the most important
+    x = torch.from_numpy(small_dataset().x_val)
+    trained = [space.architecture({"resolution": 6, "width": width}) for width in (6, 8)]
+    before, stem = [run(net, x, arch) for arch in trained], net.stem[0].weight.clone()
+    learner.teaching._advance()
+    for arch, was in zip(trained, before, strict=True):
+        torch.testing.assert_close(run(net, x, arch), was, rtol=1e-4, atol=1e-5)
+    sums = net.classifier.weight.abs().sum(0)
+    assert not torch.equal(stem, net.stem[0].weight)
+    for group in (sums[:6], sums[6:]):
+        assert torch.equal(group, group.sort(descending=True).values)
