@@ -151,7 +151,7 @@ class _Shrinking:
         rows = lesson.rng.integers(opening.lowest, lesson.space.cardinalities, size=size).astype(INDEX)
         fixed = [choice.name in self.resolutions for choice in lesson.space.choices]
         rows[:, fixed] = rows[0, fixed]
-        return [lesson.space.row(row) for row in rows]
+        return [lesson.space.unmerged.row(row) for row in rows]
 
     def _told(self, arch: Architecture, lesson: Lesson) -> Tensor | None:
         """The teacher's logits (b, k) at the resolution of `arch`; None while there is no teacher."""

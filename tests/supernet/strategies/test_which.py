@@ -10,6 +10,7 @@ import torch
 from small_supernet import RECIPE, small_dataset, small_net
 from torch import nn
 
+from search_spaces.cell import nas_bench_201
 from search_spaces.elastic import BatchNorm2d, Conv2d, Linear, Resize
 from search_spaces.network import Network, find_space, run
 from search_spaces.space import SearchSpace
@@ -277,3 +278,23 @@ def test_a_second_sort_leaves_widths_that_were_trained():
     assert not torch.equal(stem, net.stem[0].weight)
     for group in (sums[:6], sums[6:]):
         assert torch.equal(group, group.sort(descending=True).values)
+
+
+@pytest.mark.parametrize("strategy", [Fair(), SinglePath(paths=5), OnceForAll()])
+def test_where_cells_are_equivalent_each_operation_is_trained_as_often(strategy):
+    """Of NAS-Bench-201's cells, representatives have `none` on the first edge in 44 % and a 3x3 in 12 %."""
+    net = nas_bench_201(8, 1, 3, "tiny")
+    space, seen = find_space(net), []
+    lesson = SimpleNamespace(space=space, rng=np.random.default_rng(0))
+    lesson.learn = lambda arch: (None, seen.append(arch) or 0.0)
+    lesson.sample = lambda n: Lesson.sample(lesson, n)
+    if isinstance(strategy, OnceForAll):
+        parts = openings(space, {})
+        for _ in range(250):
+            seen += once_for_all._Shrinking._draw(SimpleNamespace(resolutions=[]), parts[-1], lesson)
+    else:
+        for _ in range(200):
+            strategy.step(lesson)
+    counts = np.array([np.bincount(column, minlength=5) for column in np.array([arch.indices for arch in seen]).T])
+    assert len(seen) == 1000
+    assert (counts == 200).all() if isinstance(strategy, Fair) else abs(counts - 200).max() < 50
