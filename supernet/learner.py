@@ -222,8 +222,7 @@ class Learner:
     def _diverged(self, t: int, what: str) -> str:
         return (
             f"training diverged at step {t}: {what} with learning rate {self.lr:.3g}; "
-            f"use a lower lr (now {self.recipe.lr:g}), a longer warmup (now {self.recipe.warmup:g}) "
-            f"or a smaller clip (now {self.recipe.clip})"
+            f"use a lower lr (now {self.recipe.lr:g})"
         )
 
 

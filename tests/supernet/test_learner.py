@@ -100,7 +100,7 @@ def test_divergence_is_named_and_changes_no_weight():
     subject.step(0)
     subject.x = subject.x * float("nan")
     before = weights(subject.network)
-    with pytest.raises(TrainingDiverged, match=r"at step 1: the loss is nan with learning rate .*use a lower lr"):
+    with pytest.raises(TrainingDiverged, match=r"at step 1: the loss is nan .*; use a lower lr \(now 0\.05\)$"):
         subject.step(1)
     assert same(before, weights(subject.network))
 
