@@ -366,13 +366,16 @@ class BatchNorm2d(Elastic):
 
 
 def _joint_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Batch norm by the statistics of all processes' batches, of equal sizes; gradients flow through these too."""
-    size = dist.get_world_size()
-    mean = all_reduce(x.mean((0, 2, 3))) / size
-    centred = x - mean[:, None, None]
+    """Batch norm by the statistics of all processes' batches, of equal sizes; gradients flow through these too.
+
+    Statistics are in float32 at least: in bfloat16, their rounding would show.
+    """
+    size, precise = dist.get_world_size(), x.to(torch.promote_types(x.dtype, torch.float32))
+    mean = all_reduce(precise.mean((0, 2, 3))) / size
+    centred = precise - mean[:, None, None]
     variance = all_reduce(centred.square().mean((0, 2, 3))) / size
     scale = weight * (variance + eps).rsqrt()
-    return centred * scale[:, None, None] + bias[:, None, None]
+    return (centred * scale[:, None, None] + bias[:, None, None]).to(x.dtype)
 
 
 class Sequence(Elastic):

@@ -180,6 +180,14 @@ class SearchSpace:
         """The number of options of each choice (d,)."""
         return np.array([len(choice.options) for choice in self.choices])
 
+    @functools.cached_property
+    def unmerged(self) -> SearchSpace:
+        """The same choices with each row a network of its own: where weights are trained, and options share evenly.
+
+        Representatives are no fair sample of the options that they stand for.
+        """
+        return self if self.equivalence is None else SearchSpace(self.name, self.choices)
+
     # -- canonical form ------------------------------------------------------------------------------
 
     def active_column(self, population: np.ndarray, j: int) -> np.ndarray | None:

@@ -14,8 +14,7 @@ from torch import Tensor
 Divergence = Callable[[Tensor, Tensor], Tensor]
 """From logits and a teacher's logits (b, k) to a loss."""
 
-_ALPHAS = (-1.0, 1.0)  # of the paper's section 5
-_LARGEST_RATIO = 5.0
+_LARGEST_POWER = 5.0  # of the paper's section 5, as are alphas of -1 and 1
 
 
 def label_loss(logits: Tensor, target: Tensor, smoothing: float) -> Tensor:
@@ -42,21 +41,21 @@ def alpha_divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
     Of each image, the larger of the divergences at alpha -1, which punishes a student that is sure where its teacher
     is not, and at 1, the Kullback-Leibler divergence, which punishes the reverse:
-    D(p || q) = Σ q ((p / q)^α - 1) / (α (α - 1)), with ratios (p / q)^α of at most 5.  The value itself means nothing.
+    D(p || q) = Σ q ((p / q)^α - 1) / (α (α - 1)), with powers (p / q)^α of at most 5 at alpha -1.  Kullback-Leibler's
+    gradient is bounded as it is: at most 5 q of each class would leave little of it where q is small.  The value
+    itself means nothing.
     Source: Wang et al., AlphaNet (arXiv:2102.07954), equations 4 and 5, gradient as in equation 3.
     """
     log_q = F.log_softmax(logits, 1)
     log_p = F.log_softmax(teacher_logits.detach(), 1)
     fixed = log_q.detach()
-    (low, low_weights), (high, high_weights) = (_divergence(log_p, fixed, alpha) for alpha in _ALPHAS)
+    low, low_weights = _reverse(log_p, fixed)
+    high, high_weights = (log_p.exp() * (log_p - fixed)).sum(1), log_p.exp()
     weights = torch.where((low > high)[:, None], low_weights, high_weights)
-    return -(fixed.exp() * weights * log_q).sum(1).mean()
+    return -(weights * log_q).sum(1).mean()
 
 
-def _divergence(log_p: Tensor, log_q: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Alpha-divergences (b,), and the weights (b, k) of q ∇log q in their negative gradients."""
-    q, ratio = log_q.exp(), (log_p - log_q).exp()
-    if alpha == 1.0:
-        return (q * ratio * (log_p - log_q)).sum(1), ratio.clamp(max=_LARGEST_RATIO)
-    powers = ((log_p - log_q) * alpha).exp().clamp(max=_LARGEST_RATIO)
-    return (q * (powers - 1)).sum(1) / (alpha * (alpha - 1)), powers / alpha
+def _reverse(log_p: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """Alpha-divergences (b,) at alpha -1, and the weights (b, k) of ∇log q in their negative gradients."""
+    q, powers = log_q.exp(), (log_q - log_p).exp().clamp(max=_LARGEST_POWER)
+    return (q * (powers - 1)).sum(1) / 2, -q * powers

@@ -31,12 +31,19 @@ def joined() -> Iterator[torch.device]:
 
     Where `torchrun` started none, this process is alone.  A process has the GPU of its local number, if there are
     GPUs, and NCCL connects them; else it has the CPU, and gloo does.
+
+    Raises:
+        ValueError: there are GPUs, but fewer than processes on this machine.
     """
-    gpus = torch.cuda.device_count()
+    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % gpus) if gpus else torch.device("cpu")
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         yield device
         return
+    if 0 < gpus < processes:
+        raise ValueError(f"{processes} processes need a GPU each, and there are {gpus}: give --nproc-per-node {gpus}")
+    if gpus:  # also for what is sent by pickle, which goes by the current GPU
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if gpus else "gloo", device_id=device if gpus else None)
     try:
         yield device

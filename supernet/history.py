@@ -11,9 +11,10 @@ from typing import Any
 class Entry:
     """One moment of a training, after `step` steps.
 
-    `loss` is the largest network's mean loss since the entry before; `seconds` counts all sessions of a resumed
+    `loss` is the mean label loss since the entry before, of what the strategy records: of the largest network, where
+    others imitate it, and else of the networks that were trained.  `seconds` counts all sessions of a resumed
     training; accuracies are fractions on the validation images, taken at some moments only, of the extracted and
-    calibrated largest and smallest networks with averaged weights.
+    calibrated networks with averaged weights at the strategy's ends: the largest and the smallest, mostly.
     """
 
     step: int

@@ -9,8 +9,10 @@ Which channels belong together is told by the *value* that the layers were given
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from search_spaces.elastic import BatchNorm2d, Conv2d, Elastic, Linear, Resize
 from search_spaces.network import find_space, run
 from search_spaces.roles import roles
 from search_spaces.space import Architecture
-from search_spaces.value import Choice, Expression, Value, choices_of, possible_ints, resolve
+from search_spaces.value import Choice, Expression, Option, Value, choices_of, possible_ints, resolve
 
 ChannelOrder = Mapping[str, tuple[tuple[int, Tensor], ...]]
 """Parameter or buffer name to pairs (axis, permutation of it)."""
@@ -47,8 +49,16 @@ def channel_importance(network: nn.Module) -> Mapping[Value, Tensor]:
     return result
 
 
-def channel_order(network: nn.Module, x: Tensor | None = None, arch: Architecture | None = None) -> ChannelOrder:
+def channel_order(
+    network: nn.Module,
+    x: Tensor | None = None,
+    arch: Architecture | None = None,
+    opened: Mapping[str, Sequence[Option]] | None = None,
+) -> ChannelOrder:
     """Permutations of channels that put the most important first and leave the function of `arch` unchanged.
+
+    Channels stay on their side of every width that is open already, as in the authors' code, so that the subnets of
+    these widths are unchanged too.
 
     Only elastic widths are sorted, and of these such as `arch` has at their largest.  Whether an order leaves the
     function unchanged is tried on a copy of the network with random weights, at `arch` and at every option of its
@@ -59,11 +69,13 @@ def channel_order(network: nn.Module, x: Tensor | None = None, arch: Architectur
         x: a few images (b, c, h, w) to try it on; by default random ones of 32 pixels, or of the native size of the
             network's `Resize` if it does not run on these.
         arch: the largest architecture by default.
+        opened: choice name to the options that subnets were trained with; by default, to those of `arch` alone.
     """
-    orders = _orders(network, arch or find_space(network).largest())
+    arch = arch or find_space(network).largest()
+    orders = _orders(network, arch, opened or {})
     if not orders:
         return {}
-    trial = _Trial(network, x, arch or find_space(network).largest())
+    trial = _Trial(network, x, arch)
     return _joined(_passing(orders, lambda chosen: trial.unchanged(_joined(chosen))))
 
 
@@ -95,7 +107,7 @@ def permute_(tensors: Mapping[str, Tensor], order: ChannelOrder) -> None:
 def sort_channels_(network: nn.Module, x: Tensor | None = None, arch: Architecture | None = None) -> ChannelOrder:
     """Sort the channels of `network` by importance and give the order, in which averages and optimizer state follow.
 
-    Arguments as of `channel_order`.
+    Arguments as of `channel_order`; as before a training, no width is open yet.
     """
     order = channel_order(network, x, arch)
     permute_(network.state_dict(), order)
@@ -137,14 +149,28 @@ def _norm_by_input(weight: Tensor) -> Tensor:
     return weight.detach().abs().transpose(0, _READS).flatten(1).sum(1)
 
 
-def _orders(network: nn.Module, arch: Architecture) -> list[ChannelOrder]:
+def _orders(network: nn.Module, arch: Architecture, opened: Mapping[str, Sequence[Option]]) -> list[ChannelOrder]:
     """The order of each width that `arch` has at its largest, by itself."""
     places, orders = _places(network), []
     for value, importance in channel_importance(network).items():
         if resolve(value, arch.assignment) == max(possible_ints(value, "width")):
-            order = torch.argsort(importance, descending=True, stable=True)
+            order = _sorted_within(importance, _widths(value, arch, opened))
             orders.append(_joined({name: ((axis, order),)} for name, axis in places[value]))
     return orders
+
+
+def _widths(value: Value, arch: Architecture, opened: Mapping[str, Sequence[Option]]) -> list[int]:
+    """What a width can be with the options `opened`, ascending; choices that these do not name stand as in `arch`."""
+    names = [choice.name for choice in choices_of(value)]
+    taken = itertools.product(*(opened.get(name, (arch[name],)) for name in names))
+    return sorted({cast("int", resolve(value, dict(zip(names, options, strict=True)))) for options in taken})
+
+
+def _sorted_within(importance: Tensor, borders: Sequence[int]) -> Tensor:
+    """The permutation (c,) that sorts channels by descending importance (c,) between borders, and moves none across."""
+    order = torch.argsort(importance, descending=True, stable=True)
+    group = torch.bucketize(order, torch.tensor(borders, device=order.device), right=True)
+    return order[torch.argsort(group, stable=True)]
 
 
 def _joined(orders: Iterable[ChannelOrder]) -> ChannelOrder:

@@ -177,6 +177,10 @@ class Learner:
                 place = slots.setdefault(int(index), {}) if kind == "optimizer" else groups[int(index)]
                 place[name] = value
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        for p, kept in self.optimizer.state.items():  # files hold them in one order: sums would round in another
+            for name, value in kept.items():
+                if _per_weight(value) and value.shape == p.shape:
+                    kept[name] = torch.empty_like(p, dtype=value.dtype).copy_(value)
 
     def _take(self, t: int, rng: np.random.Generator) -> float:
         """Let the strategy accumulate the gradients of step `t`, and give its loss."""
@@ -218,8 +222,7 @@ class Learner:
     def _diverged(self, t: int, what: str) -> str:
         return (
             f"training diverged at step {t}: {what} with learning rate {self.lr:.3g}; "
-            f"use a lower lr (now {self.recipe.lr:g}), a longer warmup (now {self.recipe.warmup:g}) "
-            f"or a smaller clip (now {self.recipe.clip})"
+            f"use a lower lr (now {self.recipe.lr:g})"
         )
 
 

@@ -96,5 +96,6 @@ class Lesson:
         return losses.cpu().numpy()
 
     def sample(self, n: int) -> list[Architecture]:
-        """Draw `n` architectures, every choice uniformly."""
-        return [self.space.row(row) for row in self.space.sample(n, self.rng)]
+        """Draw `n` architectures, every choice uniformly: of equivalent ones none stands for the others."""
+        space = self.space.unmerged
+        return [space.row(row) for row in space.sample(n, self.rng)]

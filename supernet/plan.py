@@ -6,7 +6,9 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import fmean
 
+import numpy as np
 from torch import nn
 
 from search_spaces.space import SearchSpace
@@ -20,8 +22,11 @@ from supernet.recipe import Recipe
 from supernet.strategy import Strategy
 
 _WARM_UP_STEPS = 2
-_PROBE_STEPS = (5, 200)
+_PROBE_STEPS = 4000  # of the training that the probe takes some steps of
+_PROBE_PLACES = (5, 20)  # in the course of it
+_AT_A_PLACE = 9  # steps that are timed, at most
 _PROBE_SHARE = 0.03
+_STILL = 1e-12  # learning rate of the probe, which jumps to where the training's would be at its peak
 _EVALUATION_SHARE = 0.1
 _RESERVE = 0.03
 _ENTRIES = 100
@@ -94,20 +99,30 @@ def evaluate(network: nn.Module, space: SearchSpace, dataset: Dataset, strategy:
 def _measure(
     scratch: nn.Module, space: SearchSpace, dataset: Dataset, recipe: Recipe, costs: Costs | None, clock: Clock
 ) -> tuple[float, float]:
-    """Mean seconds of a step and of an evaluation, above zero; steps for 3 % of the budget, 5 to 200 of them."""
-    learner = Learner(scratch, space, dataset, recipe, _PROBE_STEPS[1] + _WARM_UP_STEPS, costs)
+    """Mean seconds of a step and of an evaluation, above zero; steps for about 3 % of the budget.
+
+    They are taken at places spread evenly over a training, since those of many strategies change in its course.
+    """
+    learner = Learner(scratch, space, dataset, replace(recipe, lr=_STILL), _PROBE_STEPS, costs)
     for t in range(_WARM_UP_STEPS):
         learner.step(t)
-    start, taken = clock(), 0
-    while first_says(
-        taken < _PROBE_STEPS[0] or (taken < _PROBE_STEPS[1] and clock() - start < _PROBE_SHARE * _budget(recipe))
-    ):
-        learner.step(_WARM_UP_STEPS + taken)
-        taken += 1
+    start = clock()
+    learner.step(_WARM_UP_STEPS)
+    share_s = _PROBE_SHARE * (recipe.budget_s or 0.0)
+    places = first_says(int(np.clip(share_s / max(3 * (clock() - start), 1e-9), *_PROBE_PLACES)))
+    apart = _PROBE_STEPS // places
+    found = [_seconds_at(learner, i * apart + apart // 2, share_s / places, clock) for i in range(places)]
     middle = clock()
     evaluate(learner.averaged, space, dataset, recipe.strategy)
-    return max((middle - start) / taken, 1e-9), max(clock() - middle, 1e-9)
+    return max(fmean(found), 1e-9), max(clock() - middle, 1e-9)
 
 
-def _budget(recipe: Recipe) -> float:
-    return 0.0 if recipe.budget_s is None else recipe.budget_s
+def _seconds_at(learner: Learner, t: int, share_s: float, clock: Clock) -> float:
+    """Mean seconds of a step after step `t`, which may do what is done once: for `share_s`, one to nine of them."""
+    start = clock()
+    learner.step(t)
+    first, taken = clock(), 0
+    while first_says(taken == 0 or (taken < _AT_A_PLACE and clock() - start < share_s)):
+        taken += 1
+        learner.step(t + taken)
+    return (clock() - first) / taken

@@ -25,7 +25,7 @@ class Recipe:
         weight_decay: on weights of two or more dimensions; norms and biases have none.
         optimizer: a name in `OPTIMIZERS`.
         momentum: of `sgd` only, Nesterov's.
-        label_smoothing: of the largest network's labels.
+        label_smoothing: of the labels, for the networks that learn from them.
         strategy: which architectures a step trains, and what they learn from.
         ema_decay: upper bound of the decay of the weights' moving average, 0 for none.
         clip: bound on the norm of the whole gradient, None for none.
@@ -67,7 +67,7 @@ class Recipe:
             raise ValueError("a recipe needs epochs, steps or budget_s, got none of them")
         if self.optimizer not in OPTIMIZERS:
             near = difflib.get_close_matches(self.optimizer, OPTIMIZERS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ValueError(f"unknown optimizer {self.optimizer!r}{hint} Known: {', '.join(OPTIMIZERS)}")
         counts = {"epochs": 1, "steps": 1, "batch": 2, "shift": 0, "evaluations": 1, "seed": 0}
         for name, low in counts.items():

@@ -1,4 +1,4 @@
-"""Training of a supernet by any strategy, resumable to the bit."""
+"""Training of a supernet by any strategy, resumable: on CPUs to the bit."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def train_supernet(
     saved there at the start, every `checkpoint_every_s` seconds and at the end, and a training found there is
     resumed: after a kill at any moment the weights come out bit for bit as if nothing had happened, given the same
     machine, thread count and library versions, and no time budget that the machine turned out too slow for (then
-    the plan is cut as time goes by). One process at a time may train into a folder.
+    the plan is cut as time goes by). That is so on CPUs; on GPUs weights differ by rounding even from run to run, since
+    some of their operators add in any order. One process at a time may train into a folder.
     A finished training is loaded without a step. Runs on the device of the network's parameters.
 
     Args:

@@ -20,8 +20,9 @@ class Fair(Strategy):
 
     def step(self, lesson: Lesson) -> float:
         """As `Teaching.step`."""
-        rows = fair_rows(lesson.space, lesson.rng)
-        return sum(lesson.learn(lesson.space.row(row))[1] for row in rows) / len(rows)
+        space = lesson.space.unmerged  # one row for all that are equivalent would favour the options that it has
+        rows = fair_rows(space, lesson.rng)
+        return sum(lesson.learn(space.row(row))[1] for row in rows) / len(rows)
 
 
 def fair_rows(space: SearchSpace, rng: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 First the largest network alone; then smaller kernels, depths and widths join, role by role and the dearest options
 first, and learn from labels and from the largest network as it was, which is the teacher.  Before narrower widths join,
-channels are sorted by importance, so that they keep the best; smaller kernels are learned transforms of larger ones.
+channels are sorted by importance, within the widths that are open already, so that they keep the best; smaller kernels
+are learned transforms of larger ones.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +39,8 @@ _AT_ONCE = ("resolution", "operation")  # open from the beginning, as in the pap
 class OnceForAll(Strategy):
     """Progressive shrinking in phases: the largest architecture alone, elastic kernel, depth and width.
 
-    Resolutions are elastic throughout, operations from the kernel phase on.  A phase that a space has no choices for
-    is left out, and its share goes to the others.
+    Resolutions are elastic throughout, one for all paths of a step as in the authors' code; operations from the
+    kernel phase on.  A phase that a space has no choices for is left out, and its share goes to the others.
 
     Args:
         alone: share of the steps in which the largest architecture trains alone; the rest is divided evenly by what
@@ -119,8 +119,9 @@ class _Shrinking:
         while self.part < self._due(lesson.progress):
             self._advance()
         opening = self.openings[self.part]
-        archs = [self._draw(opening, lesson) for _ in range(opening.paths)]
-        return sum(self._learn(arch, lesson) for arch in archs) / len(archs)
+        archs = self._draw(opening, lesson)
+        told = self._told(archs[0], lesson)
+        return sum(self._learn(arch, told, lesson) for arch in archs) / len(archs)
 
     def _due(self, progress: float) -> int:
         """The part that a training is in after a share of its steps."""
@@ -128,13 +129,15 @@ class _Shrinking:
         return 0 if progress < alone else min(parts, 1 + int((progress - alone) / (1 - alone) * parts))
 
     def _advance(self) -> None:
-        """Go on to the next part."""
+        """Go on to the next part; widths that were trained with keep their channels."""
+        lowest = self.openings[self.part].lowest
+        opened = {c.name: c.options[low:] for c, low in zip(self.learner.space.choices, lowest, strict=True)}
         self.part += 1
         if self.teacher is None:
             self.teacher = self._new_teacher()
             self.teacher.load_state_dict(self.learner.averaged.state_dict())
         if self.openings[self.part].phase == "width":
-            self.learner.permute_(channel_order(self.learner.network))
+            self.learner.permute_(channel_order(self.learner.network, opened=opened))
 
     def _new_teacher(self) -> nn.Module:
         teacher = copy.deepcopy(self.learner.averaged).eval().requires_grad_(False)
@@ -142,20 +145,28 @@ class _Shrinking:
             module.train(isinstance(module, BatchNorm2d))
         return teacher
 
-    def _draw(self, opening: Opening, lesson: Lesson) -> Architecture:
-        low, high = np.array(opening.lowest), lesson.space.cardinalities
-        return lesson.space.row(lesson.rng.integers(low, high).astype(INDEX))
+    def _draw(self, opening: Opening, lesson: Lesson) -> list[Architecture]:
+        """The architectures of a step, all at one resolution: so the teacher runs once for all of them."""
+        size = (opening.paths, len(lesson.space))
+        rows = lesson.rng.integers(opening.lowest, lesson.space.cardinalities, size=size).astype(INDEX)
+        fixed = [choice.name in self.resolutions for choice in lesson.space.choices]
+        rows[:, fixed] = rows[0, fixed]
+        return [lesson.space.unmerged.row(row) for row in rows]
 
-    def _learn(self, arch: Architecture, lesson: Lesson) -> float:
-        logits = lesson.logits(arch)
-        labels = lesson.label_loss(logits)
+    def _told(self, arch: Architecture, lesson: Lesson) -> Tensor | None:
+        """The teacher's logits (b, k) at the resolution of `arch`; None while there is no teacher."""
         if self.teacher is None:
-            return lesson.backward(labels)
+            return None
         teacher = self.teacher
         with torch.no_grad():
-            told = lesson.forward(lambda x: run(teacher, x, self._like(arch)))
-        loss = labels + self.strategy.distillation * kl_divergence(logits, told)
-        lesson.backward(loss)
+            return lesson.forward(lambda x: run(teacher, x, self._like(arch)))
+
+    def _learn(self, arch: Architecture, told: Tensor | None, lesson: Lesson) -> float:
+        logits = lesson.logits(arch)
+        labels = lesson.label_loss(logits)
+        if told is None:
+            return lesson.backward(labels)
+        lesson.backward(labels + self.strategy.distillation * kl_divergence(logits, told))
         return float(labels.detach())
 
     def _like(self, arch: Architecture) -> Architecture:

@@ -15,6 +15,7 @@ from search_spaces.elastic import (
     Resize,
     Sequence,
     SqueezeExcite,
+    _joint_norm,
     activation,
     add_kernel_transforms_,
     bound,
@@ -273,6 +274,18 @@ def test_batch_norm_normalises_by_the_batch_in_training_and_keeps_its_statistics
             torch.testing.assert_close(layer(x), plain(x))
             torch.testing.assert_close(layer.eval()(x), layer.plain().eval()(x))
     assert torch.equal(layer.running_mean, before)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.02), (torch.float32, 1e-5), (torch.float64, 1e-9)])
+def test_joint_statistics_are_as_precise_as_those_of_one_process(monkeypatch, dtype, tolerance):
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 1)
+    monkeypatch.setattr("search_spaces.elastic.all_reduce", lambda x: x)
+    x = (images(4) + 20).to(dtype)  # far from zero, where bfloat16 has steps of 1/8
+    weight, bias = torch.rand(4, dtype=dtype) + 0.5, torch.rand(4, dtype=dtype)
+    got = _joint_norm(x, weight, bias, 1e-5)
+    expected = F.batch_norm(x.double(), None, None, weight.double(), bias.double(), training=True)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)
 
 
 def test_plain_layers_keep_dtype_and_mode():

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -53,7 +54,24 @@ def test_alpha_divergence_has_the_gradient_of_the_larger_of_two():
     torch.testing.assert_close(got, gradient(larger, student))
 
 
-def test_alpha_divergence_is_bounded_where_a_student_is_far_off():
-    teacher, student = torch.tensor([[8.0, 0.0, 0.0]]), torch.tensor([[0.0, 8.0, 0.0]])
-    assert gradient(lambda s: alpha_divergence(s, teacher), student).abs().max() <= 5
-    assert gradient(lambda s: alpha_divergence(s, teacher), teacher).abs().max() < 1e-6
+@pytest.mark.parametrize(("classes", "wrong"), [(3, 8.0), (100, 8.0), (100, 0.0)])
+def test_a_sure_teacher_pulls_as_hard_as_by_kullback_and_leibler(classes, wrong):
+    """However small the share of a class in what the student says."""
+    sure = torch.tensor([[0.9] + [0.1 / (classes - 1)] * (classes - 1)], dtype=torch.float64).log()
+    student = torch.zeros_like(sure)
+    student[0, 1] = wrong
+    got = gradient(lambda s: alpha_divergence(s, sure), student)
+    torch.testing.assert_close(got, gradient(lambda s: kl_divergence(s, sure), student))
+    assert gradient(lambda s: alpha_divergence(s, sure), sure).abs().max() < 1e-6
+
+
+def test_a_student_far_surer_than_its_teacher_is_pulled_no_harder_than_at_a_ratio_of_five():
+    p, q = (torch.tensor([[x, 1 - x]], dtype=torch.float64) for x in (0.12, 0.9))  # q / p of 7.5
+    weights = q * torch.tensor([[5.0, 0.1 / 0.88]])
+    expected = weights - q * weights.sum()
+    torch.testing.assert_close(gradient(lambda s: alpha_divergence(s, p.log()), q.log()), expected)
+
+
+def test_a_student_that_rules_a_class_out_still_learns_it():
+    got = gradient(lambda s: alpha_divergence(s, torch.tensor([[200.0, 0.0]])), torch.tensor([[0.0, 200.0]]))
+    torch.testing.assert_close(got, torch.tensor([[-1.0, 1.0]]))

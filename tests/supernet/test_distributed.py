@@ -54,6 +54,35 @@ def test_alone_nothing_is_exchanged():
         assert first_says("mine") == "mine"
 
 
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """As `torchrun` starts the second of two processes, on a machine with some GPUs; what is done in order."""
+    done = []
+    for name, value in {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: done.append(("current", device)))
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda kind, device_id: done.append((kind, device_id)))
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+
+    def enter(gpus):
+        monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+        with joined() as device:
+            return device, done
+
+    return enter
+
+
+def test_each_process_has_a_gpu_that_is_its_current_one(second_of_two):
+    gpu = torch.device("cuda", 1)
+    assert second_of_two(2) == (gpu, [("current", gpu), ("nccl", gpu)])
+
+
+def test_more_processes_than_gpus_are_refused_and_without_gpus_all_share_the_processor(second_of_two):
+    with pytest.raises(ValueError, match="2 processes need a GPU each, and there are 1: give --nproc-per-node 1"):
+        second_of_two(1)
+    assert second_of_two(0) == (torch.device("cpu"), [("gloo", None)])
+
+
 def test_two_processes_take_the_steps_of_one_with_the_joined_batch(tmp_path):
     done = run_two(PROGRAM, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -146,6 +146,25 @@ def test_of_an_architecture_only_widths_at_their_largest_are_sorted():
     assert not channel_order(net, arch=find_space(net).smallest())
 
 
+@torch.no_grad()
+def test_channels_stay_on_their_side_of_open_widths():
+    net = residual_net()
+    space, x = find_space(net), images()
+    taken = [space.architecture({"width": w, "expansion": e}) for w in (4, 8) for e in (1, 2)]  # inner widths 4, 8, 16
+    before = [net(x, arch) for arch in taken]
+    order = channel_order(net, opened={"width": (4, 8), "expansion": (1, 2)})
+    permute_(net.state_dict(), order)
+    for arch, was in zip(taken, before, strict=True):
+        torch.testing.assert_close(net(x, arch), was)
+    inner = order["block.0.bias"][0][1]
+    assert not torch.equal(inner, torch.arange(16))
+    assert [sorted(group.tolist()) for group in inner.split([4, 4, 8])] == [
+        [*range(4)],
+        [*range(4, 8)],
+        [*range(8, 16)],
+    ]
+
+
 # -- what is left as it is ---------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from search_spaces.network import find_space, run
 from search_spaces.value import Choice
 from supernet.batches import batch_indices
 from supernet.catalog import OPTIMIZERS
+from supernet.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from supernet.distill import kl_divergence, label_loss
 from supernet.learner import Learner, default_shift
 from supernet.lesson import TrainingDiverged
@@ -23,7 +24,7 @@ def learner(recipe=RECIPE, total_steps=8, net=None):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_state_carries_everything_a_step_depends_on(optimizer):
+def test_state_carries_everything_a_step_depends_on_through_a_file(optimizer, tmp_path):
     recipe = Recipe(epochs=4, batch=16, lr=0.01, optimizer=optimizer)
     straight = learner(recipe)
     for t in range(8):
@@ -32,8 +33,10 @@ def test_state_carries_everything_a_step_depends_on(optimizer):
     for t in range(4):
         first.step(t)
     tensors, numbers = first.state()
+    save_checkpoint(Checkpoint(tensors, numbers), tmp_path / "c.safetensors")
+    kept = load_checkpoint(tmp_path / "c.safetensors")
     second = learner(recipe, net=small_net(seed=1))
-    second.load_({name: value.clone() for name, value in tensors.items()}, numbers)
+    second.load_(kept.tensors, kept.meta)
     for t in range(4, 8):
         second.step(t)
     assert same(weights(straight.network), weights(second.network))
@@ -97,7 +100,7 @@ def test_divergence_is_named_and_changes_no_weight():
     subject.step(0)
     subject.x = subject.x * float("nan")
     before = weights(subject.network)
-    with pytest.raises(TrainingDiverged, match=r"at step 1: the loss is nan with learning rate .*use a lower lr"):
+    with pytest.raises(TrainingDiverged, match=r"at step 1: the loss is nan .*; use a lower lr \(now 0\.05\)$"):
         subject.step(1)
     assert same(before, weights(subject.network))
 

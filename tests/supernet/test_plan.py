@@ -1,10 +1,12 @@
 import pytest
+import torch
 from small_supernet import RECIPE, same, small_dataset, small_net, weights
 
 from search_spaces.network import find_space
 from supernet.learner import Learner
 from supernet.plan import Plan, evaluate, make_plan, shortened
 from supernet.recipe import Recipe
+from supernet.strategies.once_for_all import OnceForAll
 from supernet.strategies.sandwich import Sandwich
 
 
@@ -42,9 +44,27 @@ def test_epochs_alone_need_no_measurement(planned):
 def test_budget_is_divided_by_the_time_of_a_step(planned):
     plan = planned(Recipe(budget_s=10.0, batch=16))
     assert plan.evaluations == 8
-    # 2 + 15 steps and an evaluation to measure, 9 evaluations, 3 % in reserve
-    left_s = 9.7 - 17 * 0.02 - 0.05 - 9 * 0.05
-    assert plan.total_steps == pytest.approx(left_s / 0.02, abs=2)
+    # 3 + 15 steps and an evaluation to measure, 9 evaluations, 3 % in reserve
+    left_s = 9.7 - 18 * 0.02 - 0.05 - 9 * 0.05
+    assert plan.total_steps == pytest.approx(left_s / 0.02, abs=6)
+
+
+@pytest.mark.parametrize("budget_s", [10.0, 300.0])
+def test_steps_that_become_slower_are_foreseen(monkeypatch, budget_s):
+    """The first of each kind does something that is done once."""
+    clock, kinds, begun = FakeClock(), {0: 0.02, 1: 0.04, 2: 0.09}, set()
+
+    def step(self, t):
+        kind = int(3 * t / self.total_steps)
+        clock.passing(kinds[kind] + (kind not in begun))()
+        begun.add(kind)
+
+    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr("supernet.plan.evaluate", clock.passing(0.01, (0.5, 0.5)))
+    net = small_net()
+    plan = make_plan(net, find_space(net), small_dataset(), Recipe(budget_s=budget_s, batch=16), clock=clock)
+    assert clock.now_s < 3 + 0.02 * 3 + max(0.05 * budget_s, 15 * 0.09)
+    assert plan.total_steps * 0.05 == pytest.approx(0.97 * budget_s - clock.now_s, rel=0.06)
 
 
 def test_the_fewest_steps_of_all_that_are_given(planned):
@@ -89,9 +109,11 @@ def test_a_plan_that_will_not_be_kept_is_cut(step_s, left_s, expected):
     assert shortened(Plan(100, 4), 40, step_s, left_s) == Plan(expected, 4)
 
 
-def test_planning_changes_nothing():
+@pytest.mark.parametrize("strategy", [Sandwich(), OnceForAll()])
+def test_planning_changes_nothing(strategy):
     net, data = small_net(), small_dataset()
-    before = weights(net)
-    make_plan(net, find_space(net), data, Recipe(budget_s=0.5, batch=16))
+    before, generator = weights(net), torch.get_rng_state()
+    make_plan(net, find_space(net), data, Recipe(budget_s=0.5, batch=16, strategy=strategy))
     assert same(before, weights(net))
-    assert all(0 <= value <= 1 for value in evaluate(net, find_space(net), data, Sandwich()))
+    assert torch.equal(generator, torch.get_rng_state())
+    assert all(0 <= value <= 1 for value in evaluate(net, find_space(net), data, strategy))

@@ -27,6 +27,8 @@ def test_out_of_range_is_named(name, value):
 
 
 def test_unknown_optimizer():
-    with pytest.raises(ValueError, match=r"unknown optimizer 'adam'; did you mean 'adamw'\? Known: sgd, adamw"):
+    with pytest.raises(ValueError, match=r"^unknown optimizer 'adam'; did you mean 'adamw'\? Known: sgd, adamw"):
         Recipe(epochs=1, optimizer="adam")
+    with pytest.raises(ValueError, match=r"^unknown optimizer 'x'\. Known: sgd, adamw"):
+        Recipe(epochs=1, optimizer="x")
     assert all(Recipe(epochs=1, optimizer=name) for name in OPTIMIZERS)

@@ -2,17 +2,22 @@
 
 import collections
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from small_supernet import RECIPE, small_dataset, small_net
+from torch import nn
 
-from search_spaces.network import find_space, run
+from search_spaces.cell import nas_bench_201
+from search_spaces.elastic import BatchNorm2d, Conv2d, Linear, Resize
+from search_spaces.network import Network, find_space, run
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 from supernet.learner import Learner
 from supernet.lesson import Lesson
+from supernet.strategies import once_for_all
 from supernet.strategies.attentive import Attentive
 from supernet.strategies.fair import Fair, fair_rows
 from supernet.strategies.once_for_all import OnceForAll, openings
@@ -129,6 +134,40 @@ def test_attention_by_a_predictor_that_is_fitted_half_way(trained, monkeypatch):
     assert max(calls) < 0.5 and len(calls) == 20
 
 
+def attention(costs, **options):
+    """The candidates of 300 steps (n, candidates, d) in a space of 1,000 architectures."""
+    space = SearchSpace("s", [Choice(name, tuple(range(10))) for name in "abc"])
+    learner = SimpleNamespace(space=space, recipe=RECIPE, device=torch.device("cpu"))
+    asked = []
+
+    def losses(archs):
+        asked.append([arch.indices for arch in archs])
+        return np.arange(len(archs))
+
+    subject = Attentive(**options).start(SimpleNamespace(**vars(learner), costs=costs))
+    lesson = SimpleNamespace(
+        space=space,
+        rng=np.random.default_rng(0),
+        progress=0.0,
+        losses=losses,
+        learn=lambda arch: (None, 0.0),
+        imitate=lambda arch, teacher: None,
+    )
+    for _ in range(300):
+        subject.step(lesson)
+    return np.array(asked)
+
+
+def test_candidates_are_different_networks_and_none_is_asked_over_and_over():
+    asked = attention(lambda rows: rows.sum(1), candidates=3, picks=2)
+    assert asked.shape == (600, 3, 3)
+    assert all(len(set(map(tuple, archs))) == 3 for archs in asked.tolist())
+    assert np.ptp(asked.sum(2), axis=1).max() <= 2  # 16 levels of 28 sums
+    _, times = np.unique(asked.reshape(-1, 3), axis=0, return_counts=True)
+    assert times.max() < 15  # of 1,800: 0, 0, 0 alone has a level's least members
+    assert len(times) > 600
+
+
 @pytest.mark.parametrize("wrong", [{"pick": "middle"}, {"by": "luck"}, {"candidates": 1}, {"picks": 0}])
 def test_attention_refuses(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -184,3 +223,78 @@ def test_shrinking_sorts_channels_and_keeps_what_the_largest_has_learnt():
     assert torch.equal(told, run(teaching.teacher, x, SPACE.largest()))
     with pytest.raises(ValueError, match="alone must be above 0 and below 1, got 1"):
         OnceForAll(alone=1.0)
+
+
+class Resized(Network):
+    """Elastic resolution, and three widths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = Choice("width", (4, 6, 8))
+        self.resize = Resize(Choice("resolution", (4, 6)), 6)
+        self.stem = nn.Sequential(Conv2d(1, width, 3), BatchNorm2d(width), nn.ReLU())
+        self.classifier = Linear(width, 3)
+
+    def forward(self, x):
+        return self.classifier(self.stem(self.resize(x)).mean((2, 3)))
+
+
+def shrinking():
+    """A training by progressive shrinking in 20 steps: alone to 2, then two of three widths to 11, then all."""
+    torch.manual_seed(0)
+    net = Resized()
+    recipe = dataclasses.replace(RECIPE, lr=0.5, strategy=OnceForAll(alone=0.1))
+    return Learner(net, find_space(net), small_dataset(), recipe, 20)
+
+
+def test_shrinking_asks_the_teacher_once_a_step_at_the_resolution_of_all_paths(monkeypatch):
+    learner, asked, taught = shrinking(), [], []
+    original_run, original_logits = once_for_all.run, Lesson.logits
+    monkeypatch.setattr(once_for_all, "run", lambda net, x, arch: asked.append(arch) or original_run(net, x, arch))
+    monkeypatch.setattr(Lesson, "logits", lambda self, arch: taught.append(arch) or original_logits(self, arch))
+    for t in range(14):
+        learner.step(t)
+    taught = taught[2:]
+    assert len(asked) == 12 and len(taught) == 48
+    for i, teacher in enumerate(asked):
+        assert teacher["width"] == 8
+        assert {arch["resolution"] for arch in taught[4 * i : 4 * i + 4]} == {teacher["resolution"]}
+    assert {arch["resolution"] for arch in asked} == {4, 6}
+
+
+def test_a_second_sort_leaves_widths_that_were_trained():
+    learner = shrinking()
+    for t in range(11):
+        learner.step(t)
+    net, space = learner.network.eval(), learner.space
+    net.classifier.weight.data *= torch.arange(1, 9)  # as if the last channels had become the most important
+    x = torch.from_numpy(small_dataset().x_val)
+    trained = [space.architecture({"resolution": 6, "width": width}) for width in (6, 8)]
+    before, stem = [run(net, x, arch) for arch in trained], net.stem[0].weight.clone()
+    learner.teaching._advance()
+    for arch, was in zip(trained, before, strict=True):
+        torch.testing.assert_close(run(net, x, arch), was, rtol=1e-4, atol=1e-5)
+    sums = net.classifier.weight.abs().sum(0)
+    assert not torch.equal(stem, net.stem[0].weight)
+    for group in (sums[:6], sums[6:]):
+        assert torch.equal(group, group.sort(descending=True).values)
+
+
+@pytest.mark.parametrize("strategy", [Fair(), SinglePath(paths=5), OnceForAll()])
+def test_where_cells_are_equivalent_each_operation_is_trained_as_often(strategy):
+    """Of NAS-Bench-201's cells, representatives have `none` on the first edge in 44 % and a 3x3 in 12 %."""
+    net = nas_bench_201(8, 1, 3, "tiny")
+    space, seen = find_space(net), []
+    lesson = SimpleNamespace(space=space, rng=np.random.default_rng(0))
+    lesson.learn = lambda arch: (None, seen.append(arch) or 0.0)
+    lesson.sample = lambda n: Lesson.sample(lesson, n)
+    if isinstance(strategy, OnceForAll):
+        parts = openings(space, {})
+        for _ in range(250):
+            seen += once_for_all._Shrinking._draw(SimpleNamespace(resolutions=[]), parts[-1], lesson)
+    else:
+        for _ in range(200):
+            strategy.step(lesson)
+    counts = np.array([np.bincount(column, minlength=5) for column in np.array([arch.indices for arch in seen]).T])
+    assert len(seen) == 1000
+    assert (counts == 200).all() if isinstance(strategy, Fair) else abs(counts - 200).max() < 50
