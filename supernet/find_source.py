@@ -39,5 +39,5 @@ def find_source(name_or_path: str) -> Source:
 
 def _unknown_name(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"unknown data set {name!r}{hint} Known: {', '.join(DATASETS)}, a folder of class folders or an .npz file"
