@@ -1,11 +1,11 @@
 """What do differentiable searches end with on NAS-Bench-201, and which of them collapse to skip connections?
 
-python -m experiments.collapse --strategy darts --steps 3000 --out results/ [--data DIR]
+python -m experiments.collapse --strategy darts --out results/ [--data DIR]
 
-Searches the space of cells on CIFAR-10 without a bound, in a supernet as deep as the benchmark's networks but half as
-wide, and looks up in the benchmark what the most probable cell at each tenth of the training reaches when it is trained
-by itself.  A study that was killed goes on when its command is repeated.  Without `--strategy`, prints a table of all
-results in `--out`.
+Searches the space of cells on a part of CIFAR-10 without a bound, in a supernet half as wide as the benchmark's
+networks, and looks up in the benchmark what the most probable cell at each tenth of the training reaches when it is
+trained by itself.  The paper's DARTS is `--strategy darts --warmup 0`.  A study that was killed goes on when its command
+is repeated.  Without `--strategy`, prints a table of all results in `--out`.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def read_accuracies(data: Path) -> dict[tuple[int, ...], float]:
 
 def study(arguments: argparse.Namespace) -> dict[str, object]:
     """Searches, or goes on searching, and looks up what was found."""
+    warmup = "" if arguments.warmup is None else f"-warmup{arguments.warmup:g}"
     sizes = (arguments.cells, arguments.images, arguments.steps, arguments.seed)
-    folder = arguments.out / "-".join([arguments.strategy, *map(str, sizes)])
+    folder = arguments.out / ("-".join([arguments.strategy, *map(str, sizes)]) + warmup)
     dataset = read_cifar10(arguments.data, _IMAGE_SIZE)
     dataset = dataclasses.replace(
         dataset, x_train=dataset.x_train[: arguments.images], y_train=dataset.y_train[: arguments.images]
@@ -61,7 +62,7 @@ def study(arguments: argparse.Namespace) -> dict[str, object]:
         torch.manual_seed(arguments.seed)
         network = CellNetwork(preset, edges, 3, dataset.num_classes)
     made = cast(Relaxed, STRATEGIES[arguments.strategy].make())
-    strategy = dataclasses.replace(made, warmup=0.0)  # as the paper's DARTS, which begins with both
+    strategy = made if arguments.warmup is None else dataclasses.replace(made, warmup=arguments.warmup)
     learning = arguments.images * (1 - strategy.held_out)
     recipe = Recipe(
         strategy=strategy,
@@ -82,6 +83,7 @@ def study(arguments: argparse.Namespace) -> dict[str, object]:
         "strategy": arguments.strategy,
         "cells": arguments.cells,
         "images": arguments.images,
+        "warmup": strategy.warmup,
         "seed": arguments.seed,
         "steps": history.total_steps,
         "minutes": history.final.seconds / 60,
@@ -108,13 +110,13 @@ def table(out: Path, data: Path) -> str:
     """The end of every study in a folder, most accurate first, and chance, as Markdown."""
     results = [json.loads(file.read_text()) for file in out.glob("*/result.json")]
     lines = [
-        "| strategy, seed | steps | min | cell | skips over the training | accuracy over the training | better cells |",
+        "| strategy, warm-up, seed | steps | min | cell | skips over the training | accuracy over the training | better cells |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in sorted(results, key=lambda r: -r["course"][-1]["accuracy"]):
         looks, last = r["course"][1::3], r["course"][-1]
         lines.append(
-            f"| {r['strategy']}, {r['seed']} | {r['steps']:,} | {r['minutes']:.0f} | {short(last['cell'])} | "
+            f"| {r['strategy']}, {r['warmup']:g}, {r['seed']} | {r['steps']:,} | {r['minutes']:.0f} | {short(last['cell'])} | "
             f"{', '.join(str(moment['skips']) for moment in looks)} | "
             f"{', '.join(format(moment['accuracy'], '.1f') for moment in looks)} | {100 * last['better']:.1f} % |"
         )
@@ -137,9 +139,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     searching = [n for n, entry in STRATEGIES.items() if entry.relaxed and n != "superkernel"]  # which needs kernels
     parser.add_argument("--strategy", choices=searching)
-    parser.add_argument("--cells", type=int, default=5, help="in each of three stages")
+    parser.add_argument("--cells", type=int, default=1, help="in each of three stages")
     parser.add_argument("--images", type=int, default=5000, help="to train on, of which DARTS holds half out")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--warmup", type=float, help="share of the steps, instead of the strategy's own")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.strategy is None:

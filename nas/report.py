@@ -451,7 +451,15 @@ def _fidelity(record: Record, drawn: Mapping[str, Figure]) -> str:
     course = "Rank correlation in the course of the training, with its 95 % interval."
     note = f"Stand-alone minus inherited accuracy, in percentage points: {said}." if said else ""
     figures = pair(figure("fidelity", drawn, caption), figure("course", drawn, course))
-    return section("Does inherited accuracy rank?", figures, paragraph(note))
+    return section("Does inherited accuracy rank?", figures, paragraph(note), paragraph(_norms(record)))
+
+
+def _norms(record: Record) -> str:
+    counts = field(record, "fidelity", "uncalibrated")
+    if not isinstance(counts, Mapping):
+        return ""
+    told = [f"{field(n, 'out_of_date')} of {field(n, 'norms')} in the {name}" for name, n in counts.items()]
+    return f"Batch norms that calibration had to put right: {', '.join(told)}." if told else ""
 
 
 def _space(record: Record) -> str:
