@@ -4,8 +4,8 @@ python -m experiments.collapse --strategy darts --out results/ [--data DIR]
 
 Searches the space of cells on a part of CIFAR-10 without a bound, in a supernet half as wide as the benchmark's
 networks, and looks up in the benchmark what the most probable cell at each tenth of the training reaches when it is
-trained by itself.  The paper's DARTS is `--strategy darts --warmup 0`.  A study that was killed goes on when its command
-is repeated.  Without `--strategy`, prints a table of all results in `--out`.
+trained by itself.  The paper's DARTS is `--strategy darts --warmup 0`.  A study that was killed goes on when its
+command is repeated.  Without `--strategy`, prints a table of all results in `--out`.
 """
 
 from __future__ import annotations
@@ -110,13 +110,14 @@ def table(out: Path, data: Path) -> str:
     """The end of every study in a folder, most accurate first, and chance, as Markdown."""
     results = [json.loads(file.read_text()) for file in out.glob("*/result.json")]
     lines = [
-        "| strategy, warm-up, seed | steps | min | cell | skips over the training | accuracy over the training | better cells |",
+        "| strategy, warm-up, seed | steps | min | cell | skips in the course | accuracy in the course | better cells |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in sorted(results, key=lambda r: -r["course"][-1]["accuracy"]):
         looks, last = r["course"][1::3], r["course"][-1]
         lines.append(
-            f"| {r['strategy']}, {r['warmup']:g}, {r['seed']} | {r['steps']:,} | {r['minutes']:.0f} | {short(last['cell'])} | "
+            f"| {r['strategy']}, {r['warmup']:g}, {r['seed']} | {r['steps']:,} | {r['minutes']:.0f} | "
+            f"{short(last['cell'])} | "
             f"{', '.join(str(moment['skips']) for moment in looks)} | "
             f"{', '.join(format(moment['accuracy'], '.1f') for moment in looks)} | {100 * last['better']:.1f} % |"
         )
