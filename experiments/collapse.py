@@ -110,7 +110,7 @@ def table(out: Path, data: Path) -> str:
     """The end of every study in a folder, most accurate first, and chance, as Markdown."""
     results = [json.loads(file.read_text()) for file in out.glob("*/result.json")]
     lines = [
-        "| strategy, warm-up, seed | steps | min | cell | skips in the course | accuracy in the course | better cells |",
+        "| strategy, warm-up, seed | steps | min | cell | skips, in the course | accuracy, in the course | better |",
         "|---|---|---|---|---|---|---|",
     ]
     for r in sorted(results, key=lambda r: -r["course"][-1]["accuracy"]):
