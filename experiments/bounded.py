@@ -67,7 +67,7 @@ def study(arguments: argparse.Namespace) -> dict[str, Any]:
                 "accuracy": point["accuracy"],
                 "latency_s": point["latency_s"]["median"],
                 "again_s": timed.median_s,
-                "stand_alone": truth.get(digits(point["arch"])),
+                "stand_alone": truth[digits(point["arch"])] if truth else None,
             }
             for point, timed in zip(found.front, again, strict=True)
         ]
@@ -83,8 +83,8 @@ def read_macro(tables: Path) -> dict[str, float]:
 
 
 def digits(arch: dict[str, Any]) -> str:
-    """An architecture of nas_bench_macro as the benchmark writes it; of other spaces nothing."""
-    return "".join(str(OPERATIONS.index(arch[f"layer{i}"])) for i in range(1, 9)) if "layer1" in arch else ""
+    """An architecture of nas_bench_macro as the benchmark writes it."""
+    return "".join(str(OPERATIONS.index(arch[f"layer{i}"])) for i in range(1, 9))
 
 
 def table(out: Path) -> str:

@@ -23,4 +23,4 @@ def test_a_refused_run_is_told_with_its_reason():
 
 def test_architectures_are_written_as_the_benchmark_does():
     arch = {f"layer{i}": "mb6_k5" for i in range(1, 9)} | {"layer2": "identity", "layer8": "mb3_k3"}
-    assert digits(arch) == "20222221" and digits({"op1": "k3_e1"}) == ""
+    assert digits(arch) == "20222221"
