@@ -1,10 +1,10 @@
 """What do differentiable searches find under a bound on latency, beside a random search of equal cost?
 
-python -m experiments.bounded --data cifar10.npz --space nas_bench_macro --strategy proxyless --bound 30us --out DIR
+python -m experiments.bounded --images cifar10.npz --space nas_bench_macro --strategy proxyless --bound 30us --out DIR
 
 One whole run of `nas search`, to files that were measured, and are timed once more after it; `random` trains shared
 weights by single paths for its share of the same time, and evaluates three times as many random networks, since those
-beyond the bound are lost.  For nas_bench_macro the benchmark's stand-alone accuracies (`--tables DIR`) stand beside.
+beyond the bound are lost.  For nas_bench_macro the benchmark's stand-alone accuracies (`--data DIR`) stand beside.
 Without `--strategy`, prints a table of all results in `--out`.
 """
 
@@ -41,7 +41,7 @@ def study(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         found = nas.search(
             arguments.space,
-            data=arguments.data,
+            data=arguments.images,
             image_size=arguments.image_size,
             preset="tiny",
             precisions=("fp32",),
@@ -58,7 +58,7 @@ def study(arguments: argparse.Namespace) -> dict[str, Any]:
     except CannotBeDone as error:
         result["refused"] = str(error)
     else:
-        truth = read_macro(arguments.tables) if arguments.space == MACRO else {}
+        truth = read_macro(arguments.data) if arguments.space == MACRO else {}
         models = [(folder / point["file"]).read_bytes() for point in found.front]
         again = measure_models(models, parse_device("cpu"), CAREFUL)
         result["front"] = [
@@ -77,9 +77,9 @@ def study(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def read_macro(tables: Path) -> dict[str, float]:
+def read_macro(data: Path) -> dict[str, float]:
     """Mean stand-alone test accuracies, 0 to 1, by the benchmark's digits."""
-    return {row["arch"]: float(row["acc_mean"]) / 100 for row in read(tables / "nas_bench_macro.csv.gz")}
+    return {row["arch"]: float(row["acc_mean"]) / 100 for row in read(data / "nas_bench_macro.csv.gz")}
 
 
 def digits(arch: dict[str, Any]) -> str:
@@ -118,8 +118,8 @@ def outcome(result: dict[str, Any]) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="an .npz as `experiments.decode_images` makes it, or what `nas search` takes")
-    parser.add_argument("--tables", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--images", help="an .npz as `experiments.decode_images` makes it, or what `nas search` takes")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="where the benchmark's table is")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--space", default=MACRO)
     searching = [name for name, entry in STRATEGIES.items() if entry.relaxed]
@@ -130,6 +130,8 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.strategy and not arguments.images:
+        parser.error("a run needs --images: make them with `python -m experiments.decode_images --out cifar10.npz`")
     print(table(arguments.out) if arguments.strategy is None else json.dumps(study(arguments), indent=1))
 
 
