@@ -107,7 +107,6 @@ class ExpectedCost:
 
     def __init__(self, table: CostTable, space: SearchSpace, device: torch.device | None = None) -> None:
         self.table, self.space, self.device = table, space, device or torch.device("cpu")
-        self._apart = SearchSpace(space.name, space.choices)  # without an equivalence
         self._terms = [self._term(columns, costs) for columns, costs in table.groups(space)]
 
     def _term(self, columns: list[int], table: np.ndarray) -> tuple[list[int], Tensor, Tensor]:
@@ -124,8 +123,9 @@ class ExpectedCost:
         together = np.array(list(itertools.product(*map(range, sizes))), dtype=INDEX)
         rows = np.zeros((len(together), len(self.space)), dtype=INDEX, order="F")
         rows[:, read] = together
-        rows = self._apart.canonical(rows)
-        costs = group_costs(table, columns, rows, self._apart.active(rows))
+        apart = self.space.unmerged
+        rows = apart.canonical(rows)
+        costs = group_costs(table, columns, rows, apart.active(rows))
         counted = costs != 0
         taken = torch.from_numpy(together[counted].T.astype(np.int64))
         return read, taken.to(self.device), torch.from_numpy(costs[counted]).to(self.device)

@@ -11,7 +11,7 @@ from torch import nn
 from search_spaces.catalog import SPACES
 from search_spaces.elastic import Elastic, add_kernel_transforms_
 from search_spaces.network import check_network, extract, find_space
-from tests.laws.entries import NETWORKS, SMALLEST
+from tests.laws.entries import EVERY, NETWORKS
 
 IMAGE, CLASSES = 32, 10
 
@@ -59,7 +59,7 @@ def used_weights(net, arch):
     return {name: used[place].view_as(net.get_parameter(name)) for name, place in places.items()}
 
 
-@pytest.mark.parametrize(("name", "preset"), SMALLEST)
+@pytest.mark.parametrize(("name", "preset"), EVERY)
 def test_it_runs_at_every_option(name, preset):
     network = SPACES[name].build(16, 3, CLASSES, preset)
     check_network(network, find_space(network), (3, 16, 16), CLASSES)

@@ -14,13 +14,13 @@ from search_spaces.moves import crossover, mutate, mutate_one, neighbours
 from search_spaces.network import find_space
 from search_spaces.space import Equivalence, SearchSpace
 from search_spaces.value import Choice, Condition
-from tests.laws.entries import NETWORKS
+from tests.laws.entries import EVERY
 
 LAW = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
+@pytest.fixture(scope="module", params=EVERY, ids="-".join)
 def space(request):
     name, preset = request.param
     entry = SPACES[name]

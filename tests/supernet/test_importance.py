@@ -11,7 +11,7 @@ from search_spaces.elastic import BatchNorm2d, Conv2d, Elastic, Linear, OneOf
 from search_spaces.network import Network, find_space, run
 from search_spaces.value import Choice
 from supernet.importance import channel_importance, channel_order, permute_, sort_channels_
-from tests.laws.entries import NETWORKS
+from tests.laws.entries import EVERY
 
 WIDTH = Choice("width", (4, 8))
 IMAGE = 32
@@ -46,7 +46,7 @@ def sorted_names(network, **given):
 # -- laws --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "preset"), NETWORKS)
+@pytest.mark.parametrize(("name", "preset"), EVERY)
 @torch.no_grad()
 def test_sorting_leaves_the_largest_architecture_unchanged_and_importance_descending(name, preset):
     torch.manual_seed(0)
