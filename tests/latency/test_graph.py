@@ -171,7 +171,10 @@ def test_mbconv_in_all_its_forms(mbconv, int8):
     assert totals(kernels_of(int8)).parameters == plain.parameters
     run = totals(executed_kernels(model.SerializeToString(), CPU))
     run8 = totals(executed_kernels(int8.SerializeToString(), CPU))
-    assert counted.macs <= run.macs < 2 * counted.macs  # channels are filled up to whole vectors, of 8 or 16
+    if "AVX512" in torch.backends.cpu.get_cpu_capability():
+        assert counted.macs < run.macs < 2 * counted.macs  # 8 channels are filled up to vectors of 16
+    else:
+        assert run.macs == counted.macs  # all channels fill the vectors
     assert run8.macs == counted.macs and run8.parameters == plain.parameters
     assert run.traffic_bytes < plain.traffic_bytes and run8.traffic_bytes < totals(kernels_of(int8)).traffic_bytes
     assert 4 * plain.parameters <= plain.weight_bytes and run8.weight_bytes < plain.weight_bytes / 2

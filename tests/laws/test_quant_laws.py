@@ -151,14 +151,14 @@ def run(model, x):
 
 def test_outputs_are_off_by_no_more_than_a_little_noise_in_the_images_does(samples):
     x = images(64, seed=1)
-    noisy = x + 0.01 * images(64, seed=2)  # deep random networks amplify whatever is added
+    # Deep random networks amplify whatever is added; what differs from pixel to pixel is averaged away by pools.
+    noisy = x + 0.01 * images(64, seed=2)[:, :, :1, :1]
     for sample in samples:
         y = run(sample.fp32, x)
         by_noise = np.sqrt(np.mean((run(sample.fp32, noisy) - y) ** 2))
         for model in (sample.mixed, sample.int8):
             step = 2 ** (8 - weight_bits())  # of weights with a bit less it is twice as large
-            little = max(6 * by_noise, 0.05 * np.sqrt(np.mean(y**2)))  # pools average noise in images, but not codes
-            assert 0 < np.sqrt(np.mean((run(model, x) - y) ** 2)) < step * little
+            assert 0 < np.sqrt(np.mean((run(model, x) - y) ** 2)) < 6 * step * by_noise
 
 
 @pytest.fixture(scope="module", params=SMALLEST, ids="-".join)

@@ -42,11 +42,11 @@ def test_epochs_alone_need_no_measurement(planned):
 
 
 def test_budget_is_divided_by_the_time_of_a_step(planned):
-    plan = planned(Recipe(budget_s=10.0, batch=16))
+    plan = planned(Recipe(budget_s=10.5, batch=16))
     assert plan.evaluations == 8
-    # 3 + 15 steps and an evaluation to measure, 9 evaluations, 3 % in reserve
-    left_s = 9.7 - 18 * 0.02 - 0.05 - 9 * 0.05
-    assert plan.total_steps == pytest.approx(left_s / 0.02, abs=6)
+    # 3 steps, 5 times 4 and an evaluation to measure, 9 evaluations, 3 % in reserve
+    left_s = 0.97 * 10.5 - 23 * 0.02 - 0.05 - 9 * 0.05
+    assert plan.total_steps == pytest.approx(left_s / 0.02, abs=2)
 
 
 @pytest.mark.parametrize("budget_s", [10.0, 300.0])
