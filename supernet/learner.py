@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,10 @@ from supernet.importance import ChannelOrder, permute_
 from supernet.lesson import Batch, Costs, Lesson, TrainingDiverged
 from supernet.recipe import Recipe
 from supernet.split import stratified_split
+
+# oneDNN makes a kernel for each shape and keeps 1,024 of them: a supernet has thousands of shapes, and forgot what it
+# would soon need again, a tenth of its time.  Read when the first kernel is made.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 _EMA_POWER = 2 / 3
 

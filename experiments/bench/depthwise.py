@@ -1,4 +1,4 @@
-"""Depthwise convolution on small maps, forward and backward: torch's own against ours."""
+"""Depthwise convolution, forward and backward: torch's own against ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from torch import Tensor
 from search_spaces.depthwise import depthwise
 
 ROUNDS, BATCH = 21, 32
-SHAPES = ((256, 2, 7, 1), (160, 3, 7, 1), (96, 6, 7, 1), (96, 6, 7, 2), (192, 4, 5, 1), (256, 2, 3, 1), (128, 8, 7, 1))
+SMALL = ((256, 2, 7, 1), (160, 3, 7, 1), (96, 6, 7, 1), (96, 6, 7, 2), (192, 4, 5, 1), (256, 2, 3, 1))
+LARGE = ((160, 8, 7, 1), (160, 8, 7, 2), (96, 16, 7, 1), (96, 16, 5, 1), (240, 16, 5, 2), (64, 32, 7, 2))
+SHAPES = (*SMALL, *LARGE)  # channels, side, kernel, stride
 
 Depthwise = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,7 +39,7 @@ class Row:
 
 
 def bench() -> tuple[Row, ...]:
-    """Times each shape on one thread; where the map is larger than the kernel, ours is torch's."""
+    """Times each shape on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
