@@ -80,11 +80,12 @@ def _from_images(gradient: Tensor, x: Tensor, kernel: int, stride: int) -> Tenso
     images, channels = x.shape[:2]
     most = max(1, _CHUNK * torch.get_num_threads() // x[0].numel())
     at_once = max(n for n in range(1, min(most, images) + 1) if images % n == 0)
-    sums: Tensor | float = 0.0
+    exact = torch.promote_types(x.dtype, torch.float32)
+    sums = torch.zeros((), dtype=exact)
     for inputs, kernels in zip(x.split(at_once), gradient.split(at_once), strict=True):
         weights = _side_by_side(kernels).transpose(0, 1)
         y = F.conv2d(_side_by_side(inputs), weights, None, 1, kernel // 2, stride, at_once * channels)
-        sums = y.to(torch.promote_types(y.dtype, torch.float32)) + sums
+        sums = sums + y.to(exact)
     return sums[0, :, :kernel, :kernel].reshape(-1, channels, 1, kernel, kernel).sum(0)
 
 

@@ -22,6 +22,35 @@ def test_it_equals_the_convolution_forward_and_backward(shape, kernel, stride):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [5, 7])
+@pytest.mark.parametrize(("shape", "chunk"), [((16, 16), 1), ((9, 12), 5000), ((17, 15), 2**20)])
+def test_large_maps_take_the_weights_gradient_from_their_images(shape, chunk, kernel, stride, monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_MACS", 0)
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    monkeypatch.setattr(module, "_from_products", None)
+    torch.manual_seed(0)
+    x, weight = torch.randn(6, 8, *shape).to(memory_format=torch.channels_last), torch.randn(8, 1, kernel, kernel)
+    results = []
+    for function in (depthwise, lambda x, w, b, s: F.conv2d(x, w, b, s, kernel // 2, 1, 8)):
+        leaves = [t.clone().requires_grad_() for t in (x, weight)]
+        y = function(*leaves, None, stride)
+        (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
+        results.append([leaf.grad for leaf in leaves])
+    assert module._long(x, kernel, stride)
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_only_long_gradients_are_taken_apart(monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "_from_images", lambda g, x, k, s: asked.append(k) or torch.zeros(96, 1, k, k))
+    for kernel, images in ((3, 64), (5, 2), (5, 64)):
+        weight = torch.ones(96, 1, kernel, kernel, requires_grad=True)
+        depthwise(torch.ones(images, 96, 16, 16), weight, None, 1).sum().backward()
+    assert asked == [5]
+
+
 @pytest.mark.parametrize(("side", "products"), [(3, 1), (4, 0)])
 def test_small_maps_take_the_weights_gradient_from_a_product(side, products, monkeypatch):
     calls, product = [], torch.bmm
