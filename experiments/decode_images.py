@@ -18,13 +18,17 @@ VALIDATION = 5_000  # of the training images, on which inherited accuracies are 
 
 
 def decode(file: Path, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 32, 32, 3) uint8 and labels (n,) of one file of JPEG bytes; the first `limit` of them."""
+    """Images (n, 32, 32, 3) uint8 and labels (n,) of one file of JPEG bytes; `limit` of them, evenly spread.
+
+    Files may be sorted by class, so that the first ones would be of two classes alone.
+    """
     content = np.load(file)
     prefix, offset, body = content["prefix"].tobytes(), content["offset"], content["body"].tobytes()
-    n = min(limit or len(offset), len(offset) - 1)
-    jpegs = (prefix + body[offset[i] : offset[i + 1]] for i in range(n))
+    n = len(offset) - 1
+    taken = np.arange(n) if limit is None else np.linspace(0, n - 1, min(limit, n)).round().astype(int)
+    jpegs = (prefix + body[offset[i] : offset[i + 1]] for i in taken)
     images = np.stack([np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in jpegs])
-    return images, content["label"][:n].astype(np.int64)
+    return images, content["label"][taken].astype(np.int64)
 
 
 def read_cifar10(data: Path, image_size: int) -> Dataset:
@@ -40,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--train", type=int, help="only the first N training images")
+    parser.add_argument("--train", type=int, help="only N training images, evenly spread over the file")
     arguments = parser.parse_args()
     x_train, y_train = decode(arguments.data / "cifar10_jpg_train.npz", arguments.train)
     x_test, y_test = decode(arguments.data / "cifar10_jpg_test.npz")
