@@ -53,9 +53,8 @@ def study(arguments: argparse.Namespace) -> dict[str, object]:
     sizes = (arguments.cells, arguments.images, arguments.steps, arguments.seed)
     folder = arguments.out / ("-".join([arguments.strategy, *map(str, sizes)]) + warmup)
     dataset = read_cifar10(arguments.data, _IMAGE_SIZE)
-    dataset = dataclasses.replace(
-        dataset, x_train=dataset.x_train[: arguments.images], y_train=dataset.y_train[: arguments.images]
-    )
+    spread = np.linspace(0, len(dataset.y_train) - 1, arguments.images).astype(int)  # the files are sorted by class
+    dataset = dataclasses.replace(dataset, x_train=dataset.x_train[spread], y_train=dataset.y_train[spread])
     edges = [Choice(f"edge{i}", OPERATIONS) for i in range(len(EDGES))]
     preset = Preset(channels=(8, 16, 32), cells=arguments.cells, largest_image=_IMAGE_SIZE)
     with torch.random.fork_rng():
