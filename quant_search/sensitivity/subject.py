@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import onnx
 
-from quant_search.sensitivity.precision import parse_precision
+from quant_search.precision import parse_precision
 
 Progress = Callable[[int, int], None]  # parts done, and parts in all
 

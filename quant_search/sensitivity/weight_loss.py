@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from latency.runtimes.onnx_to_torch import to_torch
-from quant_search.sensitivity.precision import parse_precision, rounded, weights_of
+from quant_search.precision import parse_precision, rounded, weights_of
 from quant_search.sensitivity.subject import Subject
 
 

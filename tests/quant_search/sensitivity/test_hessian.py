@@ -6,8 +6,8 @@ from torch import nn
 
 from latency.lowering import to_onnx
 from latency.runtimes.onnx_to_torch import to_torch
+from quant_search.precision import rounded
 from quant_search.sensitivity.hessian import hessian
-from quant_search.sensitivity.precision import rounded
 from quant_search.sensitivity.subject import Subject, by_layer
 
 
@@ -27,8 +27,9 @@ def subject():
     torch.manual_seed(0)
     network = Tiny()
     with torch.no_grad():
-        network.head.weight *= 20
+        network.head.weight *= 4
         network.head.bias *= 0
+        network.conv.bias += 1
     model = to_onnx(network, (1, 6, 6))
     x = np.random.default_rng(0).standard_normal((24, 1, 6, 6)).astype(np.float32)
     labels = to_torch(model)(torch.from_numpy(x)).argmax(1).numpy()  # of which the network is surest: curved upwards

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from latency.runtimes.onnx_to_torch import to_torch
-from quant_search.sensitivity.precision import weights_of
+from quant_search.precision import weights_of
 from quant_search.sensitivity.subject import Subject, by_layer
 from quant_search.sensitivity.weight_loss import WeightLoss
 from tests.quant_search.digits_network import digits, trained

@@ -5,8 +5,8 @@ from onnx import numpy_helper
 from latency.device import parse_device
 from latency.runtimes.onnx_runtime import open_session
 from quant_search.onnx_qdq import quantize
+from quant_search.precision import Precision, in_precisions, parse_precision, rounded, weights_of
 from quant_search.ranges import activation_ranges
-from quant_search.sensitivity.precision import Precision, in_precisions, parse_precision, rounded, weights_of
 from quant_search.sensitivity.subject import by_layer
 from tests.quant_search.digits_network import digits, trained
 

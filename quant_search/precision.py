@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 from onnxruntime.quantization.calibrate import TensorsData
 
+from quant_search.formats import Granularity, Integer
 from quant_search.marks import mark
 from quant_search.onnx_qdq import quantize
 
@@ -52,15 +53,8 @@ def weights_of(model: onnx.ModelProto, nodes: Sequence[str]) -> dict[str, int | 
 
 
 def rounded(values: np.ndarray, axis: int | None, bits: int) -> np.ndarray:
-    """Weights float32 rounded to symmetric codes of so many bits, in their own units.
-
-    scale = max |values| / (2^(bits-1) - 1), of each index along `axis` or of all values.
-    """
-    others = None if axis is None else tuple(i for i in range(values.ndim) if i != axis)
-    scale = np.abs(values).max(others, keepdims=True, initial=0).astype(np.float64) / (2 ** (bits - 1) - 1)
-    scale = np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)
-    result: np.ndarray = np.round(values / scale) * scale
-    return result
+    """Weights float32 rounded to symmetric integers with a scale for each index along `axis`, in their own units."""
+    return Integer(bits).round_trip(values, Granularity(axis))
 
 
 def in_precisions(
