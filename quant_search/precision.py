@@ -52,6 +52,16 @@ def weights_of(model: onnx.ModelProto, nodes: Sequence[str]) -> dict[str, int | 
     return {name: constant.axis for name, constant in mark(model, nodes).constants.items() if constant.weight}
 
 
+def nodes_in_int8(groups: Mapping[str, Sequence[str]], chosen: Mapping[str, str]) -> list[str]:
+    """The nodes of the groups whose activations are quantized by the precision chosen for them.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    named = [group for group, option in chosen.items() if parse_precision(option).activation_bits]
+    return [name for group in named for name in groups[group]]
+
+
 def rounded(values: np.ndarray, axis: int | None, bits: int) -> np.ndarray:
     """Weights float32 rounded to symmetric integers with a scale for each index along `axis`, in their own units."""
     return Integer(bits).round_trip(values, Granularity(axis))
@@ -78,5 +88,4 @@ def in_precisions(
             for name, axis in weights_of(model, groups[group]).items():
                 less = rounded(numpy_helper.to_array(values[name]), axis, precision.weight_bits)
                 values[name].CopyFrom(numpy_helper.from_array(less, name))
-    nodes = [name for group, precision in precisions.items() if precision.activation_bits for name in groups[group]]
-    return quantize(result, nodes, ranges)
+    return quantize(result, nodes_in_int8(groups, chosen), ranges)
