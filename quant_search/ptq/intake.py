@@ -168,10 +168,11 @@ def _write_out_shapes(model: onnx.ModelProto) -> None:
     found = [_run(model, names, batch) for batch in (2, 3)]
     for node, two, three in zip(targets, *found, strict=True):
         grows = np.flatnonzero(two != three)
-        if two.shape != three.shape or len(grows) > 1:
+        rest = (two == -1).any()  # asks for a size of its own; then only the first can be taken over
+        if two.shape != three.shape or len(grows) > 1 or (rest and grows.any()):
             continue
         target = two.copy()
-        target[grows] = -1
+        target[grows] = 0 if rest else -1
         name = f"{node.name}.shape"
         model.graph.initializer.append(numpy_helper.from_array(target, name))
         node.input[1] = name
