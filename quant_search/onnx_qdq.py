@@ -16,12 +16,16 @@ from onnx import NodeProto, helper, numpy_helper
 from onnxruntime.quantization.calibrate import TensorsData
 
 from latency.device import environment
+from quant_search.formats.granularity import PER_TENSOR, Granularity, extremes
+from quant_search.formats.integer import Integer
+from quant_search.formats.number import Scales
 from quant_search.marks import Bias, Constant, Marks, mark, quantizable
 from quant_search.ranges import activation_ranges, neutral_ranges
 
 __all__ = ["activation_ranges", "neutral_ranges", "quantize", "weight_bits"]
 
-Scaled = tuple[np.ndarray, np.ndarray]  # scales float32 and zero points, of equal shape
+UINT8 = Integer(8, symmetric=False, signed=False)  # of activations
+INT32 = Integer(32)  # of biases
 
 
 def weight_bits() -> int:
@@ -79,8 +83,8 @@ class _Rewriter:
         missing = [name for name in names if name not in ranges]
         if missing:
             raise ValueError(f"no range of the activation {missing[0]!r}: take ranges from this model, for these nodes")
-        extremes = np.array([np.ravel(ranges[name].range_value) for name in names], np.float32).reshape(-1, 2)
-        scales, zeros = affine(extremes[:, 0], extremes[:, 1], 255)
+        ends = np.array([np.ravel(ranges[name].range_value) for name in names], np.float32).reshape(-1, 2)
+        scales, zeros = UINT8.covering(ends[:, 0], ends[:, 1])
         for name, scale, zero in zip(names, scales, zeros, strict=True):
             self._store(name, scale, zero)
 
@@ -99,11 +103,11 @@ class _Rewriter:
             biases.setdefault(bias.weight, []).append(bias)
         for name, constant in self._marks.constants.items():
             values = numpy_helper.to_array(self._values[name])
-            scale, zero = _scales_of(values, constant, reduced)
+            number, granularity = _stored_as(constant, reduced)
+            scale, zero = number.covering(*extremes(values, granularity))
             for bias in biases.get(name, []):
                 scale = self._widened(scale, bias)
-            shape = [-1 if axis == constant.axis else 1 for axis in range(values.ndim)] if scale.ndim else []
-            self._constant(f"{name}_quantized", codes(values, scale.reshape(shape), zero.reshape(shape)))
+            self._constant(f"{name}_quantized", number.codes(values, Scales(scale, zero), granularity))
             self._store(name, scale, zero)
             self._dequantize(name, f"{name}_quantized", name, f"{name}_DequantizeLinear_Output", constant.axis)
         for name, bias in self._marks.biases.items():
@@ -124,9 +128,8 @@ class _Rewriter:
 
     def _write_bias(self, name: str, bias: Bias) -> None:
         step = np.asarray(self._input_scale(bias.input) * self._input_scale(bias.weight) * np.float32(bias.beta))
-        values = np.round(numpy_helper.to_array(self._values[bias.source]).astype(np.float64) / step.astype(np.float64))
-        limits = np.iinfo(np.int32)
-        self._constant(f"{name}_quantized", np.clip(values, limits.min, limits.max).astype(np.int32))
+        values = numpy_helper.to_array(self._values[bias.source])
+        self._constant(f"{name}_quantized", INT32.encode(values, step, np.zeros((), np.int32)))
         self._constant(f"{name}_quantized_scale", step.reshape(-1))
         several = step.size > 1
         self._constant(f"{name}_quantized_zero_point", np.zeros(step.shape if several else (), np.int32))
@@ -179,41 +182,7 @@ class _Rewriter:
         self._graph.initializer.extend(t for name, t in self._values.items() if name in used)
 
 
-def affine(low: np.ndarray, high: np.ndarray, largest: int) -> Scaled:
-    """Scales and zero points (n,) of codes 0..`largest` that cover ranges (n,) float32, widened to hold 0.
-
-    scale = (high - low) / largest, zero = round(-low / scale); a range without extent has scale 1 and zero 0.
-    """
-    low, high = (np.asarray(end, np.float32) for end in (np.minimum(low, 0), np.maximum(high, 0)))
-    scale = (high.astype(np.float64) - low) / largest
-    empty = scale < np.finfo(np.float32).tiny
-    scale = np.where(empty, 1.0, scale)
-    zero = np.where(empty, 0, np.round(-low / scale))
-    return scale.astype(np.float32), zero.astype(np.uint8)
-
-
-def symmetric(values: np.ndarray, axis: int | None, reduced: bool) -> Scaled:
-    """Scales of int8 codes of `values` float32, one for each index along `axis`, or one alone; zero points are 0.
-
-    scale = max |values| / 127, or / 64 where codes are `reduced` to seven bits.
-    """
-    others = None if axis is None else tuple(i for i in range(values.ndim) if i != axis)
-    extreme = np.maximum(values.max(others, initial=0), -values.min(others, initial=0))
-    scale = np.asarray(2 * extreme.astype(np.float64) / (128 if reduced else 254))
-    scale = np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)
-    return scale, np.zeros(scale.shape, np.int8)
-
-
-def _scales_of(values: np.ndarray, constant: Constant, reduced: bool) -> Scaled:
+def _stored_as(constant: Constant, reduced: bool) -> tuple[Integer, Granularity]:
     if constant.weight:
-        return symmetric(values, constant.axis, reduced)
-    return affine(values.min(initial=0), values.max(initial=0), 127 if reduced else 255)
-
-
-def codes(values: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
-    """round(values / scale) + zero, cut to what the type of `zero` holds; scale and zero of shapes that broadcast."""
-    limits = np.iinfo(zero.dtype)
-    steps = values / scale
-    np.round(steps, out=steps)
-    steps += zero
-    return np.clip(steps, limits.min, limits.max, out=steps).astype(zero.dtype)
+        return Integer(8, reduced=reduced), Granularity(constant.axis)
+    return Integer(8, symmetric=False, signed=False, reduced=reduced), PER_TENSOR
