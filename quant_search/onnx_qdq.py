@@ -46,8 +46,8 @@ def quantize(
             Runtime widens them once, as it opens the file: kernels, outputs and time are the same.
 
     Raises:
-        ValueError: an activation without a range, codes of an unknown node or of another shape than its weight's, other codes
-            for another node with the same weight, or a model that cannot be lifted to opset 21.
+        ValueError: an activation without a range, codes of an unknown node or of another shape than its weight's,
+            different codes for nodes that share a weight, or a model that cannot be lifted to opset 21.
     """
     there = quantizable(model, nodes)
     given = _codes_of_weights(model, there, codes or {})
