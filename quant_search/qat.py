@@ -1,7 +1,8 @@
 """Quantization-aware training of an ONNX network: its weights and step sizes learn while they are rounded.
 
 Learned step sizes (LSQ, arXiv:1902.08153) on the torch twin of the file that is shipped (`quant_search.twin`), so that
-what training believed is what the file does; the fp32 network may teach (arXiv:1711.05852, scheme A of a fixed teacher).
+what training believed is what the file does; the fp32 network may teach (Apprentice,
+arXiv:1711.05852).
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from onnxruntime.quantization.calibrate import TensorsData
 from torch import Tensor, nn
 
 from latency.runtimes.onnx_to_torch import to_torch
-from quant_search.precision import nodes_in_int8
+from quant_search.precision import in_precisions, nodes_in_int8
 from quant_search.ranges import activation_ranges
-from quant_search.twin import Rounded, Twin
+from quant_search.twin import Twin
+from quant_search.weight_codes import WeightCodes
 from supernet.batches import batch_indices, step_generator
 from supernet.distill import kl_divergence
 
@@ -61,9 +63,9 @@ class Trained:
     """A network after quantization-aware training.
 
     Args:
-        model: in fp32, with rounded weights at the values of their codes.
+        model: in fp32, with its weights as they are before rounding.
         ranges: of the activations, by their learned scales.
-        weights: codes and scales of the rounded weights, by name.
+        codes: name of each layer whose weight is rounded to that weight.
         losses: of every step.
         twin: the torch network that was trained.
     """
@@ -72,9 +74,17 @@ class Trained:
     groups: Mapping[str, Sequence[str]]
     chosen: Mapping[str, str]
     ranges: TensorsData
-    weights: Mapping[str, Rounded]
+    codes: Mapping[str, WeightCodes]
     losses: tuple[float, ...]
     twin: Twin
+
+    def file(self, pack: bool = True) -> onnx.ModelProto:
+        """The quantized network as ONNX, whose outputs are the twin's up to a code in each activation.
+
+        Args:
+            pack: as for `onnx_qdq.quantize`.
+        """
+        return in_precisions(self.model, self.groups, self.chosen, self.ranges, self.codes, pack)
 
 
 def train(
@@ -118,7 +128,7 @@ def train(
         if progress is not None:
             progress(step + 1, recipe.steps)
     twin.to("cpu")
-    return Trained(twin.fp32(model), groups, chosen, twin.ranges(), twin.rounded(), tuple(losses), twin)
+    return Trained(twin.fp32(model), groups, chosen, twin.ranges(), twin.codes(), tuple(losses), twin)
 
 
 _CALIBRATION = 512  # images

@@ -8,23 +8,23 @@ sees the weights that are rounded (arXiv:1712.05877, section 3.2, with statistic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod
 from onnxruntime.quantization.calibrate import TensorsData
 from torch import Tensor, nn
 
 from latency.runtimes.onnx_to_torch import to_torch
 from quant_search.fake import TorchScales, covering, fake_quantize, scales_of
-from quant_search.formats import PER_TENSOR, Granularity, Integer
+from quant_search.formats import Granularity, Integer, Scales
+from quant_search.layers import layers, layers_of, values_of, with_values
 from quant_search.learned_step import LearnedStep, initial_step
-from quant_search.marks import Marks, mark
-from quant_search.onnx_qdq import UINT8, weight_bits
-from quant_search.precision import nodes_in_int8, parse_precision, weights_of
+from quant_search.marks import Bias, Marks, mark
+from quant_search.onnx_qdq import UINT8
+from quant_search.precision import nodes_in_int8, parse_precision
+from quant_search.weight_codes import WeightCodes, weight_bits, weight_format
 
 # Which inputs of a node are weights that training may change; statistics of norms are not among them.
 _TRAINED = {
@@ -37,22 +37,6 @@ _TRAINED = {
     "BatchNormalization": (1, 2),
     "LayerNormalization": (1, 2),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Rounded:
-    """A weight as a file stores it: codes of its shape and the scales of its channels, or one scale."""
-
-    codes: np.ndarray
-    scale: np.ndarray
-    axis: int | None
-
-    @property
-    def values(self) -> np.ndarray:
-        """What the codes mean, float32."""
-        shape = [-1 if i == self.axis else 1 for i in range(self.codes.ndim)] if self.scale.ndim else []
-        result: np.ndarray = self.codes.astype(np.float32) * self.scale.reshape(shape)
-        return result
 
 
 class Twin(nn.Module):
@@ -77,11 +61,17 @@ class Twin(nn.Module):
         self._marks = mark(model, nodes_in_int8(groups, chosen))
         self.network = to_torch(without_dropped(model, self._marks))
         self.network.on_tensor = self._round_activation
-        values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self._every = layers(model)
+        axes = {layer.weight: layer.out_axis for layer in self._every}
+        values, bits = values_of(model), _bits_of_weights(model, groups, chosen)
         self._weights = [name for name in _trained(model) if name in self.network.buffer_of]
         self.weights = nn.ParameterList([torch.from_numpy(values[name].copy()) for name in self._weights])
-        self._steps_of_weights = _steps_of_weights(model, groups, chosen, values)
+        self._steps_of_weights = {
+            name: _step_of_weight(torch.from_numpy(values[name].copy()), count, axes[name])
+            for name, count in bits.items()
+        }
         self._steps_of_activations = _steps_of_activations(self._marks, ranges)
+        self._biases = {name: bias for name, bias in self._marks.biases.items() if self._rounds(name, bias)}
         self.steps = nn.ModuleList([*self._steps_of_weights.values(), *self._steps_of_activations.values()])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,6 +79,13 @@ class Twin(nn.Module):
         given = {self.network.buffer_of[n]: self._round_weight(n, w) for n, w in self.by_name().items()}
         logits: Tensor = torch.func.functional_call(self.network, given, (x,))
         return logits
+
+    def _rounds(self, name: str, bias: Bias) -> bool:
+        """Whether a bias is that of one layer whose input and weight have scales; others are left as they are."""
+        own = name == bias.source and all(source != name for _, source in self._marks.own_bias)
+        return (
+            own and bias.beta == 1 and bias.input in self._marks.activations and bias.weight in self._steps_of_weights
+        )
 
     def by_name(self) -> dict[str, nn.Parameter]:
         """The weights and biases that learn, by their names in the file."""
@@ -98,12 +95,23 @@ class Twin(nn.Module):
         if name in self._steps_of_weights:
             rounded: Tensor = self._steps_of_weights[name](weight)
             return rounded
+        if name in self._biases:
+            return self._round_bias(self._biases[name], weight)
         constant = self._marks.constants.get(name)
         if constant is None:
             return weight
-        # An operand that is stored as activations are: its range is that of its values, as the writer takes it.
-        number = Integer(8, symmetric=False, signed=False, reduced=weight_bits() == 7)
-        return fake_quantize(weight, number, PER_TENSOR, scales_of(weight.detach(), number))
+        # What is no layer's own weight is rounded as the exporter does, by its values at the time.
+        if constant.weight:
+            return fake_quantize(weight, weight_format(8), Granularity(constant.axis))
+        return fake_quantize(weight, Integer(8, symmetric=False, signed=False, reduced=weight_bits() == 7))
+
+    def _round_bias(self, bias: Bias, values: Tensor) -> Tensor:
+        """To steps of input scale x weight scale, which of few-bit weights are too coarse to be left out."""
+        input_ = self._steps_of_activations[self._marks.scale_of(bias.input)]
+        with torch.no_grad():
+            step = (input_.steps() * self._steps_of_weights[bias.weight].steps()).double()
+            rounded = (torch.round(values.double() / step) * step).float()
+        return values + (rounded - values).detach()
 
     def _round_activation(self, name: str, value: Tensor) -> Tensor:
         if name not in self._marks.activations:
@@ -111,35 +119,27 @@ class Twin(nn.Module):
         rounded: Tensor = self._steps_of_activations[self._marks.scale_of(name)](value)
         return rounded
 
-    def rounded(self) -> dict[str, Rounded]:
-        """The codes and scales of every weight that is rounded, by name."""
-        named, result = self.by_name(), {}
+    def codes(self) -> dict[str, WeightCodes]:
+        """Name of each layer whose weight is rounded to that weight."""
+        named, by_weight = self.by_name(), {}
         for name, step in self._steps_of_weights.items():
-            scale, granularity = step.steps().detach(), step.granularity
-            layout = granularity.layout(tuple(named[name].shape))
-            codes = torch.round(named[name].detach() / scale.reshape(layout.broadcast))
-            cut = codes.clamp(step.number.lowest, step.number.highest).to(torch.int8)
-            result[name] = Rounded(cut.cpu().numpy(), scale.cpu().numpy(), granularity.axis)
-        return result
+            scale, weight = step.steps().detach().cpu().numpy(), named[name].detach().cpu().numpy()
+            scales = Scales(scale, np.zeros(scale.shape, np.int8))
+            by_weight[name] = WeightCodes(step.number.codes(weight, scales, step.granularity), scale, step.number)
+        return {layer.name: by_weight[layer.weight] for layer in self._every if layer.weight in by_weight}
 
     def ranges(self) -> TensorsData:
         """The ranges that give the activations' learned scales to `quantize`."""
         found = {}
         for name, step in self._steps_of_activations.items():
-            scale, zero = float(step.steps()), float(step.zero)
+            scale, zero = step.steps().item(), step.zero.item()
             ends = (step.number.lowest - zero) * scale, (step.number.highest - zero) * scale
             found[name] = tuple(np.array([end], np.float32) for end in ends)
         return TensorsData(CalibrationMethod.MinMax, found)
 
     def fp32(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """A copy of `model` with the weights as they are now; rounded ones with the values of their codes."""
-        result, rounded = onnx.ModelProto(), self.rounded()
-        result.CopyFrom(model)
-        tensors = {tensor.name: tensor for tensor in result.graph.initializer}
-        for name, weight in self.by_name().items():
-            values = rounded[name].values if name in rounded else weight.detach().cpu().numpy()
-            tensors[name].CopyFrom(numpy_helper.from_array(values, name))
-        return result
+        """A copy of `model` with the weights as they are now, before rounding."""
+        return with_values(model, {name: weight.detach().cpu().numpy() for name, weight in self.by_name().items()})
 
 
 def without_dropped(model: onnx.ModelProto, marks: Marks) -> onnx.ModelProto:
@@ -162,26 +162,25 @@ def _trained(model: onnx.ModelProto) -> list[str]:
     return list(dict.fromkeys(name for name in read if sizes.get(name, 0) > 1))
 
 
-def _steps_of_weights(
-    model: onnx.ModelProto,
-    groups: Mapping[str, Sequence[str]],
-    chosen: Mapping[str, str],
-    values: Mapping[str, np.ndarray],
-) -> dict[str, LearnedStep]:
-    """A learned step for each weight that has fewer than 32 bits.
+def _bits_of_weights(
+    model: onnx.ModelProto, groups: Mapping[str, Sequence[str]], chosen: Mapping[str, str]
+) -> dict[str, int]:
+    """Weight to its bits, of the layers whose weights are rounded."""
+    bits = {node: parse_precision(option).weight_bits for group, option in chosen.items() for node in groups[group]}
+    found = {layer.weight: bits[layer.name] for layer in layers_of(model, bits)}
+    return {name: count for name, count in found.items() if count is not None}
+
+
+def _step_of_weight(weight: Tensor, bits: int, axis: int) -> LearnedStep:
+    """A learned step for each channel.
 
     It begins as LSQ says (2 mean |w| / sqrt(Qp)), or with the step that just holds the largest weight where that is
     smaller: of 8 bits the former would leave three unused.
     """
-    steps = {}
-    for group, option in chosen.items():
-        bits = parse_precision(option).weight_bits
-        for name, axis in weights_of(model, groups[group]).items() if bits else ():
-            number, granularity = Integer(min(bits or 8, weight_bits())), Granularity(axis)
-            weight = torch.from_numpy(values[name].copy())
-            first = torch.minimum(initial_step(weight, number, granularity), scales_of(weight, number, granularity)[0])
-            steps[name] = LearnedStep(number, first, granularity=granularity)
-    return steps
+    number, granularity = Integer(min(bits, weight_bits())), Granularity(axis)
+    covering_all, _ = scales_of(weight, number, granularity)
+    first = torch.minimum(initial_step(weight, number, granularity), covering_all)
+    return LearnedStep(number, first, granularity=granularity)
 
 
 def _steps_of_activations(marks: Marks, ranges: TensorsData) -> dict[str, LearnedStep]:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from onnx import numpy_helper
 from torch import Tensor
 
 from latency.runtimes.onnx_to_torch import to_torch
-from quant_search.precision import parse_precision, rounded, weights_of
+from quant_search.layers import layers_of, values_of
+from quant_search.precision import parse_precision, rounded_weights
 from quant_search.sensitivity.subject import Subject
 
 
@@ -30,14 +30,12 @@ class WeightLoss:
         labels = subject.classes(measure)
         self._module = to_torch(subject.model)
         self._x, self._y = torch.from_numpy(subject.images), torch.from_numpy(labels.astype(np.int64))
-        self._axes: dict[str, int | None] = {}
-        self.group_of: dict[str, str] = {}
-        for group, nodes in subject.groups.items():
-            for name, axis in weights_of(subject.model, nodes).items():
-                if name in self._module.buffer_of:  # others take part in constants alone
-                    self._axes[name], self.group_of[name] = axis, group
-        values = {t.name: t for t in subject.model.graph.initializer if t.name in self._axes}
-        self._values = {name: numpy_helper.to_array(values[name]) for name in self._axes}
+        self._subject = subject
+        group_of = {node: group for group, nodes in subject.groups.items() for node in nodes}
+        found = layers_of(subject.model, group_of)
+        self._layers = [layer for layer in found if layer.weight in self._module.buffer_of]  # others make constants
+        self.group_of = {layer.weight: group_of[layer.name] for layer in self._layers}
+        self._values = {name: value for name, value in values_of(subject.model).items() if name in self.group_of}
         self.weights = {name: torch.from_numpy(v.copy()).requires_grad_() for name, v in self._values.items()}
         self._check_classes(measure)
 
@@ -61,8 +59,10 @@ class WeightLoss:
 
     def changes(self, group: str, option: str) -> dict[str, np.ndarray]:
         """Q(W) - W of each weight of a group, float64 of its shape; zeros in fp32."""
-        bits, names = parse_precision(option).weight_bits, [name for name, of in self.group_of.items() if of == group]
-        if bits is None:
-            return {name: np.zeros(self._values[name].shape) for name in names}
-        values = {name: self._values[name] for name in names}
-        return {name: rounded(v, self._axes[name], bits).astype(np.float64) - v for name, v in values.items()}
+        bits, nodes = parse_precision(option).weight_bits, self._subject.groups[group]
+        codes = rounded_weights(self._subject.model, nodes, bits) if bits else {}
+        after = {
+            layer.weight: codes[layer.name].weight(layer.out_axis) for layer in self._layers if layer.name in codes
+        }
+        names = [name for name, of in self.group_of.items() if of == group]
+        return {name: (after.get(name, self._values[name]) - self._values[name].astype(np.float64)) for name in names}

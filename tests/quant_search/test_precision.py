@@ -4,8 +4,9 @@ from onnx import numpy_helper
 
 from latency.device import parse_device
 from latency.runtimes.onnx_runtime import open_session
+from quant_search.layers import layers
 from quant_search.onnx_qdq import quantize
-from quant_search.precision import Precision, in_precisions, parse_precision, rounded, weights_of
+from quant_search.precision import Precision, in_precisions, parse_precision, rounded_weights
 from quant_search.ranges import activation_ranges
 from quant_search.sensitivity.subject import by_layer
 from tests.quant_search.digits_network import digits, trained
@@ -25,32 +26,20 @@ def test_precisions_by_name():
             parse_precision(name)
 
 
-@pytest.mark.parametrize("bits", range(2, 9))
-def test_weights_are_rounded_to_steps_of_their_channel(bits):
-    weight = np.random.default_rng(0).standard_normal((5, 4, 3, 3)).astype(np.float32)
-    weight[1] = 0
-    less, largest = rounded(weight, 0, bits), 2 ** (bits - 1) - 1
-    step = np.abs(weight).max((1, 2, 3), keepdims=True) / largest
-    assert np.all(np.abs(less - weight) <= 0.5001 * step) and not less[1].any()
-    codes = less[[0, 2, 3, 4]] / step[[0, 2, 3, 4]]
-    np.testing.assert_allclose(codes, np.round(codes), atol=1e-4)
-    assert np.abs(np.round(codes)).max() == largest
-    assert len(np.unique(rounded(weight, None, bits))) <= 2 * largest + 1
-
-
 def test_every_group_is_in_its_own_precision():
     model, groups = trained(), by_layer(trained())
     x = digits()[0][:32]
     ranges = activation_ranges(model, x)
     stem, spatial, project, down, classifier = groups
     file = in_precisions(model, groups, {stem: "int8", spatial: "w4", project: "w4a8", down: "fp32"}, ranges)
-    before, after, of = values(model), values(file), {g: list(weights_of(model, n)) for g, n in groups.items()}
-    assert np.array_equal(before[of[down][0]], after[of[down][0]])
-    assert np.array_equal(before[of[classifier][0]], after[of[classifier][0]])
-    assert np.array_equal(after[of[spatial][0]], rounded(before[of[spatial][0]], 0, 4))
-    for group, most in ((stem, 255), (project, 15)):
-        codes = after[f"{of[group][0]}_quantized"]
-        assert codes.dtype == np.int8 and max(len(np.unique(channel)) for channel in codes) <= most
+    before, after = values(model), values(file)
+    weight = {layer.name: layer.weight for layer in layers(model)}
+    for group in (down, classifier):
+        assert np.array_equal(before[weight[group]], after[weight[group]])
+    assert np.array_equal(after[weight[spatial]], rounded_weights(model, [spatial], 4)[spatial].weight(0))
+    for group, most in ((stem, 255), (project, 16)):
+        codes = after[f"{weight[group]}_quantized"]
+        assert codes.dtype == np.int8 and most / 2 < len(np.unique(codes)) <= most
     logits = open_session(file.SerializeToString(), CPU).run(x)
     assert np.isfinite(logits).all()
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from latency.lowering import to_onnx
 from latency.runtimes.onnx_to_torch import to_torch
-from quant_search.precision import rounded
+from quant_search.precision import rounded_weights
 from quant_search.sensitivity.hessian import hessian
 from quant_search.sensitivity.subject import Subject, by_layer
 
@@ -61,7 +61,8 @@ def test_damage_is_the_mean_trace_times_the_squared_change(subject):
     for i, (name, trace) in enumerate(zip(names, traces, strict=True)):
         weight = values[name].float().numpy()
         for j, bits in ((1, 4), (2, 2)):
-            change = np.square(rounded(weight, 0, bits) - weight).sum()
+            (codes,) = rounded_weights(subject.model, list(subject.groups)[i : i + 1], bits).values()
+            change = np.square(codes.weight(0) - weight).sum()
             assert abs(found.damage[i, j] - max(trace, 0) / weight.size * change) < 4 * found.error[i, j]
             assert 0 < found.error[i, j] <= 0.0701 * found.damage[i, j]
     assert not found.damage[:, 0].any() and not found.error[:, 0].any()
