@@ -8,57 +8,114 @@ by channel in Python and takes tens of times as long.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, helper, numpy_helper, version_converter
 from onnxruntime.quantization.calibrate import TensorsData
 
-from latency.device import environment
+from quant_search.formats.granularity import PER_TENSOR, Granularity, extremes
+from quant_search.formats.integer import Integer
+from quant_search.formats.number import Scales
 from quant_search.marks import Bias, Constant, Marks, mark, quantizable
 from quant_search.ranges import activation_ranges, neutral_ranges
+from quant_search.weight_codes import WeightCodes, packed_tensor, weight_bits
 
 __all__ = ["activation_ranges", "neutral_ranges", "quantize", "weight_bits"]
 
-Scaled = tuple[np.ndarray, np.ndarray]  # scales float32 and zero points, of equal shape
+UINT8 = Integer(8, symmetric=False, signed=False)  # of activations
+INT32 = Integer(32)  # of biases
+INT4_OPSET, INT4_IR = 21, 10
 
 
-def weight_bits() -> int:
-    """Bits of weights that are exact on this machine: 7 on x86 without VNNI, whose products of bytes saturate.
-
-    There two products of a byte each are added in 16 bits (`vpmaddubsw`), which eight-bit weights overflow.
-    """
-    here = environment()
-    vnni = {"avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8"}
-    return 7 if here.machine in ("x86_64", "AMD64") and vnni.isdisjoint(here.isa) else 8
-
-
-def quantize(model: onnx.ModelProto, nodes: Sequence[str], ranges: TensorsData) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto,
+    nodes: Sequence[str],
+    ranges: TensorsData,
+    codes: Mapping[str, WeightCodes] | None = None,
+    pack: bool = True,
+) -> onnx.ModelProto:
     """A copy of `model` in which the named nodes compute in int8; nodes without an int8 kernel stay as they are.
 
     Args:
         ranges: what `activation_ranges` or `neutral_ranges` found for this model.
+        codes: node name to the weight it computes with; others are rounded to int8.  Those of nodes that are not
+            quantized are not used.
+        pack: store codes of up to four bits as INT4, which lifts the model to opset 21; as int8 otherwise.  ONNX
+            Runtime widens them once, as it opens the file: kernels, outputs and time are the same.
 
     Raises:
-        ValueError: an activation without a range.
+        ValueError: an activation without a range, codes of an unknown node or of another shape than its weight's,
+            different codes for nodes that share a weight, or a model that cannot be lifted to opset 21.
     """
+    there = quantizable(model, nodes)
+    given = _codes_of_weights(model, there, codes or {})
+    if pack and any(found.packed for found in given.values()):
+        model = _with_int4(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    if quantizable(model, nodes):
+    if there:
         marks = mark(model, nodes)
         result.graph.ClearField("node")
         result.graph.ClearField("initializer")
         result.graph.ClearField("value_info")  # of names that are others now; the file does without
-        _Rewriter(model, marks, result.graph).write(ranges)
+        _Rewriter(model, marks, result.graph, given, pack).write(ranges)
+    return result
+
+
+def _codes_of_weights(
+    model: onnx.ModelProto, nodes: Sequence[NodeProto], codes: Mapping[str, WeightCodes]
+) -> dict[str, WeightCodes]:
+    """Name of a weight to the codes given for the node that reads it."""
+    unknown = set(codes) - {node.name for node in model.graph.node}
+    if unknown:
+        raise ValueError(f"codes are given for {min(unknown)!r}, which is no node of the model")
+    shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    found: dict[str, WeightCodes] = {}
+    for node in nodes:
+        if node.name not in codes:
+            continue
+        weight, given = node.input[1], codes[node.name]
+        if shapes.get(weight) != given.values.shape:
+            raise ValueError(
+                f"node {node.name!r} has a weight of shape {shapes.get(weight)}, got codes of {given.values.shape}"
+            )
+        if found.setdefault(weight, given) is not given:
+            raise ValueError(f"node {node.name!r} shares its weight {weight!r}: give both nodes the same codes")
+    return found
+
+
+def _with_int4(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model at the first opset with four-bit tensors."""
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if opset < INT4_OPSET:
+        try:
+            model = version_converter.convert_version(model, INT4_OPSET)
+        except Exception as error:  # the converter's errors have no base of their own
+            reason = str(error).strip().splitlines()[-1] if str(error) else type(error).__name__
+            raise ValueError(
+                f"four-bit weights need opset {INT4_OPSET}, to which this model (opset {opset}) cannot be lifted: "
+                f"{reason}: store them in int8 (pack=False)"
+            ) from error
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    result.ir_version = max(model.ir_version, INT4_IR)
     return result
 
 
 class _Rewriter:
     """Writes the quantized graph of `model` into an empty one."""
 
-    def __init__(self, model: onnx.ModelProto, marks: Marks, graph: onnx.GraphProto) -> None:
-        self._model, self._marks, self._graph = model, marks, graph
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        marks: Marks,
+        graph: onnx.GraphProto,
+        given: Mapping[str, WeightCodes],
+        pack: bool,
+    ) -> None:
+        self._model, self._marks, self._graph, self._given, self._pack = model, marks, graph, given, pack
         self._values = {t.name: t for t in model.graph.initializer}
         self._ends = {value.name for value in model.graph.output}
         self._scale: dict[str, np.ndarray] = {}  # of activations and weights, in float32
@@ -79,8 +136,8 @@ class _Rewriter:
         missing = [name for name in names if name not in ranges]
         if missing:
             raise ValueError(f"no range of the activation {missing[0]!r}: take ranges from this model, for these nodes")
-        extremes = np.array([np.ravel(ranges[name].range_value) for name in names], np.float32).reshape(-1, 2)
-        scales, zeros = affine(extremes[:, 0], extremes[:, 1], 255)
+        ends = np.array([np.ravel(ranges[name].range_value) for name in names], np.float32).reshape(-1, 2)
+        scales, zeros = UINT8.covering(ends[:, 0], ends[:, 1])
         for name, scale, zero in zip(names, scales, zeros, strict=True):
             self._store(name, scale, zero)
 
@@ -98,17 +155,37 @@ class _Rewriter:
         for bias in self._marks.biases.values():
             biases.setdefault(bias.weight, []).append(bias)
         for name, constant in self._marks.constants.items():
+            if name in self._given:
+                self._write_given(name, constant, self._given[name])
+                continue
             values = numpy_helper.to_array(self._values[name])
-            scale, zero = _scales_of(values, constant, reduced)
+            number, granularity = _stored_as(constant, reduced)
+            scale, zero = number.covering(*extremes(values, granularity))
             for bias in biases.get(name, []):
                 scale = self._widened(scale, bias)
-            shape = [-1 if axis == constant.axis else 1 for axis in range(values.ndim)] if scale.ndim else []
-            self._constant(f"{name}_quantized", codes(values, scale.reshape(shape), zero.reshape(shape)))
+            self._constant(f"{name}_quantized", number.codes(values, Scales(scale, zero), granularity))
             self._store(name, scale, zero)
             self._dequantize(name, f"{name}_quantized", name, f"{name}_DequantizeLinear_Output", constant.axis)
         for name, bias in self._marks.biases.items():
             if name not in self._marks.constants:
                 self._write_bias(name, bias)
+
+    def _write_given(self, name: str, constant: Constant, codes: WeightCodes) -> None:
+        """Codes as they are; packed ones are widened by a Cast, which ONNX Runtime does as it opens the file.
+
+        A DequantizeLinear of four-bit codes would leave the layer in fp32.
+        """
+        quantized = f"{name}_quantized"
+        if self._pack and codes.packed:
+            self._graph.initializer.append(packed_tensor(codes.values, f"{name}_packed"))
+            self._graph.node.append(
+                helper.make_node("Cast", [f"{name}_packed"], [quantized], f"{name}_Cast", to=onnx.TensorProto.INT8)
+            )
+        else:
+            self._constant(quantized, codes.values)
+        self._store(name, codes.scale, np.zeros(codes.scale.shape, np.int8))
+        axis = constant.axis if codes.scale.ndim else None
+        self._dequantize(name, quantized, name, f"{name}_DequantizeLinear_Output", axis)
 
     def _input_scale(self, tensor: str) -> np.ndarray:
         return self._scale[self._marks.scale_of(tensor) if tensor in self._marks.activations else tensor]
@@ -124,9 +201,8 @@ class _Rewriter:
 
     def _write_bias(self, name: str, bias: Bias) -> None:
         step = np.asarray(self._input_scale(bias.input) * self._input_scale(bias.weight) * np.float32(bias.beta))
-        values = np.round(numpy_helper.to_array(self._values[bias.source]).astype(np.float64) / step.astype(np.float64))
-        limits = np.iinfo(np.int32)
-        self._constant(f"{name}_quantized", np.clip(values, limits.min, limits.max).astype(np.int32))
+        values = numpy_helper.to_array(self._values[bias.source])
+        self._constant(f"{name}_quantized", INT32.encode(values, step, np.zeros((), np.int32)))
         self._constant(f"{name}_quantized_scale", step.reshape(-1))
         several = step.size > 1
         self._constant(f"{name}_quantized_zero_point", np.zeros(step.shape if several else (), np.int32))
@@ -179,41 +255,7 @@ class _Rewriter:
         self._graph.initializer.extend(t for name, t in self._values.items() if name in used)
 
 
-def affine(low: np.ndarray, high: np.ndarray, largest: int) -> Scaled:
-    """Scales and zero points (n,) of codes 0..`largest` that cover ranges (n,) float32, widened to hold 0.
-
-    scale = (high - low) / largest, zero = round(-low / scale); a range without extent has scale 1 and zero 0.
-    """
-    low, high = (np.asarray(end, np.float32) for end in (np.minimum(low, 0), np.maximum(high, 0)))
-    scale = (high.astype(np.float64) - low) / largest
-    empty = scale < np.finfo(np.float32).tiny
-    scale = np.where(empty, 1.0, scale)
-    zero = np.where(empty, 0, np.round(-low / scale))
-    return scale.astype(np.float32), zero.astype(np.uint8)
-
-
-def symmetric(values: np.ndarray, axis: int | None, reduced: bool) -> Scaled:
-    """Scales of int8 codes of `values` float32, one for each index along `axis`, or one alone; zero points are 0.
-
-    scale = max |values| / 127, or / 64 where codes are `reduced` to seven bits.
-    """
-    others = None if axis is None else tuple(i for i in range(values.ndim) if i != axis)
-    extreme = np.maximum(values.max(others, initial=0), -values.min(others, initial=0))
-    scale = np.asarray(2 * extreme.astype(np.float64) / (128 if reduced else 254))
-    scale = np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)
-    return scale, np.zeros(scale.shape, np.int8)
-
-
-def _scales_of(values: np.ndarray, constant: Constant, reduced: bool) -> Scaled:
+def _stored_as(constant: Constant, reduced: bool) -> tuple[Integer, Granularity]:
     if constant.weight:
-        return symmetric(values, constant.axis, reduced)
-    return affine(values.min(initial=0), values.max(initial=0), 127 if reduced else 255)
-
-
-def codes(values: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
-    """round(values / scale) + zero, cut to what the type of `zero` holds; scale and zero of shapes that broadcast."""
-    limits = np.iinfo(zero.dtype)
-    steps = values / scale
-    np.round(steps, out=steps)
-    steps += zero
-    return np.clip(steps, limits.min, limits.max, out=steps).astype(zero.dtype)
+        return Integer(8, reduced=reduced), Granularity(constant.axis)
+    return Integer(8, symmetric=False, signed=False, reduced=reduced), PER_TENSOR

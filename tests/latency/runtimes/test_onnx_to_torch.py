@@ -121,3 +121,30 @@ def test_constants_of_a_shape_are_filled():
     value = onnx.numpy_helper.from_array(np.array([2.5], np.float32))
     model = file_of([("Shape", [], {"start": 1}), ("ConstantOfShape", [], {"value": value})])
     assert torch.equal(to_torch(model)(torch.zeros(1, 3, 7, 9)), torch.full((3, 63), 2.5))
+
+
+def test_every_tensor_can_be_looked_at_and_changed(mixed):
+    module, x, seen = to_torch(mixed), torch.from_numpy(floats(2, 3, 8, 8)), {}
+    made = {name for node in mixed.graph.node for name in node.output if node.op_type == "Conv"}
+    plain = module(x)
+
+    def keep(name, value):
+        seen[name] = value
+        return value * 0 if name in made else value
+
+    module.on_tensor = keep
+    changed = module(x)
+    assert torch.equal(seen["input"], x) and torch.equal(seen["logits"], changed)
+    assert made and made < seen.keys() and not torch.equal(changed, plain)
+    module.on_tensor = None
+    assert torch.equal(module(x), plain)
+
+
+def test_weights_are_put_in_place_by_the_names_of_the_file(mixed):
+    module, x = to_torch(mixed), torch.from_numpy(floats(2, 3, 8, 8))
+    (name,) = (node.input[1] for node in mixed.graph.node if node.op_type == "Conv")
+    buffer = module.buffer_of[name]
+    weight = (2 * module.get_buffer(buffer)).requires_grad_()
+    logits = torch.func.functional_call(module, {buffer: weight}, (x,))
+    (gradient,) = torch.autograd.grad(logits.sum(), [weight])
+    assert gradient.abs().sum() > 0 and not torch.equal(logits, module(x))

@@ -1,0 +1,1 @@
+"""Post-training quantization on ONNX graphs: folding, equalization, bias correction, learned rounding."""
