@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 
 from quant_search.formats.blocks import BlockScaled, PowerOfTwo
 from quant_search.formats.catalog import FORMATS
@@ -33,9 +34,13 @@ def parse_format(name: str) -> Format:
         element, scale = _element(parts[1]), _scale(parts[3])
         if element is not None and scale is not None:
             return BlockScaled(element, int(parts[2]), scale)
-    near = difflib.get_close_matches(name, list(FORMATS), n=1, cutoff=0.5)
-    suggestion = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ValueError(f"unknown number format {name!r}{suggestion}; there are {', '.join(FORMATS)}")
+    raise ValueError(f"unknown number format {name!r}{suggestion(name, FORMATS)}; there are {', '.join(FORMATS)}")
+
+
+def suggestion(got: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(got, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _element(name: str) -> Integer | Minifloat | None:
