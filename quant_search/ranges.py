@@ -15,7 +15,7 @@ from latency.lowering import INPUT
 from quant_search.catalog import OBSERVERS
 from quant_search.formats.granularity import PER_TENSOR
 from quant_search.formats.integer import Integer
-from quant_search.formats.names import suggestion
+from quant_search.formats.naming import suggestion
 from quant_search.formats.number import Format
 from quant_search.histogram import Histogram, histogram
 from quant_search.marks import OPERATORS, float_activations, mark

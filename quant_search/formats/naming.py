@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from quant_search.formats.blocks import BlockScaled, PowerOfTwo
+from quant_search.formats.block_scaled import BlockScaled, PowerOfTwo
 from quant_search.formats.catalog import FORMATS
 from quant_search.formats.integer import Integer
 from quant_search.formats.minifloat import Minifloat, usual_top
