@@ -15,13 +15,14 @@ from quant_search.formats.number import Format
 _INTEGER = re.compile(r"(u?)int(\d+)(-symmetric|-affine)?(-reduced)?")
 _MINIFLOAT = re.compile(r"e(\d+)m(\d+)(?:-(ieee|nan|finite))?(-unscaled)?")
 _BLOCKS = re.compile(r"(.+)x(\d+)-([^x]+)")
+_BLOCK_FLOATING_POINT = re.compile(r"bfp(\d+)")
 _POWER = re.compile(r"e(\d+)m0")
 
 
 def parse_format(name: str) -> Format:
     """The format called `name`: a name of `FORMATS`, or of any other value, as `Format.name` writes it.
 
-    `int4`, `uint8-symmetric`, `e3m4`, `e4m3-ieee`, `int4x64-e8m0` (element, block size, scale).
+    `int4`, `uint8-symmetric`, `e3m4`, `e4m3-ieee`, `bfp5`, `int4x64-e8m0` (element, block size, scale).
 
     Raises:
         ValueError: an unknown name, or a format that there cannot be.
@@ -30,6 +31,8 @@ def parse_format(name: str) -> Format:
         return known
     if (single := _element(name)) is not None:
         return single
+    if (block := _BLOCK_FLOATING_POINT.fullmatch(name)) is not None:
+        return BlockScaled(Integer(int(block[1])), 16)
     if (parts := _BLOCKS.fullmatch(name)) is not None:
         element, scale = _element(parts[1]), _scale(parts[3])
         if element is not None and scale is not None:
