@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,11 +62,18 @@ class Histogram:
         """That of both streams together, exactly."""
         low, high = min(self.low, other.low), max(self.high, other.high)
         exponent, first, bins = _bins(low, high)
-        counts = np.zeros(bins, np.int64)
-        for part in (self, other):
-            places = (part.first + np.arange(len(part.counts)) >> min(63, exponent - part.exponent)) - first
-            counts += np.bincount(places, part.counts, bins).astype(np.int64)
+        counts = self._counts_in(exponent, first, bins) + other._counts_in(exponent, first, bins)
         return Histogram(exponent, first, counts, self.zeros + other.zeros, low, high)
+
+    def coarser(self, doublings: int) -> Histogram:
+        """The same values in bins that are 2^doublings times as wide."""
+        first, last = (place >> doublings for place in (self.first, self.first + len(self.counts) - 1))
+        counts = self._counts_in(self.exponent + doublings, first, last - first + 1)
+        return replace(self, exponent=self.exponent + doublings, first=first, counts=counts)
+
+    def _counts_in(self, exponent: int, first: int, bins: int) -> np.ndarray:
+        places = self.first + np.arange(len(self.counts)) >> min(63, exponent - self.exponent)
+        return np.bincount(places - first, self.counts, bins).astype(np.int64)
 
 
 def histogram(values: np.ndarray) -> Histogram:
@@ -83,10 +90,12 @@ def histogram(values: np.ndarray) -> Histogram:
         raise ValueError(f"a histogram needs finite values, got {high if math.isfinite(low) else low}")
     exponent, first, bins = _bins(low, high)
     counts = np.zeros(bins, np.int64)
+    # In wide bins a negative number may underflow to 0, which is another bin.
+    exact = np.float64 if low < 0 and exponent > 0 else np.float32
     for start in range(0, len(values), _CHUNK):
-        places = values[start : start + _CHUNK] * np.float32(2.0**-exponent)
+        places = np.multiply(values[start : start + _CHUNK], exact(2.0**-exponent), dtype=exact)
         np.floor(places, out=places)
-        places -= np.float32(first)  # exact: integers, the difference of which is small
+        places -= exact(first)  # exact: integers, the difference of which is small
         counts += np.bincount(places.astype(np.intp), minlength=bins)
     return Histogram(exponent, first, counts, values.size - int(np.count_nonzero(values)), low, high)
 

@@ -6,16 +6,20 @@ and largest value seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from quant_search.formats.integer import Integer
 from quant_search.formats.number import Format
 from quant_search.histogram import Histogram
 
 Range = tuple[float, float]
 Observer = Callable[[Histogram, Format], Range]
+
+_LEAST_SHARE = 1e-3
 
 
 def min_max(seen: Histogram, number: Format) -> Range:
@@ -54,27 +58,43 @@ class Percentile:
 class MeanSquare:
     """The range of least mean squared rounding and cutting error, by the format's own rounding of the middles of bins.
 
-    Searches shares of both ends over a grid of `points` x `points`, and again around the best one, `rounds` times.
+    Searches shares of both ends over a grid of `points` x `points`, from the whole to a thousandth and none of it, and
+    again between the neighbours of the best one, `rounds` times in all.
     """
 
-    points: int = 12
+    points: int = 16
     rounds: int = 4
 
     def __call__(self, seen: Histogram, number: Format) -> Range:
         """As `Observer`."""
         middles, weights = _middles(seen)
         ends = np.array([min(seen.low, 0.0), max(seen.high, 0.0)])
+        if _around_zero(number):
+            ends = np.abs(ends).max() * np.array([-1.0, 1.0])
         best, least = np.ones(2), np.inf
-        low, high = np.zeros(2), np.ones(2)
+        axes = [np.append(np.geomspace(1, _LEAST_SHARE, self.points), 0.0)] * 2
         for _ in range(self.rounds):
-            axes = [np.linspace(high[i], low[i], self.points) if ends[i] else np.ones(1) for i in (0, 1)]
-            shares = np.stack([np.ravel(part) for part in np.meshgrid(*axes, indexing="ij")], axis=1)
+            shares = _grid(axes, ends, number)
             errors = _errors(middles, weights, (shares * ends).astype(np.float32), number)
             if errors.min() < least:
                 best, least = shares[errors.argmin()], float(errors.min())
-            step = (high - low) / (self.points - 1)
-            low, high = np.maximum(best - step, 0), np.minimum(best + step, 1)
+            axes = [self._between_neighbours(axis, share) for axis, share in zip(axes, best, strict=True)]
         return _inside(seen, *(best * ends))
+
+    def _between_neighbours(self, axis: np.ndarray, share: float) -> np.ndarray:
+        i = int(np.abs(axis - share).argmin())
+        return np.linspace(axis[max(0, i - 1)], axis[min(len(axis) - 1, i + 1)], self.points)
+
+
+def _grid(axes: Sequence[np.ndarray], ends: np.ndarray, number: Format) -> np.ndarray:
+    """Shares (n, 2) of both ends, widest first: among equal errors nothing is cut."""
+    if _around_zero(number):
+        shares = np.stack([axes[1], axes[1]], axis=1)
+    else:
+        used = [axis if end else np.ones(1) for axis, end in zip(axes, ends, strict=True)]
+        shares = np.stack([np.ravel(part) for part in np.meshgrid(*used, indexing="ij")], axis=1)
+    # A scale that is to cover nothing has no meaning.
+    return shares[(shares * ends).any(axis=1) | ~ends.any()]
 
 
 @dataclass(frozen=True)
@@ -84,18 +104,35 @@ class Entropy:
     It is that of Kullback and Leibler, between the values with those that are cut counted at the ends, and what codes
     leave of them: the values inside, spread evenly over the bins that share a code.  Candidates for t are `points`
     multiples of a bin's width, from one bin for each code on.  Exact zeros stay out, as they are exact in every format.
+    Bins are widened until `filling` values are in one on average: where these are wider than steps nothing is cut.
     """
 
     points: int = 128
+    filling: int = 16
 
     def __call__(self, seen: Histogram, number: Format) -> Range:
         """As `Observer`."""
+        most = (seen.total - seen.zeros) / self.filling
+        seen = seen.coarser(max(0, math.ceil(math.log2(len(seen.counts) / max(1.0, most)))))
         middles, weights = _middles(seen)
-        bins = np.ceil(max(-seen.low, seen.high) / seen.width)
-        tried = np.unique(np.linspace(min(bins, 2.0 ** (number.bits - 1)), bins, self.points).round()) * seen.width
+        bins = max(-seen.edges[0], seen.edges[-1]) / seen.width
+        tried = np.unique(np.linspace(min(bins, _least_bins(seen, number)), bins, self.points).round()) * seen.width
         ranges = [_inside(seen, -t, t) for t in tried]
         divergences = [_divergence(middles, weights, t, ends, number) for t, ends in zip(tried, ranges, strict=True)]
         return ranges[int(np.argmin(divergences))]
+
+
+def _least_bins(seen: Histogram, number: Format) -> float:
+    """Bins from 0 to t for which [-t, t], cut to what was seen where zero may be anywhere, has one for each code."""
+    if _around_zero(number):
+        return 2.0 ** (number.bits - 1)
+    shorter = max(0.0, min(-seen.low, seen.high)) / seen.width
+    return max(2.0 ** (number.bits - 1), 2.0**number.bits - shorter)
+
+
+def _around_zero(number: Format) -> bool:
+    """Whether codes spread as far below zero as above."""
+    return not isinstance(number, Integer) or (number.symmetric and number.signed)
 
 
 def _between(places: np.ndarray, below: np.ndarray, i: int, rank: float) -> float:

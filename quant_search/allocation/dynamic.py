@@ -17,7 +17,7 @@ import moocore
 import numpy as np
 
 from quant_search.allocation.greedy import descend, refine
-from quant_search.allocation.problem import Allocation, Pair, Problem, Table, slack
+from quant_search.allocation.problem import Allocation, Pair, Problem, Table, alike, slack
 
 MOST_SUMS = 20_000_000
 
@@ -87,11 +87,11 @@ class _Walk:
         sums = np.zeros((1, len(self._tables)))
         open_before: tuple[int, ...] = ()
         for layer in range(len(self._options)):
-            still_open = self._open(layer)
+            still_open, classes = self._open(layer), self._classes(layer)
             met: dict[Key, list[_Front]] = {}
             for key, places in fronts.items():
                 known = dict(zip(open_before, key, strict=True))
-                for name, options, amounts in self._classes(layer, known):
+                for name, options, amounts in self._options_by_class(layer, known, classes):
                     found = self._extended(layer, sums[places], places, options, amounts)
                     known[layer] = name
                     met.setdefault(tuple(known[i] for i in still_open), []).append(found)
@@ -108,7 +108,9 @@ class _Walk:
         pairs = [pair for table in (*self._tables, *self._free) for pair in table.pairs]
         return tuple(sorted({pair.first for pair in pairs if pair.first <= layer < pair.second}))
 
-    def _classes(self, layer: int, known: dict[int, int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    def _options_by_class(
+        self, layer: int, known: dict[int, int], classes: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Options (m,) of a layer that all later layers meet alike, with what each adds (m, 1 + k).
 
         Before them an option that stands for all of its class, possible here or not.
@@ -117,12 +119,19 @@ class _Walk:
         possible = np.isfinite(amounts).all(axis=1)
         for table in self._free:
             possible &= np.isfinite(_added(table, layer, known))
-        alike = _alike([*self._tables, *self._free], layer, self._options[layer])
-        for number in range(alike.max() + 1):
-            options = np.flatnonzero(possible & (alike == number))
+        for number in range(classes.max() + 1):
+            options = np.flatnonzero(possible & (classes == number))
             if len(options):
                 options = options[moocore.is_nondominated(amounts[options])]
-                yield int(np.flatnonzero(alike == number)[0]), options, amounts[options]
+                yield int(np.flatnonzero(classes == number)[0]), options, amounts[options]
+
+    def _classes(self, layer: int) -> np.ndarray:
+        """The class of each option of a layer: equal where all later layers meet them alike."""
+        tables = (*self._tables, *self._free)
+        later = [pair.array for table in tables for pair in table.pairs if pair.first == layer]
+        if not later:
+            return np.zeros(self._options[layer], dtype=int)
+        return alike(np.concatenate(later, axis=1))[0]
 
     def _extended(
         self, layer: int, sums: np.ndarray, places: np.ndarray, options: np.ndarray, amounts: np.ndarray
@@ -163,8 +172,7 @@ def _rounded(table: Table, width: float) -> Table:
     rows = tuple(tuple(rounded(np.array(row))) for row in table.rows)
     pairs = []
     for pair in table.pairs:
-        amounts = np.array(pair.amounts)
-        flat = np.array(rounded(amounts.ravel())).reshape(amounts.shape)
+        flat = np.array(rounded(pair.array.ravel())).reshape(pair.array.shape)
         pairs.append(Pair(pair.first, pair.second, tuple(map(tuple, flat.tolist()))))
     return Table(table.name, rows, tuple(pairs))
 
@@ -173,7 +181,7 @@ def _least_ahead(table: Table) -> np.ndarray:
     """The least that the layers from each on can add, (layers + 1,); a pair is added at its second layer."""
     least = np.array([*(min(row) for row in table.rows), 0.0])
     for pair in table.pairs:
-        least[pair.second] += min(min(row) for row in pair.amounts)
+        least[pair.second] += pair.array.min()
     return np.cumsum(least[::-1])[::-1]
 
 
@@ -182,16 +190,8 @@ def _added(table: Table, layer: int, known: dict[int, int]) -> np.ndarray:
     added = np.array(table.rows[layer])
     for pair in table.pairs:
         if pair.second == layer:
-            added = added + np.array(pair.amounts[known[pair.first]])
+            added = added + pair.array[known[pair.first]]
     return added
-
-
-def _alike(tables: list[Table], layer: int, count: int) -> np.ndarray:
-    """The class of each option of a layer: equal where all later layers meet them alike."""
-    later = [np.array(pair.amounts) for table in tables for pair in table.pairs if pair.first == layer]
-    if not later:
-        return np.zeros(count, dtype=int)
-    return np.unique(np.concatenate(later, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _joined(parts: list[_Front], width: int) -> _Front:

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
-from quant_search.allocation.problem import Allocation, Problem, Table, slack
+from quant_search.allocation.problem import Allocation, Problem, Table, alike, slack
 
 _SPAN = 1e4  # of scaled sums: the solver stops 1e-6 from the optimum, and passes budgets by as much
 _TRIES = 100
@@ -78,8 +78,8 @@ class _Programme:
         self._products: dict[tuple[int, int], _Products] = {}
         tables = (problem.objective, *(table for table, _ in problem.limits))
         for key in sorted({(pair.first, pair.second) for table in tables for pair in table.pairs}):
-            amounts = [p.amounts for table in tables for p in table.pairs if (p.first, p.second) == key]
-            sides = _alike(np.concatenate(amounts, axis=1)), _alike(np.concatenate(amounts, axis=0).T)
+            amounts = [p.array for table in tables for p in table.pairs if (p.first, p.second) == key]
+            sides = alike(np.concatenate(amounts, axis=1)), alike(np.concatenate(amounts, axis=0).T)
             (one, first), (other, second) = sides
             self._products[key] = _Products(self._size, (one, other), (first, second))
             self._size += len(first) * len(second)
@@ -121,7 +121,7 @@ class _Programme:
         found = []
         for pair in table.pairs:
             key = pair.first, pair.second
-            found.append((key, np.array(pair.amounts)[np.ix_(*self._products[key].examples)]))
+            found.append((key, pair.array[np.ix_(*self._products[key].examples)]))
         return found
 
     def _most(self) -> np.ndarray:
@@ -170,12 +170,6 @@ class _Programme:
             row[0, [start + o for start, o in zip(self._starts, choice, strict=False)]] = 1.0
             made.append(LinearConstraint(row, -np.inf, len(choice) - 1))
         return made
-
-
-def _alike(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The class of each row, equal rows having the same, and a row of each class."""
-    _, examples, classes = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    return classes.reshape(-1), examples
 
 
 def _scale(table: Table) -> float:

@@ -23,7 +23,7 @@ def amounts(low, high):
 
 @st.composite
 def problems(draw, paired=None, costs=None):
-    """Up to five layers with one to four options; damage of either sign; budgets from too little to more than enough."""
+    """Up to five layers with one to four options; damage of either sign; budgets from too little up."""
     sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))
     n = len(sizes)
     paired = draw(st.booleans()) if paired is None else paired

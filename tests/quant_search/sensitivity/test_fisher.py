@@ -5,7 +5,7 @@ import torch
 from quant_search.sensitivity.fisher import fisher
 from quant_search.sensitivity.subject import Subject, by_layer
 from quant_search.sensitivity.weight_loss import WeightLoss
-from tests.quant_search.digits_network import digits, trained
+from tests.quant_search.small_digits import digits, trained
 
 
 def test_damage_is_each_images_squared_gradient_times_the_squared_change():

@@ -7,7 +7,7 @@ from quant_search.precision import in_precisions
 from quant_search.ranges import activation_ranges
 from quant_search.sensitivity.running import by_running
 from quant_search.sensitivity.subject import Subject, by_layer
-from tests.quant_search.digits_network import digits, trained
+from tests.quant_search.small_digits import digits, trained
 
 X = digits()[0][:100]
 GROUPS = by_layer(trained())
@@ -35,7 +35,7 @@ def test_damage_is_taken_on_the_file_of_one_group():
 def test_all_but_one_is_what_a_group_wins_by_staying_in_fp32():
     found = by_running("difference", SUBJECT, difference, "all-but-one")
     fp32, every = outputs_of({}), dict.fromkeys(GROUPS, "w3a8")
-    group = "/spatial.0/Conv"
+    group = "/block.3/Conv"
     rest = {name: "w3a8" for name in GROUPS if name != group}
     expected = difference(outputs_of(every), fp32) - difference(outputs_of(rest), fp32)
     assert found.of(group, "w3a8") == pytest.approx(expected, rel=1e-5)

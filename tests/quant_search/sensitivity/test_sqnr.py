@@ -2,7 +2,7 @@ import numpy as np
 
 from quant_search.sensitivity.sqnr import decibels, noise_to_signal, sqnr
 from quant_search.sensitivity.subject import Subject, by_layer
-from tests.quant_search.digits_network import digits, trained
+from tests.quant_search.small_digits import digits, trained
 
 
 def test_noise_over_signal_in_decibels():

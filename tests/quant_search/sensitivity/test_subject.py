@@ -2,17 +2,16 @@ import numpy as np
 import pytest
 
 from quant_search.sensitivity.subject import Sensitivity, Subject, by_layer
-from tests.quant_search.digits_network import digits, trained
+from tests.quant_search.small_digits import digits, trained
 
 X, Y = (part[:8] for part in digits())
 
 
 def test_a_group_is_a_layer_and_what_runs_before_the_next():
     groups = by_layer(trained())
-    assert list(groups) == [
-        f"/{layer}" for layer in ("stem.0/Conv", "spatial.0/Conv", "project.0/Conv", "down.0/Conv")
-    ] + ["/classifier/Gemm"]
-    assert groups["/project.0/Conv"] == ["/project.0/Conv", "/project.0/Add"]
+    layers = ("stem.0/Conv", "block.0/Conv", "block.3/Conv", "block.6/Conv", "down.0/Conv", "last/Gemm")
+    assert list(groups) == [f"/{layer}" for layer in layers]
+    assert groups["/block.6/Conv"] == ["/block.6/Conv", "/block.6/Add"]
     every = [name for nodes in groups.values() for name in nodes]
     assert sorted(every) == sorted(node.name for node in trained().graph.node if node.op_type != "Constant")
 
@@ -21,17 +20,17 @@ def test_options_are_for_every_group_or_for_each():
     groups = by_layer(trained())
     subject = Subject(trained(), groups, ["fp32", "int8"], X)
     assert set(subject.of_group.values()) == {("fp32", "int8")} and subject.every_option == ("fp32", "int8")
-    own = dict.fromkeys(groups, ("int8",)) | {"/classifier/Gemm": ("w4a8", "int8")}
+    own = dict.fromkeys(groups, ("int8",)) | {"/last/Gemm": ("w4a8", "int8")}
     assert Subject(trained(), groups, own, X).every_option == ("int8", "w4a8")
 
 
 def test_a_table_has_no_number_where_a_group_lacks_the_option():
     groups = by_layer(trained())
-    own = dict.fromkeys(groups, ("int8",)) | {"/classifier/Gemm": ("w4a8", "int8")}
+    own = dict.fromkeys(groups, ("int8",)) | {"/last/Gemm": ("w4a8", "int8")}
     calls = []
     table = Subject(trained(), groups, own, X).table(lambda g, o: len(g) + len(o), lambda *done: calls.append(done))
-    assert np.isnan(table[:-1, 1]).all() and table[-1, 1] == len("/classifier/Gemm") + 4
-    assert table[0, 0] == len("/stem.0/Conv") + 4 and calls == [(i, 6) for i in range(1, 7)]
+    assert np.isnan(table[:-1, 1]).all() and table[-1, 1] == len("/last/Gemm") + 4
+    assert table[0, 0] == len("/stem.0/Conv") + 4 and calls == [(i, 7) for i in range(1, 8)]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from latency.runtimes.onnx_to_torch import to_torch
 from quant_search.layers import layers_of
 from quant_search.sensitivity.subject import Subject, by_layer
 from quant_search.sensitivity.weight_loss import WeightLoss
-from tests.quant_search.digits_network import digits, trained
+from tests.quant_search.small_digits import digits, trained
 
 X, Y = (part[:20] for part in digits())
 SUBJECT = Subject(trained(), by_layer(trained()), ("fp32", "int8", "w2a8"), X, Y)
@@ -25,7 +25,7 @@ def test_every_weight_gets_a_gradient_and_belongs_to_its_group():
     (part,) = loss.parts(100)
     assert all(g.abs().sum() > 0 for g in torch.autograd.grad(part, list(loss.weights.values())))
     of = {layer.weight: group for group, nodes in SUBJECT.groups.items() for layer in layers_of(SUBJECT.model, nodes)}
-    assert loss.group_of == of and len(of) == 5
+    assert loss.group_of == of and len(of) == 6
 
 
 def test_changes_are_those_of_rounding():
@@ -33,7 +33,7 @@ def test_changes_are_those_of_rounding():
     sizes = []
     for option in ("fp32", "int8", "w2a8"):
         (change,) = loss.changes(group, option).values()
-        assert change.shape == (24, 12, 3, 3)
+        assert change.shape == (16, 4, 3, 3)
         sizes.append(np.square(change).sum())
     assert sizes[0] == 0 < 100 * sizes[1] < sizes[2]
 
