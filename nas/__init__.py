@@ -38,6 +38,7 @@ _PUBLIC = {
     "optimize": "nas.optimization",
     "load_profile": "nas.profiles",
     "profile": "nas.api",
+    "quantize": "nas.quantize_run",
     "retarget": "nas.api",
     "search": "nas.api",
     "train": "nas.api",

@@ -18,6 +18,7 @@ import typer
 from nas.commands.devices import devices, measure, profile
 from nas.commands.inputs import data, spaces
 from nas.commands.options import say
+from nas.commands.quantize import quantize
 from nas.commands.results import export, report, verify
 from nas.commands.search import retarget, search
 from nas.commands.train import fidelity, train
@@ -30,7 +31,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (search, train, fidelity, spaces, devices, data, report, verify, export, retarget, measure, profile):
+for command in (
+    search,
+    train,
+    fidelity,
+    spaces,
+    devices,
+    data,
+    report,
+    verify,
+    export,
+    retarget,
+    measure,
+    profile,
+    quantize,
+):
     app.command()(command)
 
 

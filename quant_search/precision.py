@@ -48,6 +48,15 @@ def parse_precision(name: str) -> Precision:
     return Precision(bits[0], bits[1] if bits[1:] else None)
 
 
+def kind_of(name: str) -> str:
+    """The precision whose kernels a precision runs in: `int8` where activations are quantized, else `fp32`.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    return "int8" if parse_precision(name).activation_bits else "fp32"
+
+
 def nodes_in_int8(groups: Mapping[str, Sequence[str]], chosen: Mapping[str, str]) -> list[str]:
     """The nodes of the groups whose activations are quantized by the precision chosen for them.
 

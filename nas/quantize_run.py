@@ -1,0 +1,133 @@
+"""From what a user asks of `nas quantize` to the run, and the function `nas.quantize`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+from rich.console import Console
+
+from latency.device import Device
+from latency.store import MeasurementStore
+from nas.given import classes_of, read_given
+from nas.names import check_device
+from nas.pixels import in_pixels
+from nas.progress import LiveReporter, Reporter, SilentReporter
+from nas.quantizing import Quantized, Wanted, quantize_model
+from quant_search.precision import kind_of, parse_precision
+from quant_search.ptq.intake import prepared
+from quant_search.ptq.reconstruct import METHODS
+from quant_search.sensitivity.catalog import MEASURES
+from supernet.data import Dataset, load_data
+
+OBJECTIVES = ("latency", "size")
+
+
+def quantize(
+    model: str | Path | onnx.ModelProto,
+    data: str | Dataset,
+    *,
+    device: str = "cpu",
+    max_drop: float = 0.005,
+    precisions: Sequence[str] = ("fp32", "int8"),
+    objective: str = "latency",
+    rounding: str = "nearest",
+    sensitivity: str = "kl",
+    pixels: str = "data",
+    image_size: int | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Quantized:
+    """Chooses the precision of each layer of a network, and returns its file with all that was measured.
+
+    Args:
+        model: an ONNX model or file, or `NAME:WEIGHTS` of a network of timm.
+        data: a name, a folder, an .npz file or a `nas.Dataset`: ranges are taken from its training images, validation
+            images decide, test images are reported.
+        max_drop: of validation accuracy against fp32, as a share.
+        precisions: `fp32`, `int8`, `w4a8` and others of fewer bits; those only where size is the objective.
+        rounding: of weights: `nearest`, or learned layer by layer: `adaround` (arXiv:2004.10568), `adaquant`
+            (arXiv:2006.10518).
+        sensitivity: how the damage of single layers is found, a name of `quant_search.sensitivity.catalog.MEASURES`.
+        pixels: what the network was trained on; see `nas.pixels.FORMS`.
+
+    Raises:
+        ValueError: what is asked for cannot be done, and what to do; nothing is measured before that is clear.
+        OSError: a file cannot be read.
+    """
+    wanted, place = check_wanted(",".join(precisions), max_drop, objective, rounding, sensitivity, seed, device)
+    dataset = data if isinstance(data, Dataset) else load_data(data, image_size=image_size)
+    if quiet:
+        return quantize_given(model, dataset, pixels, place, wanted, SilentReporter())
+    with LiveReporter(Console(stderr=True)) as reporter:
+        return quantize_given(model, dataset, pixels, place, wanted, reporter)
+
+
+def quantize_given(
+    model: str | Path | onnx.ModelProto,
+    dataset: Dataset,
+    pixels: str,
+    device: Device,
+    wanted: Wanted,
+    reporter: Reporter,
+    remeasure: bool = False,
+) -> Quantized:
+    """Reads the network and does the run.
+
+    Raises:
+        ValueError: a network or data that do not fit, or as `quantize_model`.
+    """
+    given = prepared(model) if isinstance(model, onnx.ModelProto) else read_given(str(model), dataset.image_shape)
+    if classes_of(given) < dataset.num_classes:
+        raise ValueError(
+            f"the network tells {classes_of(given)} classes apart, and {dataset.name} has {dataset.num_classes}"
+        )
+    with MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
+        return quantize_model(given, in_pixels(dataset, pixels), device, wanted, store, reporter)
+
+
+def check_wanted(
+    precisions: str, max_drop: float, objective: str, rounding: str, sensitivity: str, seed: int, device: str
+) -> tuple[Wanted, Device]:
+    """What is asked for and where, refused where it cannot be had.
+
+    Raises:
+        ValueError: an unknown name, or a precision that costs accuracy and gains no time.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in precisions.split(",")))
+    for name in names:
+        parse_precision(name)
+    lower = [name for name in names if name != "fp32"]
+    if "fp32" not in names or not lower:
+        raise ValueError(f"precisions are fp32 and what may take its place, such as fp32,int8; got {precisions!r}")
+    _check_among("objective", objective, OBJECTIVES)
+    _check_among("rounding", rounding, ("nearest", *METHODS))
+    _check_among("sensitivity", sensitivity, tuple(MEASURES))
+    if not 0 <= max_drop <= 1:
+        raise ValueError(f"max_drop is a share of the validation images, 0 to 1, got {max_drop}")
+    slow = [name for name in lower if name != "int8"]
+    if slow and objective == "latency":
+        like = "int8" if kind_of(slow[0]) == "int8" else "fp32"
+        raise ValueError(
+            f"precision {slow[0]!r} runs in the kernels of {like} on {device} (factor 1.00) and is less accurate: ask "
+            f"for size (--objective size), or leave it out"
+        )
+    place = check_device(device, [kind_of(name) for name in names])
+    return Wanted(names, max_drop, objective, rounding, sensitivity, seed), place
+
+
+def default_folder(network: str) -> Path:
+    """`quantized/NAME`, or with the first number behind it that is free."""
+    file, colon, _ = network.partition(":")
+    name = file if colon and not network.endswith(".onnx") else Path(network).stem
+    first = Path("quantized") / name
+    return next(folder for folder in (first, *(Path(f"{first}-{i}") for i in range(2, 10_000))) if not folder.exists())
+
+
+def _check_among(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown {what} {name!r}{hint} There are {', '.join(known)}")

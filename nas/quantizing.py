@@ -1,0 +1,307 @@
+"""The best mixed precision of a network that the user already has: `nas.quantize` and the command `nas quantize`.
+
+ranges -> what helps int8 -> damage of each layer -> time of each layer -> allocation -> files, measured -> the choice
+
+Ranges come from training images, validation images decide, test images are only reported.  Every number that decides
+at the end is taken on files: the accuracy in ONNX Runtime, the latency on the device.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx
+
+from latency.compare import LEAST_CLAIM
+from latency.device import Device
+from latency.harness import CAREFUL, QUICK, measure_models
+from latency.measurement import Measurement
+from latency.runtimes.opening import open_session
+from latency.runtimes.session import accuracy
+from latency.store import MeasurementStore
+from nas.layer_costs import LayerCosts, measure_layers
+from nas.measuring import count_rounds
+from nas.progress import Reporter
+from quant_search.allocate import Problem, pareto, problem_of, without_gains
+from quant_search.post_training import Form, Trial, improve
+from quant_search.precision import kind_of, parse_precision
+from quant_search.sensitivity.catalog import MEASURES
+from quant_search.sensitivity.kl import divergence
+from quant_search.sensitivity.subject import Sensitivity, Subject, by_layer
+from supernet.data import Dataset
+
+CALIBRATION = 256
+"""Training images that ranges and roundings are taken from."""
+JUDGING = 256
+"""Validation images that damages of single layers are taken on; whole files are judged on all of them."""
+_BATCH = 32
+_POINTS = 8  # of the front of damage and cost whose files are measured
+_COST = {"latency": "latency_s", "size": "size_bytes"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    Args:
+        precisions: of each layer.
+        max_drop: of validation accuracy against fp32, as a share.
+        objective: latency, or size.
+        rounding: of weights: nearest, or learned layer by layer (`adaround`, `adaquant`).
+        sensitivity: a measure of `MEASURES`.
+    """
+
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    max_drop: float = 0.005
+    objective: str = "latency"
+    rounding: str = "nearest"
+    sensitivity: str = "kl"
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A file with what was measured on it.
+
+    Args:
+        chosen: layer to precision.
+        agreement: the share of validation images that fall into the same class as in fp32.
+    """
+
+    name: str
+    chosen: Mapping[str, str]
+    model: bytes
+    val_accuracy: float
+    agreement: float
+    latency_s: float
+
+    def cost(self, objective: str) -> float:
+        """Seconds of a call, or bytes of the file."""
+        return self.latency_s if objective == "latency" else float(len(self.model))
+
+
+@dataclass(frozen=True, eq=False)
+class Final:
+    """What is reported of a file: measured carefully, and on test images."""
+
+    made: Made
+    accuracy: float
+    measured: Measurement
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """What came out.
+
+    Args:
+        files: all that were measured to choose from, fp32 and int8 first.
+        final: fp32, int8 throughout, and what was chosen, by name; the last may be one of the first.
+        trials: what was tried to make int8 better, in order.
+        weights: layer to how many it has.
+    """
+
+    chosen: Made
+    files: tuple[Made, ...]
+    final: Mapping[str, Final]
+    trials: tuple[Trial, ...]
+    damage: Sensitivity
+    costs: LayerCosts
+    wanted: Wanted
+    device: Device
+    weights: Mapping[str, int] = field(default_factory=dict)
+
+
+def quantize_model(
+    model: onnx.ModelProto,
+    dataset: Dataset,
+    device: Device,
+    wanted: Wanted,
+    store: MeasurementStore | None,
+    reporter: Reporter,
+) -> Quantized:
+    """Finds the fastest (or smallest) file of `model` that loses no more accuracy than is wanted.
+
+    Args:
+        model: in the form of `ptq.intake.prepared`.
+
+    Raises:
+        ValueError: a model without layers whose precision can be chosen, or that cannot be run.
+        RuntimeError, ChildProcessError: as of `measure_models`.
+    """
+    return _Run(model, dataset, device, wanted, store, reporter).run()
+
+
+class _Run:
+    """One quantization, stage by stage."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        dataset: Dataset,
+        device: Device,
+        wanted: Wanted,
+        store: MeasurementStore | None,
+        reporter: Reporter,
+    ) -> None:
+        self.model, self.dataset, self.device, self.wanted = model, dataset, device, wanted
+        self.store, self.reporter = store, reporter
+        self.groups = by_layer(model)
+        if not self.groups:
+            raise ValueError("the network has no layers with weights, whose precision could be chosen")
+        rng = np.random.default_rng(wanted.seed)
+        self.calibration = _some(dataset.x_train, CALIBRATION, rng)
+        judging = _some(np.arange(len(dataset.x_val)), JUDGING, rng)
+        self.judging, self.labels = dataset.x_val[judging], dataset.y_val[judging]
+
+    def run(self) -> Quantized:
+        form, trials = self._improve()
+        damage = self._damage(form)
+        costs = self._costs(form)
+        files = self._files(form, damage, costs)
+        chosen = best_of(files, self.wanted)
+        final = self._final([files[0], files[1], chosen])
+        weights = {group: sum(_sizes(self.model, nodes)) for group, nodes in self.groups.items()}
+        return Quantized(chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights)
+
+    def _improve(self) -> tuple[Form, tuple[Trial, ...]]:
+        fp32 = _outputs(self.model.SerializeToString(), self.device, self.judging)
+
+        def judge(file: onnx.ModelProto) -> float:
+            return divergence(_outputs(file.SerializeToString(), self.device, self.judging), fp32)
+
+        bits = sorted({b for p in self.wanted.precisions if (b := parse_precision(p).weight_bits)} | {8}, reverse=True)
+        with self.reporter.stage("round") as stage:
+
+            def told(trial: Trial) -> None:
+                stage.advance()
+                stage.say(f"{trial.name}: KL {trial.judged:.4g}{'' if trial.kept else ', left out'}")
+
+            form, trials = improve(self.model, self.groups, self.calibration, judge, bits, self.wanted.rounding, told)
+            stage.say(f"int8 at KL {min(t.judged for t in trials):.4g} with {_kept(trials)}")
+        return form, trials
+
+    def _damage(self, form: Form) -> Sensitivity:
+        options = tuple(p for p in self.wanted.precisions if p != "fp32")
+        entry = MEASURES[self.wanted.sensitivity]
+        labels = self.labels if entry.labels else None
+        subject = Subject(form.model, self.groups, options, self.judging, labels)
+        with self.reporter.stage("damage", len(self.groups) * len(options)) as stage:
+            return entry.measure(subject, lambda *_: stage.advance())
+
+    def _costs(self, form: Form) -> LayerCosts:
+        with self.reporter.stage("time") as stage:
+            plain = replace(form, correcting=None)  # which takes time, and changes no file's latency
+            costs = measure_layers(form.model, self.groups, plain.build, self.device, self.store)
+            stage.say(f"layers add up to mixed files within {100 * costs.error:.1f} %")
+        return costs
+
+    def _files(self, form: Form, damage: Sensitivity, costs: LayerCosts) -> list[Made]:
+        """The files to choose from: uniform ones, and those on the front of damage and cost."""
+        plans = {p: dict.fromkeys(self.groups, p) for p in ("fp32", *self._lower())}
+        problem = allocation_problem(self.model, self.groups, self.wanted, damage, costs)
+        for i, found in enumerate(pareto(problem, _COST[self.wanted.objective], _POINTS)):
+            if dict(found.choice) not in plans.values():
+                plans[f"mixed {i + 1}"] = dict(found.choice)
+        with self.reporter.stage("files", len(plans)) as stage:
+            models = []
+            for plan in plans.values():
+                plain = set(plan.values()) == {"fp32"}
+                models.append((self.model if plain else form.build(plan)).SerializeToString())
+                stage.advance()
+            rounds = count_rounds(stage, len(plans), QUICK)
+            measured = measure_models(models, self.device, QUICK, self.store, rounds)
+            fp32 = _classes(models[0], self.device, self.dataset.x_val)
+            return [
+                self._made(name, plan, model, fp32, m.median_s)
+                for (name, plan), model, m in zip(plans.items(), models, measured, strict=True)
+            ]
+
+    def _lower(self) -> list[str]:
+        """int8, and then the other precisions that are not fp32."""
+        return ["int8", *(p for p in self.wanted.precisions if p not in ("fp32", "int8"))]
+
+    def _made(self, name: str, plan: Mapping[str, str], model: bytes, fp32: np.ndarray, seconds: float) -> Made:
+        found = _classes(model, self.device, self.dataset.x_val)
+        right, agreed = found == self.dataset.y_val, found == fp32
+        return Made(name, plan, model, float(right.mean()), float(agreed.mean()), seconds)
+
+    def _final(self, files: Sequence[Made]) -> dict[str, Final]:
+        unique = list({made.name: made for made in files}.values())
+        with self.reporter.stage("verify") as stage:
+            rounds = count_rounds(stage, len(unique), CAREFUL)
+            measured = measure_models([made.model for made in unique], self.device, CAREFUL, self.store, rounds)
+            x, y = self.dataset.x_test, self.dataset.y_test
+            final = {}
+            for made, timing in zip(unique, measured, strict=True):
+                final[made.name] = Final(made, accuracy(open_session(made.model, self.device), x, y), timing)
+                stage.advance()
+        return final
+
+
+def allocation_problem(
+    model: onnx.ModelProto,
+    groups: Mapping[str, Sequence[str]],
+    wanted: Wanted,
+    damage: Sensitivity,
+    costs: LayerCosts,
+) -> Problem:
+    """The damage and the cost of each precision of each layer; a layer has those precisions that are wanted."""
+    rows = {g: {p: 0.0 if p == "fp32" else damage.of(g, p) for p in wanted.precisions} for g in groups}
+    names = list(groups)
+    if wanted.objective == "size":
+        bits = {p: parse_precision(p).weight_bits or 32 for p in wanted.precisions}
+        size = {g: {p: sum(_sizes(model, groups[g])) * bits[p] / 8 for p in wanted.precisions} for g in names}
+        return problem_of(without_gains(rows), {"size_bytes": size})
+    kinds = {p: kind_of(p) for p in wanted.precisions}
+    seconds = {g: {p: costs.seconds[g][kinds[p]] for p in wanted.precisions} for g in names}
+    pairs = {
+        (g, behind): {
+            (p, q): costs.change[g][kinds[p]]
+            for p in wanted.precisions
+            for q in wanted.precisions
+            if kinds[p] != kinds[q]
+        }
+        for g, behind in itertools.pairwise(names)
+    }
+    return problem_of(without_gains(rows), {"latency_s": seconds}, pairs={"latency_s": pairs})
+
+
+def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
+    """The cheapest file that loses no more than is wanted; of those that are as cheap, the one that loses least.
+
+    Latencies within 3 % count as equal, which is what a comparison can tell; the first file is the one in fp32.
+    """
+    allowed = [made for made in files if files[0].val_accuracy - made.val_accuracy <= wanted.max_drop + 1e-12]
+    least = min(made.cost(wanted.objective) for made in allowed)
+    alike = 1 + (LEAST_CLAIM if wanted.objective == "latency" else 0.0)
+    near = [made for made in allowed if made.cost(wanted.objective) <= alike * least]
+    return max(near, key=lambda made: (made.val_accuracy, made.agreement, -made.cost(wanted.objective)))
+
+
+def _some(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    return x[np.sort(rng.permutation(len(x))[:n])]
+
+
+def _sizes(model: onnx.ModelProto, nodes: Iterable[str]) -> list[int]:
+    """Elements of the weights that nodes read."""
+    shapes = {t.name: t.dims for t in model.graph.initializer}
+    wanted = set(nodes)
+    read = [n.input[1] for n in model.graph.node if n.name in wanted and len(n.input) > 1]
+    return [int(np.prod(shapes[name])) for name in read if name in shapes and len(shapes[name]) > 1]
+
+
+def _outputs(file: bytes, device: Device, images: np.ndarray) -> np.ndarray:
+    session = open_session(file, device)
+    return np.concatenate([session.run(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)])
+
+
+def _classes(file: bytes, device: Device, images: np.ndarray) -> np.ndarray:
+    result: np.ndarray = _outputs(file, device, images).argmax(axis=1)
+    return result
+
+
+def _kept(trials: Sequence[Trial]) -> str:
+    return ", ".join(dict.fromkeys(trial.name for trial in trials if trial.kept))
