@@ -2,27 +2,28 @@
 
 Isolated layers tell little: conversions between fp32 and int8 belong to no layer, and memory orders differ.  So whole
 files are timed by their nodes: all in fp32, all in int8, and two in which neighbours differ throughout.  What a layer
-takes more there than among its like is what a change behind it costs.  The profiler's own share, a microsecond a node
-at most, is left in: it is the same for all.
+takes more there than among its like is what a change behind it costs.  What the profiler adds to each node is found
+from the same files timed whole; where these are so long that a busy machine never leaves them alone, it hardly counts.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
 from latency.device import Device
-from latency.harness import PARTS, measure_parts
-from latency.parts import Parts
+from latency.harness import PARTS, QUICK, measure_models, measure_parts
+from latency.parts import Parts, ProfilerCost, profiler_cost
 from latency.store import MeasurementStore
 
 Groups = Mapping[str, Sequence[str]]
 Build = Callable[[Mapping[str, str]], onnx.ModelProto]
 """From group to fp32 or int8, to the file."""
 
+_CALL_S = 5e-6  # of a call of any network, beside its nodes
 KINDS = ("fp32", "int8")
 _ADDED = re.compile(r"(_token_\d+|_nchwc|/duplicated|_QuantizeLinear|_DequantizeLinear|_Input|_Output|_quant)+$")
 
@@ -67,19 +68,24 @@ def measure_layers(
     plans += [{name: KINDS[(i + first) % 2] for i, name in enumerate(names)} for first in (0, 1)]
     # Every third layer, and two thirds of them: between uniform and alternating.
     checks = [{name: KINDS[(i % 3 == 0) == first] for i, name in enumerate(names)} for first in (True, False)]
-    timed = measure_parts([build(plan).SerializeToString() for plan in (*plans, *checks)], device, PARTS, store)
+    files = [build(plan).SerializeToString() for plan in (*plans, *checks)]
+    timed = measure_parts(files, device, PARTS, store)
+    whole = measure_models(files[: len(plans)], device, QUICK, store)
+    cost = profiler_cost(timed[: len(plans)], [measured.median_s for measured in whole], _CALL_S)
     places = _places(model, groups)
-    seconds, change = _costs(names, plans, [_seconds(parts, places, names) for parts in timed[: len(plans)]])
-    costs = LayerCosts(seconds, change)
-    measured = [parts.profiled_s for parts in timed[len(plans) :]]
-    return LayerCosts(seconds, change, tuple((costs.predict(c), s) for c, s in zip(checks, measured, strict=True)))
+    found = [_seconds(parts, places, names, cost) for parts in timed]
+    costs = LayerCosts(*_costs(names, plans, found))
+    measured = [sum(seconds.values()) for seconds in found[len(plans) :]]
+    checked = tuple((costs.predict(plan), s) for plan, s in zip(checks, measured, strict=True))
+    return replace(costs, checked=checked)
 
 
 def _costs(
     names: Sequence[str], plans: Sequence[Mapping[str, str]], found: Sequence[Mapping[str, float]]
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Of each group and precision: seconds among its like, and what is added where neighbours differ."""
-    alike, mixed = list(zip(plans[:2], found[:2], strict=True)), list(zip(plans[2:], found[2:], strict=True))
+    taken = list(zip(plans, found, strict=False))
+    alike, mixed = taken[:2], taken[2:]
     seconds = {name: {plan[name]: s[name] for plan, s in alike} for name in names}
     change = {name: {plan[name]: max(0.0, s[name] - seconds[name][plan[name]]) for plan, s in mixed} for name in names}
     return seconds, change
@@ -95,11 +101,11 @@ def _places(model: onnx.ModelProto, groups: Groups) -> dict[str, str]:
     return places
 
 
-def _seconds(parts: Parts, places: Mapping[str, str], names: Sequence[str]) -> dict[str, float]:
+def _seconds(parts: Parts, places: Mapping[str, str], names: Sequence[str], cost: ProfilerCost) -> dict[str, float]:
     """Group to the seconds of its nodes; one that names none (a reordering) goes with the node before it."""
     total = dict.fromkeys(names, 0.0)
     here = names[0]
     for node in parts.nodes:
         here = places.get(_ADDED.sub("", node.name.partition(" #")[0]), here)
-        total[here] += node.seconds
-    return total
+        total[here] += cost.without(node)
+    return {name: max(0.0, float(seconds)) for name, seconds in total.items()}
