@@ -1,0 +1,118 @@
+"""`nas quantize` from the command line, on a network that was really trained."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from command import nas as command
+from torch import nn
+
+import nas
+from latency.lowering import to_onnx
+from supernet.data import load_data
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", image_size=16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, digits):
+    """A folder with a network that knows digits."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    x, y = torch.from_numpy(digits.x_train), torch.from_numpy(digits.y_train)
+    for _ in range(8):
+        for batch in torch.randperm(len(x)).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
+            optimizer.step()
+    place = tmp_path_factory.mktemp("quantize")
+    onnx.save(to_onnx(network.eval(), (1, 16, 16)), place / "net.onnx")
+    return place
+
+
+def quantize(folder, *arguments):
+    size = [] if "--image-size" in arguments else ["--image-size", 16]
+    return command("quantize", *arguments, "--data", "digits", *size, cwd=folder, cache=folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    done = quantize(folder, "net.onnx", "--max-drop", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_file_is_what_was_measured(folder, done, digits):
+    record = json.loads(done.stdout)
+    session = onnxruntime.InferenceSession(folder / "quantized" / "net" / "model.onnx")
+    logits = session.run(None, {"input": digits.x_test})[0]
+    chosen = record["final"][record["chosen"]]
+    assert np.mean(logits.argmax(1) == digits.y_test) == pytest.approx(chosen["accuracy"], abs=0.006)
+    assert chosen["size_bytes"] == (folder / "quantized" / "net" / "model.onnx").stat().st_size
+    assert record["final"]["fp32"]["val_accuracy"] - chosen["val_accuracy"] <= 0.02
+    assert json.loads((folder / "quantized" / "net" / "quantize.json").read_text())["final"] == record["final"]
+
+
+def test_each_layer_has_a_precision_and_a_reason(done):
+    record = json.loads(done.stdout)
+    in_fp32 = next(f["in_fp32"] for f in record["files"] if f["name"] == record["chosen"])
+    assert len(record["layers"]) == 3
+    for layer in record["layers"]:
+        assert layer["precision"] == ("fp32" if layer["layer"] in in_fp32 else "int8")
+        assert layer["why"] in done.stderr.replace("\n", " ") or layer["why"]
+        assert set(layer["seconds"]) == {"fp32", "int8"} and set(layer["damage"]) == {"int8"}
+    assert {t["name"] for t in record["tried"]} >= {"ranges: min-max", "equalization", "bias correction"}
+
+
+def test_a_folder_with_something_in_it_is_left_alone(folder, done):
+    again = quantize(folder, "net.onnx", "--out", folder / "quantized" / "net")
+    assert again.returncode == 2 and "holds something already" in again.stderr
+
+
+def test_size_takes_four_bits(folder):
+    found = nas.quantize(
+        folder / "net.onnx",
+        load_data("digits", image_size=16),
+        precisions=("fp32", "int8", "w4a8"),
+        objective="size",
+        max_drop=0.05,
+        rounding="adaround",
+        quiet=True,
+    )
+    sizes = {made.name: len(made.model) for made in found.files}
+    assert sizes["w4a8"] < sizes["int8"] < sizes["fp32"]
+    assert len(found.chosen.model) <= sizes["int8"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.onnx"], "there is no file missing.onnx"),
+        (["net"], "'net' is no network: give FILE.onnx"),
+        (["net.onnx", "--precision", "int8"], "precisions are fp32 and what may take its place"),
+        (["net.onnx", "--precision", "fp32,int9"], "unknown precision 'int9'"),
+        (["net.onnx", "--precision", "fp32,w4a8"], "runs in the kernels of int8 on cpu (factor 1.00)"),
+        (["net.onnx", "--objective", "speed"], "unknown objective 'speed'"),
+        (["net.onnx", "--rounding", "adarond"], "did you mean 'adaround'?"),
+        (["net.onnx", "--sensitivity", "hesian"], "did you mean 'hessian'?"),
+        (["net.onnx", "--pixels", "imagnet"], "unknown pixels 'imagnet'"),
+        (["net.onnx", "--device", "cpu:torch"], "runs fp32 only"),
+        (["net.onnx", "--image-size", "12"], "give --image-size 16"),
+        (["text.onnx"], "is no ONNX model"),
+    ],
+)
+def test_bad_wishes_are_refused_before_any_work(folder, tmp_path, arguments, message):
+    shutil.copy(folder / "net.onnx", tmp_path)
+    (tmp_path / "text.onnx").write_text("no model")
+    done = quantize(tmp_path, *arguments)
+    assert (done.returncode, message in done.stderr) == (2 if "missing" not in message else 1, True), done.stderr
+    assert sorted(file.name for file in tmp_path.iterdir() if file.name != "cache") == ["net.onnx", "text.onnx"]

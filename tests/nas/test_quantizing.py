@@ -1,0 +1,78 @@
+"""The choice among measured files, and the problem that proposes them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from latency.lowering import to_onnx
+from nas.layer_costs import LayerCosts
+from nas.quantizing import Made, Wanted, allocation_problem, best_of
+from quant_search.allocate import allocate, dual
+from quant_search.ptq.intake import prepared
+from quant_search.sensitivity.subject import Sensitivity, by_layer
+
+
+def made(name, val_accuracy, latency_s, size=1, agreement=1.0):
+    return Made(name, {}, b"x" * size, val_accuracy, agreement, latency_s)
+
+
+FP32 = made("fp32", 0.90, 10.0, 100)
+
+
+@pytest.mark.parametrize(
+    ("files", "drop", "best"),
+    [
+        ([made("int8", 0.88, 5.0), made("mixed", 0.895, 6.0)], 0.01, "mixed"),  # int8 loses too much
+        ([made("int8", 0.88, 5.0), made("mixed", 0.895, 6.0)], 0.02, "int8"),
+        ([made("int8", 0.890, 5.0), made("mixed", 0.893, 5.1)], 0.02, "mixed"),  # as fast, and loses less
+        ([made("int8", 0.893, 5.0), made("mixed", 0.893, 4.9)], 0.02, "mixed"),
+        ([made("int8", 0.893, 5.0, agreement=0.9), made("mixed", 0.893, 4.9, agreement=0.8)], 0.02, "int8"),
+        ([made("int8", 0.5, 5.0)], 0.01, "fp32"),
+        ([made("int8", 0.91, 11.0)], 0.01, "fp32"),  # better, but slower
+    ],
+)
+def test_the_fastest_that_loses_little(files, drop, best):
+    assert best_of([FP32, *files], Wanted(max_drop=drop)).name == best
+
+
+def test_the_smallest_that_loses_little():
+    files = [FP32, made("int8", 0.9, 12.0, 50), made("w4a8", 0.89, 12.0, 30)]
+    for drop, best in ((0.02, "w4a8"), (0.005, "int8")):
+        assert best_of(files, Wanted(("fp32", "int8", "w4a8"), drop, "size")).name == best
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    return prepared(to_onnx(network.eval(), (1, 8, 8)))
+
+
+def problem(model, wanted, *damages):
+    groups = by_layer(model)
+    names = tuple(groups)
+    options = tuple(p for p in wanted.precisions if p != "fp32")
+    damage = Sensitivity("kl", names, options, np.array(damages), 0.0)
+    seconds = {name: {"fp32": 4.0, "int8": 1.0} for name in names}
+    costs = LayerCosts(seconds, {name: {"fp32": 0.5, "int8": 0.25} for name in names})
+    return allocation_problem(model, groups, wanted, damage, costs)
+
+
+def test_the_problem_counts_time_damage_and_changes(model):
+    found = problem(model, Wanted(), [0.1], [-0.2])
+    conv, gemm = found.layers
+    table = found.table("latency_s")
+    assert [table.total((i, j)) for i in (0, 1) for j in (0, 1)] == [8.0, 5.5, 5.25, 2.0]
+    assert found.damage.total((1, 1)) == pytest.approx(0.1)  # a gain is noise
+    best = allocate(dual(found, "latency_s", 0.0))
+    assert best.damage == 0 and best.costs["latency_s"] == 5.5
+    assert best.choice == {conv: "fp32", gemm: "int8"}
+
+
+def test_sizes_are_those_of_weights(model):
+    wanted = Wanted(("fp32", "int8", "w4a8"), objective="size")
+    found = problem(model, wanted, [0.1, 0.2], [0.3, math.pi])
+    assert found.table("size_bytes").rows == ((36 * 4, 36, 18), (432 * 4, 432, 216))
