@@ -1,4 +1,6 @@
+import ctypes
 import dataclasses
+import sys
 
 import pytest
 
@@ -48,3 +50,19 @@ def test_hundreds_of_layers_are_solved():
     found, other = allocate(problem), allocate(problem, "dynamic-programming")
     assert found.damage == pytest.approx(other.damage, rel=1e-9)
     assert found.costs["cost"] <= 0.45 * 200 + 1e-6
+
+
+def test_what_the_solver_prints_does_not_come_among_answers(monkeypatch, capfd):
+    solver = milp.milp
+
+    def loud(*args, **settings):
+        ctypes.CDLL(None).puts(b"a remark of the solver")
+        return solver(*args, **settings)
+
+    monkeypatch.setattr(milp, "milp", loud)
+    sys.stdout.write("before\n")
+    assert milp.solve(many_layers(3)) is not None
+    sys.stdout.write("after\n")
+    out, err = capfd.readouterr()
+    assert out == "before\nafter\n"
+    assert "a remark of the solver" in err
