@@ -65,7 +65,7 @@ def study_bits(arguments: argparse.Namespace) -> None:
 
     plain = bitfusion.answers(rounding, {}, others)
     print(f"fp32: top-1 {100 * accuracy(plain, labels):.1f} % of {len(labels)} photos; damages on {len(mine)} others")
-    print("| budget (of W8A8) | method | damage | latency, energy | above best | s | measured damage | top-1 |")
+    print("| budget (of W8A8) | method | damage | latency, energy | above best | CPU s | measured damage | top-1 |")
     print("|---|---|---|---|---|---|---|---|")
     foreseen: dict[tuple[str, ...], tuple[float, float, float]] = {}
     for row in rows:
@@ -111,7 +111,7 @@ def study_stages(arguments: argparse.Namespace) -> None:
     rows = compare(problem, [{stages.LATENCY: s} for s in STAGES_S], ("milp", "dynamic-programming", "greedy"))
     networks = stages.even(places, STAGES_S[-1])
     rows += [Row({stages.LATENCY: s}, "even shares", stages.best_within(networks, s), 0.0) for s in STAGES_S]
-    print("| budget | method | summed loss | latency | above best | s |")
+    print("| budget | method | summed loss | latency | above best | CPU s |")
     print("|---|---|---|---|---|---|")
     for row in sorted(rows, key=lambda row: row.budgets[stages.LATENCY]):
         budget = f"{1e3 * row.budgets[stages.LATENCY]:g} ms"
