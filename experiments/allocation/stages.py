@@ -89,7 +89,7 @@ def problem(places: list[list[Stage]], budget_s: float = math.inf) -> Problem:
     """A stage for each place, of the least summed loss, whose channels and maps meet."""
     pairs = tuple(Pair(i, i + 1, meeting(places[i], places[i + 1], _HALVED[i])) for i in range(len(places) - 1))
     return Problem(
-        layers=tuple(f"stage{i + 1}" for i in range(len(places))),
+        layers=tuple(f"stage {i + 1}" for i in range(len(places))),
         options=tuple(tuple(stage.name for stage in stages) for stages in places),
         damage=Table("damage", tuple(tuple(stage.loss for stage in stages) for stages in places)),
         costs=(Table(LATENCY, tuple(tuple(stage.latency_s for stage in stages) for stages in places), pairs),),
@@ -105,33 +105,25 @@ def meeting(before: list[Stage], after: list[Stage], halved: bool) -> tuple[tupl
     return tuple(map(tuple, np.where(same, 0.0, math.inf).tolist()))
 
 
-def even(places: list[list[Stage]], budget_s: float, shares: int = 200) -> Allocation:
-    """Uniform scaling: every stage may take the same share of its own range of times, as much as the budget allows."""
+def even(places: list[list[Stage]], most_s: float) -> list[Allocation]:
+    """Uniform scaling: networks in which each stage may take the same share of its own range of times.
+
+    By rising share, up to a latency.
+    """
     ranges = [(min(s.latency_s for s in stages), max(s.latency_s for s in stages)) for stages in places]
-    best: Allocation | None = None
-    for share in np.linspace(0, 1, shares + 1).tolist():
+    networks: list[Allocation] = []
+    for share in np.geomspace(0.002, 1, 60).tolist():
         within = [
-            [s for s in stages if s.latency_s <= low + share * (high - low) + 1e-12]
+            [s for s in stages if s.latency_s <= low + share * (high - low)]
             for stages, (low, high) in zip(places, ranges, strict=True)
         ]
         try:
-            found = allocate(problem(within), "dynamic-programming")
+            networks.append(allocate(problem(within), "dynamic-programming"))
         except ValueError:
             continue  # too small a share for stages that meet
-        if found.costs[LATENCY] > budget_s:
+        if networks[-1].costs[LATENCY] > most_s:
             break
-        best = found
-    if best is None:
-        raise ValueError(f"no even share keeps {budget_s:g} s")
-    return best
-
-
-def one_side(places: list[list[Stage]], side: int) -> list[list[Stage]]:
-    """Stages of networks whose first stage has inputs of a side."""
-    sides = [side]
-    for halved in _HALVED:
-        sides.append(sides[-1] // 2 if halved else sides[-1])
-    return [[s for s in stages if s.side == at] for stages, at in zip(places, sides, strict=True)]
+    return networks
 
 
 def additive(stages: list[Stage], value: str, seed: int = 0) -> tuple[float, float, int]:
@@ -173,3 +165,9 @@ def layers_of(stage: Stage) -> list[tuple[str, str, str, int, bool]]:
 def with_budget(given: Problem, budget_s: float) -> Problem:
     """The same problem with another latency."""
     return dataclasses.replace(given, budgets={LATENCY: budget_s})
+
+
+def best_within(networks: list[Allocation], budget_s: float) -> Allocation | None:
+    """The network of least loss within a latency."""
+    fitting = [network for network in networks if network.costs[LATENCY] <= budget_s]
+    return min(fitting, key=lambda network: network.damage, default=None)

@@ -9,9 +9,13 @@ a row of y.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import itertools
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,13 +92,14 @@ class _Programme:
         """An optimal choice that is not refused, and the bound of the minimised sum; None where nothing is feasible."""
         objective = self._problem.objective
         amounts, least = self._above_least(objective)
-        result = milp(
-            _scale(objective) * amounts,
-            integrality=np.arange(self._size) < self._starts[-1],
-            bounds=Bounds(0.0, self._most()),
-            constraints=[self._one_each(), *self._links(), *self._budgets(), *self._others_than(refused)],
-            options={"mip_rel_gap": 0.0} | ({} if time_limit_s is None else {"time_limit": time_limit_s}),
-        )
+        with _answers_alone():
+            result = milp(
+                _scale(objective) * amounts,
+                integrality=np.arange(self._size) < self._starts[-1],
+                bounds=Bounds(0.0, self._most()),
+                constraints=[self._one_each(), *self._links(), *self._budgets(), *self._others_than(refused)],
+                options={"mip_rel_gap": 0.0} | ({} if time_limit_s is None else {"time_limit": time_limit_s}),
+            )
         if result.x is None:
             if result.status == _INFEASIBLE:
                 return None
@@ -170,6 +175,26 @@ class _Programme:
             row[0, [start + o for start, o in zip(self._starts, choice, strict=False)]] = 1.0
             made.append(LinearConstraint(row, -np.inf, len(choice) - 1))
         return made
+
+
+@contextlib.contextmanager
+def _answers_alone() -> Iterator[None]:
+    """Sends to standard error what HiGHS prints for its makers, which would come among a command's answers.
+
+    It prints some remarks whatever its options say, from C, past Python's own streams.
+    """
+    if os.name != "posix":
+        yield
+        return
+    sys.stdout.flush()
+    answers = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C still holds back
+        os.dup2(answers, 1)
+        os.close(answers)
 
 
 def _scale(table: Table) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -111,12 +112,12 @@ class Problem:
     def __post_init__(self) -> None:
         if not self.layers:
             raise ValueError("an allocation needs layers, got none")
-        for names, what in ((self.layers, "layers"), ([t.name for t in self.tables], "tables")):
-            if len(set(names)) < len(names):
-                raise ValueError(f"{what} need names of their own, got {', '.join(names)}")
+        _check_names("layers", self.layers)
+        _check_names("tables", [table.name for table in self.tables])
         for layer, options in zip(self.layers, self.options, strict=True):
-            if not options or len(set(options)) < len(options):
-                raise ValueError(f"layer {layer!r} needs options, each once, got {options}")
+            if not options:
+                raise ValueError(f"layer {layer!r} has no options: leave it out, or give it the one that it has")
+            _check_names(f"options of layer {layer!r}", options)
         for table in self.tables:
             self._check_table(table)
         for name, budget in self.budgets.items():
@@ -190,6 +191,12 @@ class Problem:
         named = {layer: options[o] for layer, options, o in zip(self.layers, self.options, choice, strict=True)}
         costs = {table.name: table.total(choice) for table in self.costs}
         return Allocation(named, self.damage.total(choice), costs, optimal, 0.0 if optimal else gap)
+
+
+def _check_names(what: str, names: Sequence[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{what} need names of their own, got {repeated[0]!r} twice")
 
 
 def slack(table: Table, budget: float) -> float:
