@@ -1,7 +1,7 @@
 """What does quantization-aware training give back on ResNet-20, against rounding to nearest, at the same bits?
 
 python -m experiments.decode_images --out cifar10.npz
-python -m experiments.qat --images cifar10.npz [--data DIR] [--options w4a8 w2a8 ...] [--steps N] [--lr RATE]
+python -m experiments.resnet20_qat --images cifar10.npz [--data DIR] [--options w4a8 w2a8 ...] [--steps N] [--lr RATE]
 
 The network and weights are those of pytorch_resnet_cifar10 (91.8 % on CIFAR-10), on the benchmark's JPEGs.  First and
 last layer are in int8, as in LSQ (arXiv:1902.08153, section 2.3), unless `--ends` is given.  Training sees the JPEGs,
