@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from experiments.resnet20_qat import normalised, resnet20
+from experiments.resnet20_qat import drawn, resnet20
 from quant_search.sensitivity.catalog import MEASURES
 from quant_search.sensitivity.subject import Subject, by_layer
 
@@ -41,8 +41,7 @@ def main() -> None:
     model = resnet20(arguments.data / "resnet20_cifar10.th")
 
     def subject(split: str, n: int) -> Subject:
-        x, y = normalised(content[f"x_{split}"][:n]), content[f"y_{split}"][:n]
-        return Subject(model, by_layer(model), arguments.options, x, y)
+        return Subject(model, by_layer(model), arguments.options, *drawn(content, split, n))
 
     seen, truth = subject("train", arguments.calibration), subject("test", arguments.test)
     lost = MEASURES["leave-one-out"].measure(truth).damage
