@@ -156,10 +156,19 @@ def without_dropped(model: onnx.ModelProto, marks: Marks) -> onnx.ModelProto:
 
 
 def _trained(model: onnx.ModelProto) -> list[str]:
-    """Initializers of more than one value that layers, norms and sums take for their weights, in order."""
+    """Initializers that layers and norms take for their weights, or that are added or multiplied, in order.
+
+    A factor or summand of a single value is a constant of the network, not a weight.
+    """
     sizes = {t.name: int(np.prod(t.dims)) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
-    read = [node.input[i] for node in model.graph.node for i in _TRAINED.get(node.op_type, ()) if i < len(node.input)]
-    return list(dict.fromkeys(name for name in read if sizes.get(name, 0) > 1))
+    least = {"Add": 2, "Mul": 2}
+    read = [
+        node.input[i]
+        for node in model.graph.node
+        for i in _TRAINED.get(node.op_type, ())
+        if i < len(node.input) and sizes.get(node.input[i], 0) >= least.get(node.op_type, 1)
+    ]
+    return list(dict.fromkeys(read))
 
 
 def _bits_of_weights(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from latency.lowering import to_onnx
 from quant_search.layers import layers
 from quant_search.marks import mark
 from quant_search.precision import in_precisions, nodes_in_int8
@@ -108,3 +109,14 @@ def test_an_activation_without_a_range_is_refused():
     ranges = activation_ranges(trained(), X, nodes=GROUPS[stem])
     with pytest.raises(ValueError, match="no range of the activation '/block"):
         Twin(trained(), GROUPS, POLICIES["int8"], ranges)
+
+
+def test_a_weight_of_one_value_is_a_weight():
+    torch.manual_seed(0)
+    layers_ = (torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    model = to_onnx(torch.nn.Sequential(*layers_), (1, 8, 8))
+    chosen = dict.fromkeys(by_layer(model), "w4a8")
+    twin = twin_of(chosen, model)
+    assert len(twin.codes()) == 2 and len(twin.by_name()) == 4
+    off = np.abs(outputs(twin) - run(file_of(twin, chosen, model), X))
+    assert np.mean(off > 1e-3 * np.ptp(outputs(twin))) < 0.01

@@ -1,7 +1,7 @@
 """What does quantization-aware training give back on ResNet-20, against rounding to nearest, at the same bits?
 
 python -m experiments.decode_images --out cifar10.npz
-python -m experiments.qat --images cifar10.npz [--data DIR] [--options w4a8 w2a8 ...] [--steps N] [--lr RATE]
+python -m experiments.resnet20_qat --images cifar10.npz [--data DIR] [--options w4a8 w2a8 ...] [--steps N] [--lr RATE]
 
 The network and weights are those of pytorch_resnet_cifar10 (91.8 % on CIFAR-10), on the benchmark's JPEGs.  First and
 last layer are in int8, as in LSQ (arXiv:1902.08153, section 2.3), unless `--ends` is given.  Training sees the JPEGs,
@@ -86,6 +86,12 @@ def normalised(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
+def drawn(content: Mapping[str, np.ndarray], split: str, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """So many images of a split and their labels, drawn by the seed: in the file they are sorted by class."""
+    some = np.random.default_rng(seed).permutation(len(content[f"y_{split}"]))[:n]
+    return normalised(content[f"x_{split}"][some]), content[f"y_{split}"][some]
+
+
 def policy(groups: Mapping[str, Sequence[str]], option: str, ends: bool) -> dict[str, str]:
     """The option for every group; the first and the last in int8 unless `ends`."""
     names = list(groups)
@@ -108,8 +114,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=2_000, help="test images")
     arguments = parser.parse_args()
     content, device = np.load(arguments.images), parse_device("cpu")
-    x, y = normalised(content["x_train"][: arguments.train]), content["y_train"][: arguments.train]
-    x_test, y_test = normalised(content["x_test"][: arguments.test]), content["y_test"][: arguments.test]
+    (x, y), (x_test, y_test) = drawn(content, "train", arguments.train), drawn(content, "test", arguments.test)
     model = resnet20(arguments.data / "resnet20_cifar10.th")
     groups = by_layer(model)
     recipe = Recipe(arguments.steps, arguments.batch, arguments.lr, distill=arguments.distill)
@@ -131,6 +136,7 @@ def main() -> None:
         off = np.abs(open_session(file.SerializeToString(), device).run(x_test) - logits)
         differ = np.mean(off > 1e-4 * np.ptp(logits))  # more than sums in another order do
         believed = 100 * np.mean(logits.argmax(axis=1) == y_test)
+        print(option, f"{before:.2f} {believed:.2f}", flush=True)
         table.add_row(option, f"{before:.2f}", f"{believed:.2f}", f"{top1(file):.2f}", f"{differ:.2%}", f"{took:.0f}")
     Console(width=120).print(table)
 
