@@ -111,10 +111,12 @@ def check_wanted(
     if slow and objective == "latency":
         like = "int8" if kind_of(slow[0]) == "int8" else "fp32"
         raise ValueError(
-            f"precision {slow[0]!r} runs in the kernels of {like} on {device} (factor 1.00) and is less accurate: ask "
-            f"for size (--objective size), or leave it out"
+            f"precision {slow[0]!r} runs in the kernels of {like} on {device}, no faster and less accurate: ask for size "
+            f"(--objective size), or leave it out"
         )
     place = check_device(device, [kind_of(name) for name in names])
+    if place.runtime != "onnxruntime":
+        raise ValueError(f"layers are timed in ONNX Runtime, and {device!r} is another run-time: give --device cpu")
     return Wanted(names, max_drop, objective, rounding, sensitivity, seed), place
 
 

@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from latency.runtimes.opening import int8_share
 from nas.format import amount, duration, interval, percent
-from nas.quantizing import Made, Quantized
+from nas.quantizing import Final, Made, Quantized
+from quant_search.islands import share_in_int8
 from quant_search.precision import kind_of
 from supernet.atomic import write_bytes, write_json
 
@@ -49,17 +49,21 @@ def plain(found: Quantized) -> dict[str, Any]:
         "tried": [{"name": t.name, "kl": t.judged, "kept": t.kept} for t in found.trials],
         "layers_add_up_within": found.costs.error,
         "files": [_file(made) for made in found.files],
-        "final": {
-            name: {
-                "accuracy": final.accuracy,
-                "val_accuracy": final.made.val_accuracy,
-                "latency_s": {"median": final.measured.median_s, "ci95": list(final.measured.ci95_s)},
-                "size_bytes": len(final.made.model),
-                "int8_share": int8_share(final.made.model, found.device),
-            }
-            for name, final in found.final.items()
-        },
+        "final": {name: _final_of(found, final) for name, final in found.final.items()},
         "layers": [_layer(found, name) for name in found.costs.seconds],
+    }
+
+
+def _final_of(found: Quantized, final: Final) -> dict[str, Any]:
+    """What was measured carefully, and what of it runs in int8 after ONNX Runtime's own optimisation."""
+    share = share_in_int8(final.made.model, found.device)
+    return {
+        "accuracy": final.accuracy,
+        "val_accuracy": final.made.val_accuracy,
+        "latency_s": {"median": final.measured.median_s, "ci95": list(final.measured.ci95_s)},
+        "size_bytes": len(final.made.model),
+        "int8_share": share.share,
+        "fp32_islands": list(share.islands),
     }
 
 
@@ -125,7 +129,7 @@ def _layers(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def _final(record: Mapping[str, Any]) -> RenderableType:
     table = Table(title="Measured", title_justify="left")
-    for column in ("file", "accuracy (test)", "validation", "latency", "95 % interval", "size", "layers in int8"):
+    for column in ("file", "accuracy (test)", "validation", "latency", "95 % interval", "size", "MACs in int8"):
         table.add_column(column, justify="left" if column == "file" else "right")
     for name, final in record["final"].items():
         latency = final["latency_s"]
@@ -142,6 +146,12 @@ def _final(record: Mapping[str, Any]) -> RenderableType:
 
 
 def _verdict(record: Mapping[str, Any]) -> str:
+    islands = record["final"][record["chosen"]]["fp32_islands"]
+    slow = f"\nMeant for int8, but run in fp32 by ONNX Runtime: {', '.join(islands)}." if islands else ""
+    return _outcome(record) + slow
+
+
+def _outcome(record: Mapping[str, Any]) -> str:
     before, after = record["final"]["fp32"], record["final"][record["chosen"]]
     if record["chosen"] == "fp32":
         return f"Nothing is cheaper within {100 * record['wanted']['max_drop']:g} points: the file stays in fp32."

@@ -100,7 +100,7 @@ def test_size_takes_four_bits(folder):
         (["net"], "'net' is no network: give FILE.onnx"),
         (["net.onnx", "--precision", "int8"], "precisions are fp32 and what may take its place"),
         (["net.onnx", "--precision", "fp32,int9"], "unknown precision 'int9'"),
-        (["net.onnx", "--precision", "fp32,w4a8"], "runs in the kernels of int8 on cpu (factor 1.00)"),
+        (["net.onnx", "--precision", "fp32,w4a8"], "runs in the kernels of int8 on cpu, no faster"),
         (["net.onnx", "--objective", "speed"], "unknown objective 'speed'"),
         (["net.onnx", "--rounding", "adarond"], "did you mean 'adaround'?"),
         (["net.onnx", "--sensitivity", "hesian"], "did you mean 'hessian'?"),
