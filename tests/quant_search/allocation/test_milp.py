@@ -69,8 +69,8 @@ def test_what_the_solver_prints_does_not_come_among_answers(monkeypatch, capfd):
     assert "a remark of the solver" in err
 
 
-def test_no_more_than_one_programme_is_solved_where_most_pairs_are_forbidden():
-    # The dearest of many options, and only together with its like, for the least damage would be any other two.
+def test_forbidden_pairs_are_no_choices_that_are_tried():
+    # Any two that differ would be better, and there are more of them than choices that are tried again.
     names = [f"o{i}" for i in range(20)]
     damage = {layer: {name: sign * i for i, name in enumerate(names)} for layer, sign in (("a", 1.0), ("b", -1.0))}
     never = {(o, p): math.inf for o in names for p in names if o != p}
