@@ -1,5 +1,6 @@
 import ctypes
 import dataclasses
+import math
 import sys
 
 import pytest
@@ -66,3 +67,12 @@ def test_what_the_solver_prints_does_not_come_among_answers(monkeypatch, capfd):
     out, err = capfd.readouterr()
     assert out == "before\nafter\n"
     assert "a remark of the solver" in err
+
+
+def test_forbidden_pairs_are_no_choices_that_are_tried():
+    # Any two that differ would be better, and there are more of them than choices that are tried again.
+    names = [f"o{i}" for i in range(20)]
+    damage = {layer: {name: sign * i for i, name in enumerate(names)} for layer, sign in (("a", 1.0), ("b", -1.0))}
+    never = {(o, p): math.inf for o in names for p in names if o != p}
+    problem = problem_of(damage, pairs={"damage": {("a", "b"): never}})
+    assert milp.solve(problem).damage == 0.0
