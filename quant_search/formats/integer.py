@@ -54,18 +54,18 @@ class Integer(Format):
     @property
     def lowest(self) -> int:
         """The smallest code."""
-        return -(2 ** (self.bits - 1)) if self.signed else 0
+        return -(64 if self.reduced else 2 ** (self.bits - 1)) if self.signed else 0
 
     @property
     def highest(self) -> int:
         """The largest code."""
-        return self.lowest + 2**self.bits - 1
+        return self.steps if self.symmetric else self.lowest + self.steps
 
     @property
     def steps(self) -> int:
         """Steps from zero to the end of a symmetric range, or from end to end of an affine one."""
         if self.symmetric and self.signed:
-            return 64 if self.reduced else self.highest
+            return 64 if self.reduced else 2 ** (self.bits - 1) - 1
         return 127 if self.reduced else 2**self.bits - 1
 
     @property
