@@ -155,6 +155,33 @@ def layers(model: onnx.ModelProto) -> tuple[Layer, ...]:
     return found
 
 
+def layers_of_codes(model: onnx.ModelProto) -> tuple[Layer, ...]:
+    """The layers of a QDQ model whose weights are stored as codes; `weight` and `bias` name the codes.
+
+    Raises:
+        ValueError: as `layers`.
+    """
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    shapes = {t.name: t.dims for t in model.graph.initializer}
+    shapes |= {
+        n.output[0]: shapes[n.input[0]] for n in model.graph.node if n.op_type == "Cast" and n.input[0] in shapes
+    }
+    codes = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in shapes
+    }
+    for name, source in codes.items():  # shapes alone: values of another type, by the name that layers read
+        plain.graph.initializer.append(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shapes[source]))
+    found = layers(plain)
+    return tuple(
+        replace(layer, weight=codes[layer.weight], bias=codes.get(layer.bias, layer.bias))
+        for layer in found
+        if layer.weight in codes
+    )
+
+
 def layers_of(model: onnx.ModelProto, nodes: Collection[str]) -> tuple[Layer, ...]:
     """Those of `layers` whose nodes are named.
 

@@ -50,16 +50,16 @@ def _rows(
     at = np.stack([rng.choice(math.prod(sizes), count, replace=False) for _ in range(len(x))])
     places = np.unravel_index(at.reshape(-1), sizes)
     image = np.repeat(np.arange(len(x)), count)
-    windows = _windows(layer, x) if layer.op_type == "Conv" else x
-    found = [np.moveaxis(part, 1, 1 + len(places))[(image, *places)] for part in (windows, y)]
+    seen = windows(layer, x) if layer.op_type == "Conv" else x
+    found = [np.moveaxis(part, 1, 1 + len(places))[(image, *places)] for part in (seen, y)]
     return found[0].reshape(len(image), layer.groups, -1), found[1]
 
 
-def _windows(layer: Layer, x: np.ndarray) -> np.ndarray:
-    """A view (b, c, *out sizes, *kernel) of what the layer sees of maps `x` (b, c, ...) at every position."""
+def windows(layer: Layer, x: np.ndarray, fill: float = 0) -> np.ndarray:
+    """A view (b, c, *out sizes, *kernel) of what the layer sees of maps `x` (b, c, ...), padded with `fill`."""
     axes = len(layer.strides)
     begins, ends = layer.pads[:axes], layer.pads[axes:]
-    x = np.pad(x, [(0, 0), (0, 0), *zip(begins, ends, strict=True)])
+    x = np.pad(x, [(0, 0), (0, 0), *zip(begins, ends, strict=True)], constant_values=fill)
     kernel = layer.shape[2:]
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, layer.dilations, strict=True)]
     sizes = [(n - span) // s + 1 for n, span, s in zip(x.shape[2:], spans, layer.strides, strict=True)]
