@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quant_search.formats.blocks import BlockScaled, PowerOfTwo
+from quant_search.formats.block_scaled import BlockScaled, PowerOfTwo
 from quant_search.formats.granularity import Granularity, Layout
 from quant_search.formats.integer import Integer
 from quant_search.formats.minifloat import Minifloat

@@ -51,7 +51,7 @@ class LearnedStep(nn.Module):
         """`values` rounded (eq. 1-2), with gradients to them and to the step (eq. 3)."""
         layout = self.granularity.layout(tuple(values.shape))
         scale, zero = (part.reshape(layout.broadcast) for part in (self.steps(), self.zero))
-        sharing = values.numel() / max(1, self.scale.numel()) / (values.shape[0] if self.batched else 1)
+        sharing = values.numel() / max(1, self.scale.numel()) / (max(1, len(values)) if self.batched else 1)
         most = (self.number.highest - zero).clamp(min=1)
         weight = (max(1.0, sharing) * most).rsqrt()
         blocks = _LearnedRounding.apply(split(values.float(), layout), scale, zero, weight, self.number)

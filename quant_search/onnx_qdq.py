@@ -19,12 +19,11 @@ from quant_search.formats.granularity import PER_TENSOR, Granularity, extremes
 from quant_search.formats.integer import Integer
 from quant_search.formats.number import Scales
 from quant_search.marks import Bias, Constant, Marks, mark, quantizable
-from quant_search.ranges import activation_ranges, neutral_ranges
+from quant_search.ranges import UINT8, activation_ranges, neutral_ranges
 from quant_search.weight_codes import WeightCodes, packed_tensor, weight_bits
 
 __all__ = ["activation_ranges", "neutral_ranges", "quantize", "weight_bits"]
 
-UINT8 = Integer(8, symmetric=False, signed=False)  # of activations
 INT32 = Integer(32)  # of biases
 INT4_OPSET, INT4_IR = 21, 10
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -12,8 +12,16 @@ from onnxruntime.quantization import CalibrationMethod
 from onnxruntime.quantization.calibrate import TensorsData
 
 from latency.lowering import INPUT
+from quant_search.catalog import OBSERVERS
+from quant_search.formats.granularity import PER_TENSOR
+from quant_search.formats.integer import Integer
+from quant_search.formats.naming import suggestion
+from quant_search.formats.number import Format
+from quant_search.histogram import Histogram, histogram
 from quant_search.marks import OPERATORS, float_activations, mark
+from quant_search.observers import Observer, min_max
 
+UINT8 = Integer(8, symmetric=False, signed=False)  # what ONNX Runtime's fast kernels read
 _LOG_ERRORS = 3
 _BATCH_PIXELS = 2**14
 _FROM_ZERO = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus")
@@ -30,27 +38,101 @@ def activation_ranges(
     batch: int | None = None,
     nodes: Sequence[str] | None = None,
     threads: int = 1,
+    method: str | Observer = "min-max",
+    number: Format = UINT8,
 ) -> TensorsData:
-    """The smallest and largest value of every activation of `model` over `images` (n, c, h, w) float32.
+    """The range of every activation of `model` over `images` (n, c, h, w) float32.
 
     Args:
         batch: images at a time; unless said otherwise so few that activations stay in the processor's caches.
         nodes: take only what is needed to quantize these.
+        method: a name of `OBSERVERS`, or such a function; by default the smallest and largest value.
+        number: the format that the ranges are for, with a scale for the whole tensor.
 
     Raises:
-        ValueError: no images.
+        ValueError: no images, an unknown method, or a format that has no scale for the whole tensor.
     """
+    observer = _observer(method, number)
+    if observer is not min_max:
+        return ranges_of(activation_histograms(model, images, batch, nodes, threads), observer, number)
+    names, parts = _needed(model, images, batch, nodes)
+    if not names:
+        return TensorsData(CalibrationMethod.MinMax, {})
+    session = _open(_with_outputs(model, names, ("ReduceMin", "ReduceMax")), threads)
+    found = [session.run(None, {INPUT: part}) for part in parts]
+    low, high = (np.array(found, np.float32)[:, i::2] for i in (0, 1))
+    return _as_data(zip(names, np.nanmin(low, axis=0), np.nanmax(high, axis=0), strict=True))
+
+
+def activation_histograms(
+    model: onnx.ModelProto,
+    images: np.ndarray,
+    batch: int | None = None,
+    nodes: Sequence[str] | None = None,
+    threads: int = 1,
+) -> dict[str, Histogram]:
+    """The histogram of every activation of `model` over `images` (n, c, h, w) float32, for several methods to read.
+
+    One batch of activations is in memory at a time; other batches change counts by the rounding of activations alone.
+
+    Args:
+        batch, nodes: as `activation_ranges`.
+
+    Raises:
+        ValueError: no images, or an activation that is not finite.
+    """
+    names, parts = _needed(model, images, batch, nodes)
+    if not names:
+        return {}
+    session = _open(_with_outputs(model, names, ("Identity",)), threads)
+    seen: dict[str, Histogram] = {}
+    for part in parts:
+        for name, values in zip(names, session.run(None, {INPUT: part}), strict=True):
+            try:
+                new = histogram(values)
+            except ValueError as error:
+                raise ValueError(f"activation {name!r}: {error}") from error
+            seen[name] = seen[name] + new if name in seen else new
+    return seen
+
+
+def ranges_of(
+    histograms: Mapping[str, Histogram], method: str | Observer = "min-max", number: Format = UINT8
+) -> TensorsData:
+    """The ranges that a method finds in what `activation_histograms` gives.
+
+    Raises:
+        ValueError: an unknown method, or a format that has no scale for the whole tensor.
+    """
+    observer = _observer(method, number)
+    return _as_data((name, *observer(seen, number)) for name, seen in histograms.items())
+
+
+def _observer(method: str | Observer, number: Format) -> Observer:
+    if not number.accepts(PER_TENSOR):
+        raise ValueError(f"{number.name} has no scale for a whole tensor, for which ranges are: take uint8 or e4m3")
+    if not isinstance(method, str):
+        return method
+    if method not in OBSERVERS:
+        near = suggestion(method, OBSERVERS)
+        raise ValueError(f"unknown calibration method {method!r}{near}; there are {', '.join(OBSERVERS)}")
+    return OBSERVERS[method]
+
+
+def _needed(
+    model: onnx.ModelProto, images: np.ndarray, batch: int | None, nodes: Sequence[str] | None
+) -> tuple[list[str], list[np.ndarray]]:
+    """The activations to be looked at, and the images in batches."""
     if not len(images):
         raise ValueError("activation ranges need calibration images, got none")
     names = _touched(model) if nodes is None else [n for n, of in mark(model, nodes).activations.items() if of is None]
-    if not names:
-        return TensorsData(CalibrationMethod.MinMax, {})
     batch = batch or max(1, _BATCH_PIXELS // int(np.prod(images.shape[2:])))
-    session = _open(_with_extremes(model, names), threads)
-    found = [session.run(None, {INPUT: part}) for part in np.array_split(images, max(1, len(images) // batch))]
-    low, high = (np.array(found, np.float32)[:, i::2] for i in (0, 1))
-    ends = zip(names, np.nanmin(low, axis=0), np.nanmax(high, axis=0), strict=True)
-    return TensorsData(CalibrationMethod.MinMax, {name: (a.reshape(1), b.reshape(1)) for name, a, b in ends})
+    return names, np.array_split(images, max(1, len(images) // batch))
+
+
+def _as_data(ends: Iterable[tuple[str, float, float]]) -> TensorsData:
+    ranges = {name: tuple(np.array([end], np.float32) for end in (low, high)) for name, low, high in ends}
+    return TensorsData(CalibrationMethod.MinMax, ranges)
 
 
 def _touched(model: onnx.ModelProto) -> list[str]:
@@ -60,17 +142,18 @@ def _touched(model: onnx.ModelProto) -> list[str]:
     return list(dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name in floats))
 
 
-def _with_extremes(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
-    """`model` with the smallest and largest value of each named tensor as its outputs, in turn."""
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str], kinds: Sequence[str]) -> bytes:
+    """`model` whose outputs are nodes of `kinds` (ReduceMin, ReduceMax, Identity) on each named tensor, in turn."""
     augmented = onnx.ModelProto()
     augmented.CopyFrom(model)
     graph = augmented.graph
     graph.ClearField("output")
     for i, name in enumerate(names):
-        for kind in ("ReduceMin", "ReduceMax"):
+        for kind in kinds:
             output = f"{kind} {i}"
-            graph.node.append(helper.make_node(kind, [name], [output], keepdims=0))
-            graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, []))
+            whole = kind == "Identity"
+            graph.node.append(helper.make_node(kind, [name], [output], **({} if whole else {"keepdims": 0})))
+            graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None if whole else []))
     serialized: bytes = augmented.SerializeToString()
     return serialized
 

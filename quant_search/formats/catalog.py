@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quant_search.formats.blocks import BlockScaled
+from quant_search.formats.block_scaled import BlockScaled
 from quant_search.formats.integer import Integer
 from quant_search.formats.minifloat import Minifloat
 from quant_search.formats.number import Format

@@ -25,9 +25,6 @@ _KNOWN = {
     "e2m1x32-e8m0": "mxfp4",
     "int8x32-e8m0": "mxint8",
     "e2m1x16-e4m3": "nvfp4",
-    "int8x16-e8m0": "bfp8",
-    "int6x16-e8m0": "bfp6",
-    "int4x16-e8m0": "bfp4",
 }
 
 
@@ -89,7 +86,9 @@ class BlockScaled(Format):
 
     @property
     def name(self) -> str:
-        """`mxfp4`; where there is no such word `e2m1x64-e8m0`: element, block size, scale."""
+        """`mxfp4`, `bfp6`; where there is no such word `e2m1x64-e8m0`: element, block size, scale."""
+        if isinstance(self.element, Integer) and self.size == 16 and self.scale == PowerOfTwo():
+            return f"bfp{self.element.bits}"
         full = f"{self.element.name}x{self.size}-{self.scale.name}"
         return _KNOWN.get(full, full)
 
