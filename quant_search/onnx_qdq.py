@@ -51,7 +51,7 @@ def quantize(
     there = quantizable(model, nodes)
     given = _codes_of_weights(model, there, codes or {})
     if pack and any(found.packed for found in given.values()):
-        model = _with_int4(model)
+        model = with_int4(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
     if there:
@@ -85,21 +85,24 @@ def _codes_of_weights(
     return found
 
 
-def _with_int4(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model at the first opset with four-bit tensors."""
+def with_int4(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model` at an opset that has four-bit tensors: 21 or later.
+
+    Raises:
+        ValueError: a model that cannot be lifted to it.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < INT4_OPSET:
         try:
-            model = version_converter.convert_version(model, INT4_OPSET)
+            result = version_converter.convert_version(model, INT4_OPSET)
         except Exception as error:  # the converter's errors have no base of their own
             reason = str(error).strip().splitlines()[-1] if str(error) else type(error).__name__
             raise ValueError(
-                f"four-bit weights need opset {INT4_OPSET}, to which this model (opset {opset}) cannot be lifted: "
-                f"{reason}: store them in int8 (pack=False)"
+                f"four-bit weights need opset {INT4_OPSET}; this model of opset {opset} cannot be lifted: {reason}"
             ) from error
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    result.ir_version = max(model.ir_version, INT4_IR)
+    result.ir_version = max(result.ir_version, INT4_IR)
     return result
 
 

@@ -33,7 +33,7 @@ _CPU = Device("cpu", "cpu", 1, "onnxruntime")
 _CUDA = {"use_tf32": "0"}
 # What multiplies weights, before and after fusion, in any domain (ai.onnx, com.microsoft, com.microsoft.nchwc).
 _FLOAT = ("Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
-_INT8 = (
+INT8_KERNELS = (
     "QLinearConv",
     "QLinearMatMul",
     "QGemm",
@@ -275,7 +275,7 @@ def int8_share(model: bytes | Path, device: Device) -> float:
         ValueError: as for `open_session`.
     """
     kinds = [node.op_type for node in optimised_graph(model, device).graph.node]
-    int8 = sum(kind in _INT8 for kind in kinds)
+    int8 = sum(kind in INT8_KERNELS for kind in kinds)
     total = int8 + sum(kind in _FLOAT for kind in kinds)
     return int8 / total if total else 0.0
 
