@@ -126,6 +126,11 @@ class Sensitivity:
             raise KeyError(f"no damage of {option!r} to {group!r} was measured")
         return float(self.damage[self.groups.index(group), self.options.index(option)])
 
+    def rows(self) -> dict[str, dict[str, float]]:
+        """Group to each option that it has to the damage: what allocation minimises the sum of."""
+        table = zip(self.groups, self.damage, strict=True)
+        return {g: {o: float(d) for o, d in zip(self.options, row, strict=True) if not np.isnan(d)} for g, row in table}
+
     def ranking(self, option: str) -> tuple[str, ...]:
         """The groups that have the option, the most sensitive first."""
         column = self.damage[:, self.options.index(option)]

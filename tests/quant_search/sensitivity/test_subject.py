@@ -58,5 +58,6 @@ def test_damages_are_found_and_ranked_by_name():
     found = Sensitivity("sqnr", ("a", "b", "c"), ("int8", "w4a8"), damage, 1.0)
     assert found.of("b", "w4a8") == 0.2 and np.isnan(found.of("a", "w4a8"))
     assert found.ranking("int8") == ("b", "c", "a") and found.ranking("w4a8") == ("c", "b")
+    assert found.rows()["a"] == {"int8": 0.1} and found.rows()["c"] == {"int8": 0.2, "w4a8": 0.4}
     with pytest.raises(KeyError, match="no damage of 'fp32' to 'a'"):
         found.of("a", "fp32")
