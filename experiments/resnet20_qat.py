@@ -27,9 +27,9 @@ from latency.device import parse_device
 from latency.lowering import to_onnx
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
-from quant_search.precision import in_precisions, nodes_in_int8
 from quant_search.qat import Recipe, train
 from quant_search.ranges import activation_ranges
+from quant_search.realise import in_precisions, nodes_in_int8
 from quant_search.sensitivity.subject import by_layer
 from supernet.augment import shift_and_flip
 

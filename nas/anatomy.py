@@ -9,7 +9,8 @@ import numpy as np
 
 from latency.blocks import BlockTracer
 from predictors.block_table import Placed
-from quant_search.policy import SUFFIX, policy_of
+from quant_search.policy import PRECISIONS, SUFFIX, policy_of
+from quant_search.precision import kind_of, parse_precision
 from search_spaces.encoding import one_hot
 from search_spaces.space import INDEX, Architecture, SearchSpace
 
@@ -58,7 +59,14 @@ class Anatomy:
         return self.space.architecture({**start, **values, **given})
 
     def placed(self, arch: Architecture) -> list[Placed]:
-        """The blocks of an architecture in order, each with its precision; blocks without weights are fp32."""
+        """The blocks of an architecture in order, each with the precision whose kernels it runs in.
+
+        Blocks without weights are fp32.
+        """
+        return [(block, kind_of(precision)) for block, precision in self._precise(arch)]
+
+    def _precise(self, arch: Architecture) -> list[Placed]:
+        """The blocks in order, each with its own precision."""
         policy = policy_of(arch, self.tracer.blocks, self.precisions)
         return [(block, policy.get(block.name, "fp32")) for block in self.tracer.trace(arch)]
 
@@ -67,13 +75,16 @@ class Anatomy:
         return [self.placed(arch) for arch in self._architectures(population)]
 
     def in_fp32(self, population: np.ndarray) -> np.ndarray:
-        """Rows (n, d') of the architecture factor as rows (n, d) of the space, with every block in fp32."""
-        fp32 = [choice.index("fp32") for choice in self.space.choices[population.shape[1] :]]
-        policies = np.tile(np.array(fp32, dtype=INDEX), (len(population), 1))
+        """Rows (n, d') of the architecture factor as rows (n, d) of the space, with every block in fp32.
+
+        Where that is no option, in what has most bits: options are listed from cheap to dear.
+        """
+        most = [len(choice.options) - 1 for choice in self.space.choices[population.shape[1] :]]
+        policies = np.tile(np.array(most, dtype=INDEX), (len(population), 1))
         return self.space.canonical(np.column_stack([population, policies]))
 
     def counts(self, population: np.ndarray) -> np.ndarray:
-        """MACs, parameters, bytes of fp32 and of int8 parameters, layers (n, 5)."""
+        """MACs, parameters, bytes of fp32 and of quantized parameters, layers (n, 5)."""
         return self._each(population, self._counts, _count).reshape(-1, 5)
 
     def kinds_of_macs(self, population: np.ndarray) -> np.ndarray:
@@ -93,7 +104,7 @@ class Anatomy:
         keys = [row.tobytes() for row in population]
         for key, row in zip(keys, population, strict=True):
             if key not in known:
-                known[key] = count(self.placed(next(self._architectures(row[None]))))
+                known[key] = count(self._precise(next(self._architectures(row[None]))))
         return np.array([known[key] for key in keys])
 
     def features(self, population: np.ndarray) -> np.ndarray:
@@ -111,23 +122,26 @@ class Anatomy:
 
 
 def _count(placed: Sequence[Placed]) -> np.ndarray:
-    macs, fp32, int8, layers = 0, 0, 0, 0
+    macs, parameters, fp32, codes, layers = 0, 0, 0, 0.0, 0
     for block, precision in placed:
+        bits = parse_precision(precision).weight_bits
         macs += block.counts.macs
         layers += block.counts.layers
-        fp32 += 4 * block.counts.parameters if precision == "fp32" else 0
-        int8 += block.counts.parameters if precision == "int8" else 0
-    return np.array([macs, fp32 / 4 + int8, fp32, int8, layers], dtype=float)
+        parameters += block.counts.parameters
+        fp32 += 0 if bits else 4 * block.counts.parameters
+        # In a file, codes take a byte, or half of one.
+        codes += (1.0 if bits > 4 else 0.5) * block.counts.parameters if bits else 0.0
+    return np.array([macs, parameters, fp32, codes, layers], dtype=float)
 
 
 def _count_macs(placed: Sequence[Placed]) -> np.ndarray:
-    return np.array([sum(b.counts.macs for b, precision in placed if precision == p) for p in ("fp32", "int8")])
+    return np.array([sum(b.counts.macs for b, precision in placed if kind_of(precision) == p) for p in PRECISIONS])
 
 
 def _count_activations(placed: Sequence[Placed]) -> np.ndarray:
     parts = np.zeros((len(placed), 3))
     for i, (block, precision) in enumerate(placed):
-        fp32 = precision == "fp32"
+        fp32 = kind_of(precision) == "fp32"
         elements, hswish = block.counts.activation_elements, block.counts.hswish_elements
         parts[i] = (4 * elements, 0, 0) if fp32 else (0, elements, 4 * hswish)
     return np.append(parts.sum(axis=0), parts.sum(axis=1).max(initial=0.0))

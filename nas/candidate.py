@@ -11,8 +11,9 @@ from torch import nn
 
 from latency.blocks import BlockTracer
 from latency.lowering import nodes_of, to_onnx
-from quant_search.onnx_qdq import activation_ranges, neutral_ranges, quantize
 from quant_search.policy import policy_of
+from quant_search.ranges import activation_ranges, neutral_ranges
+from quant_search.realise import in_precisions, nodes_in_int8
 from search_spaces.network import Block, extract
 from search_spaces.space import Architecture
 from supernet.calibrate import calibrate_, calibration_images
@@ -68,15 +69,15 @@ class Builder:
 def with_policy(
     model: onnx.ModelProto, blocks: Sequence[Block], policy: Mapping[str, str], images: np.ndarray | None
 ) -> onnx.ModelProto:
-    """`model` with the blocks that `policy` sets to int8 quantized.
+    """`model` with each block in the precision that `policy` sets it to.
 
     Args:
         images: (n, c, h, w) that activations are calibrated on; None for a file of which only the speed counts.
     """
-    members = tuple(m for block in blocks if policy.get(block.name) == "int8" for m in block.members)
-    if not members:
+    lower = {block.name: block.members for block in blocks if policy.get(block.name, "fp32") != "fp32"}
+    if not lower:
         return model
-    nodes = nodes_of(model, members)
-    if images is None:
-        return quantize(model, nodes, neutral_ranges(model))
-    return quantize(model, nodes, activation_ranges(model, images[:RANGE_IMAGES], nodes=nodes))
+    groups = {name: nodes_of(model, members) for name, members in lower.items()}
+    nodes = nodes_in_int8(groups, policy := {name: policy[name] for name in groups})
+    ranges = neutral_ranges(model) if images is None else activation_ranges(model, images[:RANGE_IMAGES], nodes=nodes)
+    return in_precisions(model, groups, policy, ranges)

@@ -11,7 +11,8 @@ from latency.energy import counters_of
 from nas.config import Settings, Training
 from nas.metrics import COSTS, MOST_OBJECTIVES, untold
 from nas.searchers.catalog import SEARCHERS
-from quant_search.policy import check_precisions
+from quant_search.policy import PRECISIONS, check_precisions
+from quant_search.precision import kind_of
 from search_spaces.catalog import SPACES, SpaceEntry
 from supernet.catalog import OPTIMIZERS, STRATEGIES, WEIGHT_FILES
 
@@ -58,6 +59,7 @@ def check_names(settings: Settings) -> None:
     check_objectives(settings.objectives)
     check_searcher(settings.searcher, len(settings.problem.objectives))
     check_precisions(settings.precisions)
+    check_pays(settings.precisions, settings.objectives, settings.device)
     if settings.profile is None:  # else the device need not be there
         _check_measurable(check_device(settings.device, settings.precisions), settings.problem.metrics)
     elif unknown := untold(settings.problem.metrics, graph=False):
@@ -148,6 +150,20 @@ def check_objectives(names: Sequence[str]) -> None:
         )
 
 
+def check_pays(precisions: Sequence[str], objectives: Sequence[str], device: str) -> None:
+    """Refuses precisions that make files smaller and nothing else, unless size is what counts.
+
+    Raises:
+        ValueError: with the kernels that they run in, and what to do.
+    """
+    smaller = [precision for precision in precisions if precision not in PRECISIONS]
+    if smaller and "size" not in objectives:
+        raise ValueError(
+            f"precision {smaller[0]!r} runs in the kernels of {kind_of(smaller[0])} on {device}, no faster and less "
+            "accurate: ask for size (--objective size), or leave it out"
+        )
+
+
 def check_device(name: str, precisions: Sequence[str]) -> Device:
     """The device of this name, which runs these precisions.
 
@@ -156,7 +172,7 @@ def check_device(name: str, precisions: Sequence[str]) -> Device:
     """
     device = parse_device(name)
     entry = entry_of(device)
-    if not set(precisions) <= set(entry.precisions):
+    if not set(map(kind_of, precisions)) <= set(entry.precisions):
         raise ValueError(
             f"device {device.name!r} runs {', '.join(entry.precisions)} only ({entry.fp32_only}): "
             f"give --precision {','.join(entry.precisions)}"

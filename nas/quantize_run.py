@@ -12,7 +12,7 @@ from rich.console import Console
 from latency.device import Device
 from latency.store import MeasurementStore
 from nas.given import classes_of, read_given
-from nas.names import check_device
+from nas.names import check_device, check_pays
 from nas.pixels import in_pixels
 from nas.progress import LiveReporter, Reporter, SilentReporter
 from nas.quantizing import Quantized, Wanted, quantize_model
@@ -107,13 +107,7 @@ def check_wanted(
     _check_among("sensitivity", sensitivity, tuple(MEASURES))
     if not 0 <= max_drop <= 1:
         raise ValueError(f"max_drop is a share of the validation images, 0 to 1, got {max_drop}")
-    slow = [name for name in lower if name != "int8"]
-    if slow and objective == "latency":
-        like = "int8" if kind_of(slow[0]) == "int8" else "fp32"
-        raise ValueError(
-            f"precision {slow[0]!r} runs in the kernels of {like} on {device}, no faster and less accurate: ask for size "
-            f"(--objective size), or leave it out"
-        )
+    check_pays(names, (objective,), device)
     place = check_device(device, [kind_of(name) for name in names])
     if place.runtime != "onnxruntime":
         raise ValueError(f"layers are timed in ONNX Runtime, and {device!r} is another run-time: give --device cpu")

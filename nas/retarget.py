@@ -60,6 +60,7 @@ from nas.training import PACE_FILE, read_history
 from nas.transferred import Carried, Transfer, fit_transferred, prepare_transfer
 from nas.verify import RealEvaluator
 from nas.weights import run_data
+from quant_search.precision import kind_of
 from search_spaces.space import INDEX
 from supernet.atomic import write_bytes, write_json
 from supernet.checkpoint import FILE_NAME
@@ -138,7 +139,7 @@ def _check(source: Path, was: Settings, record: dict[str, Any], device: Device, 
             f"{' and '.join(unknown)} on {device.name} cannot be told from {source}, which asks for it: search there "
             f"anew, with --device {device.name}"
         )
-    if not set(was.precisions) & set(entry_of(device).precisions):
+    if not set(map(kind_of, was.precisions)) & set(entry_of(device).precisions):
         raise ValueError(
             f"the run in {source} has {', '.join(was.precisions)} files only, and {device.name} runs "
             f"{', '.join(entry_of(device).precisions)}: search with --precision "
@@ -151,7 +152,7 @@ def _settings(was: Settings, record: dict[str, Any], device: Device, timings: in
     return was.model_copy(
         update={
             "device": device.name,
-            "precisions": tuple(p for p in was.precisions if p in runs),
+            "precisions": tuple(p for p in was.precisions if kind_of(p) in runs),
             "searcher": "linas",
             "evaluations": timings - _neutral(timings),
             "baselines": False,

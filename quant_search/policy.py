@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from quant_search.precision import is_precision, parse_precision
 from search_spaces.product import product
 from search_spaces.space import Architecture, SearchSpace
 from search_spaces.value import Choice
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".precision"
 PRECISIONS = ("fp32", "int8")
+"""What has kernels of its own; all others run in those of one of them, and are only smaller."""
 
 
 def check_precisions(precisions: Sequence[str]) -> None:
@@ -27,8 +29,7 @@ def check_precisions(precisions: Sequence[str]) -> None:
         ValueError: an unknown precision, one given twice, or none.
     """
     for precision in precisions:
-        if precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")
+        parse_precision(precision)
     if len(set(precisions)) < len(precisions) or not precisions:
         raise ValueError(f"precisions must be given, each once, got {tuple(precisions)}")
 
@@ -42,8 +43,7 @@ def policy_choices(blocks: Sequence[Block], precisions: Sequence[str]) -> tuple[
     check_precisions(precisions)
     if len(precisions) == 1:
         return ()
-    # From dear to cheap, as every choice is listed from cheap to dear: int8 first.
-    options = tuple(sorted(precisions, key=PRECISIONS.index, reverse=True))
+    options = tuple(sorted(precisions, key=_bits))  # from cheap to dear, as every choice
     weighted = (block for block in blocks if block.weighted)
     return tuple(Choice(block.name + SUFFIX, options, block.weighted_when or block.when) for block in weighted)
 
@@ -73,13 +73,19 @@ def uniform(arch: Architecture, precision: str) -> Architecture:
     Raises:
         ValueError: a precision that the space does not have.
     """
-    policy = [c.name for c in arch.space.choices if c.name.endswith(SUFFIX) and set(c.options) <= set(PRECISIONS)]
+    policy = [c.name for c in arch.space.choices if c.name.endswith(SUFFIX) and all(map(is_precision, c.options))]
     changed = dict.fromkeys(policy, precision)
     return arch.space.architecture({**arch.assignment, **changed})
 
 
 def describe(policy: Mapping[str, str]) -> str:
-    """A policy in a word: its one precision, or the share of blocks in the lower one (`int8 7/11`)."""
-    counts = {p: sum(q == p for q in policy.values()) for p in PRECISIONS}
-    used = [p for p in PRECISIONS if counts[p]] or [PRECISIONS[0]]  # no weights: nothing to quantize
-    return used[0] if len(used) == 1 else f"{used[-1]} {counts[used[-1]]}/{len(policy)}"
+    """A policy in a word: its one precision, or the share of blocks in each lower one (`w4a8 2/11, int8 5/11`)."""
+    used = sorted(set(policy.values()), key=_bits) or [PRECISIONS[0]]  # no weights: nothing to quantize
+    if len(used) == 1:
+        return used[0]
+    return ", ".join(f"{p} {sum(q == p for q in policy.values())}/{len(policy)}" for p in used[:-1])
+
+
+def _bits(precision: str) -> tuple[int, int]:
+    found = parse_precision(precision)
+    return found.weight_bits or 32, found.activation_bits or 32

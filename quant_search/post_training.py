@@ -15,12 +15,13 @@ from onnxruntime.quantization.calibrate import TensorsData
 
 from quant_search.catalog import OBSERVERS
 from quant_search.layers import layers_of, values_of, with_values
-from quant_search.precision import codes_of, in_precisions, nodes_in_int8, parse_precision
+from quant_search.precision import parse_precision
 from quant_search.ptq.bias_correction import correct_biases
 from quant_search.ptq.equalize import equalize, without_clips
 from quant_search.ptq.fold import with_biases
 from quant_search.ptq.reconstruct import reconstruct
 from quant_search.ranges import activation_histograms, ranges_of
+from quant_search.realise import codes_of, in_precisions, nodes_in_int8
 from quant_search.weight_codes import WeightCodes
 
 Groups = Mapping[str, Sequence[str]]

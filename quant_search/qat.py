@@ -18,8 +18,8 @@ from onnxruntime.quantization.calibrate import TensorsData
 from torch import Tensor, nn
 
 from latency.runtimes.onnx_to_torch import to_torch
-from quant_search.precision import in_precisions, nodes_in_int8
 from quant_search.ranges import activation_ranges
+from quant_search.realise import in_precisions, nodes_in_int8
 from quant_search.twin import Twin
 from quant_search.weight_codes import WeightCodes
 from supernet.batches import batch_indices, step_generator

@@ -22,8 +22,9 @@ from quant_search.formats import Granularity, Integer, Scales
 from quant_search.layers import layers, layers_of, values_of, with_values
 from quant_search.learned_step import LearnedStep, initial_step
 from quant_search.marks import Bias, Marks, mark
-from quant_search.precision import nodes_in_int8, parse_precision
+from quant_search.precision import parse_precision
 from quant_search.ranges import UINT8
+from quant_search.realise import nodes_in_int8
 from quant_search.weight_codes import WeightCodes, weight_bits, weight_format
 
 # Which inputs of a node are weights that training may change; statistics of norms are not among them.

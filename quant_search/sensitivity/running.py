@@ -14,8 +14,9 @@ import numpy as np
 
 from latency.device import Device
 from latency.runtimes.opening import open_session
-from quant_search.precision import in_precisions, parse_precision
+from quant_search.precision import parse_precision
 from quant_search.ranges import activation_ranges
+from quant_search.realise import in_precisions
 from quant_search.sensitivity.subject import Progress, Sensitivity, Subject
 
 Score = Callable[[np.ndarray, np.ndarray], float]

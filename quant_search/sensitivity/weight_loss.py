@@ -11,7 +11,8 @@ from torch import Tensor
 
 from latency.runtimes.onnx_to_torch import to_torch
 from quant_search.layers import layers_of, values_of
-from quant_search.precision import parse_precision, rounded_weights
+from quant_search.precision import parse_precision
+from quant_search.realise import rounded_weights
 from quant_search.sensitivity.subject import Subject
 
 

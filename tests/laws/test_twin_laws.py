@@ -9,7 +9,7 @@ from latency.device import parse_device
 from latency.lowering import to_onnx
 from latency.runtimes.onnx_runtime import open_session
 from quant_search.onnx_qdq import activation_ranges
-from quant_search.precision import in_precisions, nodes_in_int8
+from quant_search.realise import in_precisions, nodes_in_int8
 from quant_search.sensitivity.subject import by_layer
 from quant_search.twin import Twin
 from search_spaces.catalog import SPACES

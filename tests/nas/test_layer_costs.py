@@ -11,9 +11,9 @@ from latency.lowering import to_onnx
 from latency.parts import Node, Parts, ProfilerCost
 from latency.runtimes.onnx_runtime import executed_graph
 from nas.layer_costs import LayerCosts, _places, _seconds, measure_layers
-from quant_search.precision import in_precisions
 from quant_search.ptq.intake import prepared
 from quant_search.ranges import neutral_ranges
+from quant_search.realise import in_precisions
 from quant_search.sensitivity.subject import by_layer
 
 COSTS = LayerCosts(

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from quant_search.precision import in_precisions, nodes_in_int8
 from quant_search.qat import Recipe, train
 from quant_search.ranges import activation_ranges
+from quant_search.realise import in_precisions, nodes_in_int8
 from quant_search.sensitivity.subject import by_layer
 from tests.quant_search.small_digits import accuracy_of, digits, run, trained
 

@@ -7,8 +7,8 @@ from onnx import numpy_helper
 from latency.lowering import to_onnx
 from quant_search.layers import layers
 from quant_search.marks import mark
-from quant_search.precision import in_precisions, nodes_in_int8
 from quant_search.ranges import activation_ranges
+from quant_search.realise import in_precisions, nodes_in_int8
 from quant_search.sensitivity.subject import by_layer
 from quant_search.twin import Twin, without_dropped
 from quant_search.weight_codes import weight_bits

@@ -6,7 +6,7 @@ from torch import nn
 
 from latency.lowering import to_onnx
 from latency.runtimes.onnx_to_torch import to_torch
-from quant_search.precision import rounded_weights
+from quant_search.realise import rounded_weights
 from quant_search.sensitivity.hessian import hessian
 from quant_search.sensitivity.subject import Subject, by_layer
 

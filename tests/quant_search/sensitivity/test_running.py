@@ -3,8 +3,8 @@ import pytest
 
 from latency.device import parse_device
 from latency.runtimes.onnx_runtime import open_session
-from quant_search.precision import in_precisions
 from quant_search.ranges import activation_ranges
+from quant_search.realise import in_precisions
 from quant_search.sensitivity.running import by_running
 from quant_search.sensitivity.subject import Subject, by_layer
 from tests.quant_search.small_digits import digits, trained

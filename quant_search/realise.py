@@ -1,0 +1,75 @@
+"""A network with each group of its nodes in the precision chosen for it, as an ONNX model in QDQ form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+from onnxruntime.quantization.calibrate import TensorsData
+
+from quant_search.layers import layers_of, with_values
+from quant_search.onnx_qdq import quantize
+from quant_search.precision import INT8, parse_precision
+from quant_search.weight_codes import WeightCodes, rounded
+
+
+def nodes_in_int8(groups: Mapping[str, Sequence[str]], chosen: Mapping[str, str]) -> list[str]:
+    """The nodes of the groups whose activations are quantized by the precision chosen for them.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    named = [group for group, option in chosen.items() if parse_precision(option).activation_bits]
+    return [name for group in named for name in groups[group]]
+
+
+def rounded_weights(model: onnx.ModelProto, nodes: Sequence[str], bits: int) -> dict[str, WeightCodes]:
+    """Name of each layer among `nodes` to its weight in so many bits.
+
+    Scales of eight bits cover every value, as the exporter's do; those of fewer have the least squared error.
+
+    Raises:
+        ValueError: as `weight_codes.rounded`.
+    """
+    return rounded(model, dict.fromkeys(nodes, bits), "max" if bits == 8 else "mse")
+
+
+def codes_of(
+    model: onnx.ModelProto, groups: Mapping[str, Sequence[str]], chosen: Mapping[str, str]
+) -> dict[str, WeightCodes]:
+    """Name of each layer whose precision is not the exporter's own int8 to its weight.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    codes: dict[str, WeightCodes] = {}
+    for group, option in chosen.items():
+        bits = parse_precision(option).weight_bits
+        if bits and parse_precision(option) != INT8:
+            codes |= rounded_weights(model, groups[group], bits)
+    return codes
+
+
+def in_precisions(
+    model: onnx.ModelProto,
+    groups: Mapping[str, Sequence[str]],
+    chosen: Mapping[str, str],
+    ranges: TensorsData,
+    codes: Mapping[str, WeightCodes] | None = None,
+    pack: bool = False,
+) -> onnx.ModelProto:
+    """A copy of `model` in which groups of nodes compute in the precision chosen for them, all others in fp32.
+
+    Args:
+        ranges: of the activations that groups with 8-bit activations read and write.
+        codes: node name to the weight it computes with; as `codes_of` rounds it unless given.
+        pack: as for `quantize`.
+
+    Raises:
+        ValueError: an unknown precision, or as `quantize`.
+    """
+    codes = codes_of(model, groups, chosen) if codes is None else codes
+    alone = [group for group, option in chosen.items() if parse_precision(option).activation_bits is None]
+    layers = layers_of(model, [name for group in alone for name in groups[group] if name in codes])
+    model = with_values(model, {layer.weight: codes[layer.name].weight(layer.out_axis) for layer in layers})
+    return quantize(model, nodes_in_int8(groups, chosen), ranges, codes, pack)
