@@ -24,6 +24,8 @@ Build = Callable[[Mapping[str, str]], onnx.ModelProto]
 """From group to fp32 or int8, to the file."""
 
 _CALL_S = 5e-6  # of a call of any network, beside its nodes
+_LONG_S = 5e-4
+_NOTHING = ProfilerCost(0.0, 0.0, 0.0)
 KINDS = ("fp32", "int8")
 _ADDED = re.compile(r"(_token_\d+|_nchwc|/duplicated|_QuantizeLinear|_DequantizeLinear|_Input|_Output|_quant)+$")
 
@@ -35,11 +37,13 @@ class LayerCosts:
     Args:
         seconds: group to precision to what it takes among others of its precision.
         change: group to precision to what is added where the next group has the other one.
+        profiler: what was taken off nodes.
         checked: predicted and measured seconds of files that nothing was taken from.
     """
 
     seconds: Mapping[str, Mapping[str, float]]
     change: Mapping[str, Mapping[str, float]]
+    profiler: ProfilerCost = _NOTHING
     checked: tuple[tuple[float, float], ...] = ()
 
     def predict(self, chosen: Mapping[str, str]) -> float:
@@ -74,10 +78,23 @@ def measure_layers(
     cost = profiler_cost(timed[: len(plans)], [measured.median_s for measured in whole], _CALL_S)
     places = _places(model, groups)
     found = [_seconds(parts, places, names, cost) for parts in timed]
-    costs = LayerCosts(*_costs(names, plans, found))
+    costs = LayerCosts(*_costs(names, plans, found), cost)
     measured = [sum(seconds.values()) for seconds in found[len(plans) :]]
     checked = tuple((costs.predict(plan), s) for plan, s in zip(checks, measured, strict=True))
     return replace(costs, checked=checked)
+
+
+def latencies(
+    files: Sequence[bytes], device: Device, costs: LayerCosts, store: MeasurementStore | None = None
+) -> list[float]:
+    """Seconds of files to choose by: of long ones the sum of their nodes, which a busy machine leaves alone at times.
+
+    Raises:
+        ValueError, RuntimeError, ChildProcessError: as of `measure_parts`.
+    """
+    if sum(seconds["fp32"] for seconds in costs.seconds.values()) < _LONG_S:
+        return [measured.median_s for measured in measure_models(files, device, QUICK, store)]
+    return [parts.seconds(costs.profiler) for parts in measure_parts(files, device, PARTS, store)]
 
 
 def _costs(

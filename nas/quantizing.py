@@ -9,6 +9,7 @@ at the end is taken on files: the accuracy in ONNX Runtime, the latency on the d
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,15 +18,15 @@ import onnx
 
 from latency.compare import LEAST_CLAIM
 from latency.device import Device
-from latency.harness import CAREFUL, QUICK, measure_models
+from latency.harness import CAREFUL, measure_models
 from latency.measurement import Measurement
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
-from nas.layer_costs import LayerCosts, measure_layers
+from nas.layer_costs import LayerCosts, latencies, measure_layers
 from nas.measuring import count_rounds
 from nas.progress import Reporter
-from quant_search.allocate import Problem, pareto, problem_of, without_gains
+from quant_search.allocate import Problem, allocate, dual, problem_of, without_gains
 from quant_search.post_training import Form, Trial, improve
 from quant_search.precision import kind_of, parse_precision
 from quant_search.sensitivity.catalog import MEASURES
@@ -38,7 +39,7 @@ CALIBRATION = 256
 JUDGING = 256
 """Validation images that damages of single layers are taken on; whole files are judged on all of them."""
 _BATCH = 32
-_POINTS = 8  # of the front of damage and cost whose files are measured
+_SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the way from the cheapest to the least damaged
 _COST = {"latency": "latency_s", "size": "size_bytes"}
 
 
@@ -202,21 +203,20 @@ class _Run:
         """The files to choose from: uniform ones, and those on the front of damage and cost."""
         plans = {p: dict.fromkeys(self.groups, p) for p in ("fp32", *self._lower())}
         problem = allocation_problem(self.model, self.groups, self.wanted, damage, costs)
-        for i, found in enumerate(pareto(problem, _COST[self.wanted.objective], _POINTS)):
-            if dict(found.choice) not in plans.values():
-                plans[f"mixed {i + 1}"] = dict(found.choice)
+        for found in proposals(problem, _COST[self.wanted.objective]):
+            if found not in plans.values():
+                plans[f"mixed {len(plans) - len(self._lower())}"] = found
         with self.reporter.stage("files", len(plans)) as stage:
             models = []
             for plan in plans.values():
                 plain = set(plan.values()) == {"fp32"}
                 models.append((self.model if plain else form.build(plan)).SerializeToString())
                 stage.advance()
-            rounds = count_rounds(stage, len(plans), QUICK)
-            measured = measure_models(models, self.device, QUICK, self.store, rounds)
+            measured = latencies(models, self.device, costs, self.store)
             fp32 = _classes(models[0], self.device, self.dataset.x_val)
             return [
-                self._made(name, plan, model, fp32, m.median_s)
-                for (name, plan), model, m in zip(plans.items(), models, measured, strict=True)
+                self._made(name, plan, model, fp32, seconds)
+                for (name, plan), model, seconds in zip(plans.items(), models, measured, strict=True)
             ]
 
     def _lower(self) -> list[str]:
@@ -267,6 +267,18 @@ def allocation_problem(
         for g, behind in itertools.pairwise(names)
     }
     return problem_of(without_gains(rows), {"latency_s": seconds}, pairs={"latency_s": pairs})
+
+
+def proposals(problem: Problem, cost: str) -> list[dict[str, str]]:
+    """The choices with the least damage for several budgets of a cost, most of them near the least that is possible."""
+    free = dual(problem, cost, math.inf)
+    cheapest, best = allocate(free), allocate(problem)
+    low, high = cheapest.costs[cost], best.costs[cost]
+    found = [dict(cheapest.choice)]
+    for share in _SHARES:
+        budget = low + share * (high - low)
+        found.append(dict(allocate(replace(problem, budgets={cost: budget})).choice))
+    return found
 
 
 def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
