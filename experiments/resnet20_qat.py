@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--ends", action="store_true", help="first and last layer at the option's bits, too")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=0.003)
+    parser.add_argument("--lr", type=float, default=0.005)
     parser.add_argument("--distill", type=float, default=0.5)
     parser.add_argument("--train", type=int, default=20_000, help="training images")
     parser.add_argument("--test", type=int, default=2_000, help="test images")

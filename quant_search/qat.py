@@ -47,7 +47,7 @@ class Recipe:
 
     steps: int = 300
     batch: int = 64
-    lr: float = 0.01
+    lr: float = 0.005
     momentum: float = 0.9
     weight_decay: float = 1e-4
     distill: float = 0.5

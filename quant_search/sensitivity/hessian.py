@@ -30,7 +30,8 @@ def hessian(
 ) -> Sensitivity:
     """Damage: Σ over a group's weights of Tr(H) / number x ||Q(W) - W||², H the Hessian of the mean cross-entropy.
 
-    What activations lose is not in it.  A trace below 0, where the network is not at a minimum, counts as 0.
+    What activations lose is not in it.  A trace below its standard error counts as that error: neither noise nor a
+    network that is not at a minimum makes a layer free.
 
     Args:
         tolerance, probes, seed, seconds: as for `block_traces`.
@@ -46,7 +47,7 @@ def hessian(
 
     def damage(group: str, option: str) -> float:
         changes = loss.changes(group, option)  # the mean of a square is ||.||² over the number of weights
-        return sum(max(seen[name][0], 0.0) * float(np.square(change).mean()) for name, change in changes.items())
+        return sum(max(seen[name]) * float(np.square(change).mean()) for name, change in changes.items())
 
     def error(group: str, option: str) -> float:
         changes = loss.changes(group, option)

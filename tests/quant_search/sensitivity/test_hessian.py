@@ -8,6 +8,7 @@ from latency.lowering import to_onnx
 from latency.runtimes.onnx_to_torch import to_torch
 from quant_search.realise import rounded_weights
 from quant_search.sensitivity.hessian import hessian
+from quant_search.sensitivity.hutchinson import Traces
 from quant_search.sensitivity.subject import Subject, by_layer
 
 
@@ -66,6 +67,14 @@ def test_damage_is_the_mean_trace_times_the_squared_change(subject):
             assert abs(found.damage[i, j] - max(trace, 0) / weight.size * change) < 4 * found.error[i, j]
             assert 0 < found.error[i, j] <= 0.0701 * found.damage[i, j]
     assert not found.damage[:, 0].any() and not found.error[:, 0].any()
+
+
+def test_a_trace_that_noise_hides_counts_as_its_noise(subject, monkeypatch):
+    traces = Traces(np.array([-3.0, 0.5]), np.array([0.25, 2.0]), 5)
+    monkeypatch.setattr("quant_search.sensitivity.hessian.block_traces", lambda *_: traces)
+    found = hessian(subject)
+    np.testing.assert_allclose(found.damage, found.error)
+    assert np.all(found.damage[:, 1:] > 0)
 
 
 def test_it_is_the_same_for_the_same_seed_and_whatever_the_batch(subject):
