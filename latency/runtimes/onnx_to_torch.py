@@ -57,6 +57,11 @@ class OnnxModule(nn.Module):
             if not tensor.is_floating_point() or any(name in _values_of(step) for step in steps):
                 self._numbers[name] = tensor
 
+    @property
+    def buffer_names(self) -> Mapping[str, str]:
+        """The names in the file of the constants that nodes compute with, each with that of its buffer here."""
+        return dict(self._buffer_of)
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (b, classes) of `x` (b, ...).
 
