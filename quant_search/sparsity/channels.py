@@ -147,6 +147,18 @@ def mask_channels(model: onnx.ModelProto, keep: Keep) -> onnx.ModelProto:
     return result
 
 
+def survivors(model: onnx.ModelProto, keep: Keep) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each node that makes new channels, whether its input channels (i,) and its output channels (o,) stay.
+
+    Raises:
+        ValueError: as of `prune_channels`.
+    """
+    flow = channel_flow(model)
+    kept = _kept(flow, keep)
+    read = {cut.node: kept[cut.atoms] for cut in flow.cuts if cut.role == "read"}
+    return {node: (read[node], kept[atoms]) for node, atoms in flow.makers if node in read}
+
+
 def _kept(flow: Flow, keep: Keep) -> np.ndarray:
     """Whether each atom stays (n,)."""
     groups = _classes(flow)
