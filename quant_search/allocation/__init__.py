@@ -1,0 +1,1 @@
+"""Which option each layer gets: tables of damage and costs, and the methods that choose under budgets."""
