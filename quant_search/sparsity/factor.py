@@ -26,7 +26,7 @@ from quant_search.sparsity.channels import channel_groups, prune_channels
 from quant_search.sparsity.deployed import deployed
 from quant_search.sparsity.masking import apply_masks, masks_of
 from quant_search.sparsity.patterns import Channels, Dense, Pattern
-from quant_search.sparsity.ranking import score_units, uniform_keep
+from quant_search.sparsity.selection import score_units, uniform_keep
 
 LEAST_FACTOR = 1 + LEAST_CLAIM
 _METHOD = 1  # to be raised when the network or the way of measuring changes

@@ -21,7 +21,7 @@ class Pattern(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """Its text, from which `names.parse_pattern` makes an equal pattern."""
+        """Its text, from which `parse.parse_pattern` makes an equal pattern."""
 
     @property
     @abstractmethod

@@ -21,7 +21,7 @@ from quant_search.sparsity.criterion import Scores
 from quant_search.sparsity.layers import layers_of
 from quant_search.sparsity.masking import apply_masks, maskable, masks_of
 from quant_search.sparsity.patterns import Pattern
-from quant_search.sparsity.ranking import UnitScores, best_units, nearest_count
+from quant_search.sparsity.selection import UnitScores, best_units, nearest_count
 
 _STEPS = 2000
 

@@ -1,13 +1,13 @@
-"""Which multiples of channels a device likes: up to which step a layer is rounded up at no cost.
+"""Which multiples of channels a device likes: off them, time is wasted.
 
-Kernels work on vectors of channels and pad what does not fill them, so that 97 channels may take as long as 112.  Chains
-of 1x1 convolutions are timed at widths between two multiples.
+Kernels work on vectors of channels and pad what does not fill them, or are others where channels do not fill them, so that
+100 channels may take as long as 112.  Chains of 1x1 convolutions are timed at multiples of a step and halfway between.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import onnx
 import torch
@@ -34,46 +34,46 @@ def width_step(
     effort: Effort = EFFORT,
     on_round: Callable[[], object] = lambda: None,
 ) -> int:
-    """The largest step of `STEPS` such that rounding widths up to multiples of it is free; 1 where none is.
-
-    A step is free where the one before it is, and halfway between two of its multiples a chain is not faster by more than
-    3 % than at the upper one.
+    """The largest step of `STEPS` off whose multiples more than 3 % of the time is wasted; 1 where none is such.
 
     Raises:
         ValueError: a precision that the device does not turn into time.
         RuntimeError, ChildProcessError: as of `measure_models`.
     """
-    return largest_free(width_costs(device, precision, store, effort, on_round))
+    return largest_that_pays(width_waste(device, precision, store, effort, on_round))
 
 
-def largest_free(costs: dict[int, float]) -> int:
-    """The last step (rising) before the first whose cost is above 3 %; 1 where that is the first."""
-    found = 1
-    for step, cost in sorted(costs.items()):
-        if cost > 1 + LEAST_CLAIM:
-            break
-        found = step
-    return found
+def largest_that_pays(waste: Mapping[int, float]) -> int:
+    """The largest step with a waste above 3 %; 1 where there is none."""
+    return max((step for step, ratio in waste.items() if ratio > 1 + LEAST_CLAIM), default=1)
 
 
-def width_costs(
+def width_waste(
     device: Device,
     precision: str = "fp32",
     store: MeasurementStore | None = None,
     effort: Effort = EFFORT,
     on_round: Callable[[], object] = lambda: None,
 ) -> dict[int, float]:
-    """Step to the latency at one of its multiples over the one half a step below; the mean over two of them.
+    """Step to the latency halfway between two of its multiples over the mean of those at both; the mean of two places.
+
+    It is 1, and by curvature hardly less, where latency grows evenly with channels.
 
     Raises:
         ValueError, RuntimeError, ChildProcessError: as of `width_step`.
     """
-    widths = sorted({start + part for start in _STARTS for step in STEPS for part in (step, step // 2)})
+    widths = sorted({start + part for start in _STARTS for step in STEPS for part in (0, step // 2, step)})
     models = [deployed(_chain(width), device, precision) for width in widths]
     measured = measure_models(models, device, effort, store, on_round)
-    latency_s = {width: m.median_s for width, m in zip(widths, measured, strict=True)}
+    return waste_of({width: m.median_s for width, m in zip(widths, measured, strict=True)})
+
+
+def waste_of(latency_s: Mapping[int, float]) -> dict[int, float]:
+    """As `width_waste`, of latencies by width."""
     return {
-        step: statistics.fmean(latency_s[start + step] / latency_s[start + step // 2] for start in _STARTS)
+        step: statistics.fmean(
+            2 * latency_s[start + step // 2] / (latency_s[start] + latency_s[start + step]) for start in _STARTS
+        )
         for step in STEPS
     }
 
