@@ -42,25 +42,29 @@ class _Step:
 
 
 class OnnxModule(nn.Module):
-    """The network of an ONNX model with one input and one output; weights are buffers."""
+    """The network of an ONNX model with one input and one output; weights are buffers.
+
+    Attributes:
+        on_tensor: is called with the name and the value of the input and of every tensor that a node makes; what it
+            returns is what the nodes after it read.
+        buffer_of: the initializers and constants in floating point that nodes read, to the names of their buffers;
+            `torch.func.functional_call` puts others in their place, which may need gradients.
+    """
+
+    on_tensor: Callable[[str, Tensor], Tensor] | None = None
 
     def __init__(self, steps: list[_Step], constants: Mapping[str, Tensor], given: str, result: str) -> None:
         super().__init__()
         self._steps, self._input, self._output = steps, given, result
         self._numbers: dict[str, Tensor] = {}  # shapes and indices, which stay on the CPU with what is computed of them
-        self._buffer_of: dict[str, str] = {}
+        self.buffer_of: dict[str, str] = {}
         for name in dict.fromkeys(name for step in steps for name in (*step.inputs, result) if name in constants):
             tensor = constants[name]
             if tensor.is_floating_point() or tensor.dtype == torch.bool:
-                self._buffer_of[name] = f"weight_{len(self._buffer_of)}"
-                self.register_buffer(self._buffer_of[name], tensor)
+                self.buffer_of[name] = f"weight_{len(self.buffer_of)}"
+                self.register_buffer(self.buffer_of[name], tensor)
             if not tensor.is_floating_point() or any(name in _values_of(step) for step in steps):
                 self._numbers[name] = tensor
-
-    @property
-    def buffer_names(self) -> Mapping[str, str]:
-        """The names in the file of the constants that nodes compute with, each with that of its buffer here."""
-        return dict(self._buffer_of)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (b, classes) of `x` (b, ...).
@@ -68,11 +72,12 @@ class OnnxModule(nn.Module):
         Raises:
             ValueError: a node that cannot be computed so.
         """
-        known: dict[str, Any] = {self._input: x}
+        seen = self.on_tensor or _unseen
+        known: dict[str, Any] = {self._input: seen(self._input, x)}
         for step in self._steps:
             arguments = [self._argument(step, i, name, known) for i, name in enumerate(step.inputs)]
             for name, value in zip(step.outputs, _run(step, arguments), strict=False):
-                known[name] = value
+                known[name] = seen(name, value)
             for name in step.frees:
                 known.pop(name, None)
         result: Tensor = known[self._output]
@@ -85,7 +90,11 @@ class OnnxModule(nn.Module):
             return (known[name] if name in known else self._numbers[name]).tolist()
         if name in known:
             return known[name]
-        return getattr(self, self._buffer_of[name]) if name in self._buffer_of else self._numbers[name]
+        return getattr(self, self.buffer_of[name]) if name in self.buffer_of else self._numbers[name]
+
+
+def _unseen(_: str, value: Tensor) -> Tensor:
+    return value
 
 
 def _values_of(step: _Step) -> set[str]:

@@ -1,7 +1,7 @@
 """What pruned channels gave on average, taken over by the biases of the layers that read them.
 
-Batch norms of an exported graph are folded, so that their statistics cannot be taken anew; this is what is left of it, as
-bias correction is after quantization ("Data-free quantization", arXiv:1906.04721, section 4.2).
+Batch norms of an exported graph are folded, so that their statistics cannot be taken anew; this is what is left of
+it, as bias correction is after quantization ("Data-free quantization", arXiv:1906.04721, section 4.2).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from onnx import NodeProto, numpy_helper
 
 from quant_search.sparsity.activations import activations
 from quant_search.sparsity.channels import Keep, prune_channels, survivors
-from quant_search.sparsity.layers import attributes_of, called, constants_of, layers_of, weights_of, write
+from quant_search.sparsity.weighted import attributes_of, called, constants_of, layers_of, weights_of, write
 
 
 def absorb_means(model: onnx.ModelProto, keep: Keep, images: np.ndarray) -> onnx.ModelProto:
     """`prune_channels(model, keep)` with the mean of what went in the biases of the layers that read it.
 
-    b' = b + sum over channels c that went of mean(x_c) * sum of W[:, c] over taps: exact for channels that are constant,
-    but for the borders of padded convolutions.  Convolutions in groups keep their biases.
+    b' = b + sum over channels c that went of mean(x_c) * sum of W[:, c] over taps: exact for channels that are
+    constant, but for the borders of padded convolutions.  Convolutions in groups keep their biases.
 
     Args:
         images: (n, c, h, w) float32.
@@ -63,7 +63,7 @@ def add_to_bias(model: onnx.ModelProto, node: NodeProto, change: np.ndarray) -> 
     A MatMul becomes a Gemm, which computes the same.
     """
     node.op_type = "Gemm" if node.op_type == "MatMul" else node.op_type
-    change = change / float(attributes_of(node).get("beta", 1.0))  # type: ignore[arg-type]
+    change = change / float(attributes_of(node).get("beta", 1.0))
     constants, name = constants_of(model), node.input[2] if len(node.input) > 2 else ""
     before = numpy_helper.to_array(constants[name]) if name else np.zeros(len(change), np.float32)
     after = np.asarray(before + change, np.float32)

@@ -1,10 +1,10 @@
-"""Which channels of an ONNX graph are one and the same, followed from where weights make them to where weights read them.
+"""Which channels of an ONNX graph are one and the same, followed from the weights that make them to those that read them.
 
 Every output channel of a convolution or matrix product is an atom.  What works on each channel alone hands atoms on,
-what adds or multiplies channels ties those at one place together, what joins or picks channels joins or picks atoms; what
-mixes channels in a way that is not known here, and the ends of the graph, hold theirs fast.  The idea is that of DepGraph
-(arXiv:2301.12900), by single channels in the place of whole layers, so that a sum over joined tensors needs no rule of
-its own.  Channels are axis 1 of every activation.
+what adds or multiplies channels ties those at one place together, what joins or picks channels joins or picks atoms;
+what mixes channels in a way that is not known here, and the ends of the graph, hold theirs fast.  The idea is that of
+DepGraph (arXiv:2301.12900), by single channels in the place of whole layers, so that a sum over joined tensors needs
+no rule of its own.  Channels are axis 1 of every activation.
 
 Of a convolution in groups the channels at one place of every group are tied, so that groups stay equal; a depthwise one
 hands its channels on.
@@ -25,7 +25,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from latency.runtimes.onnx_runtime import tensors_of
-from quant_search.sparsity.layers import attributes_of, called, check_not_quantized, constants_of
+from quant_search.sparsity.weighted import attributes_of, called, check_not_quantized, constants_of
 
 Role = Literal["made", "read", "carried"]
 _LEAST_OPSET = 13  # before it, sizes of Split and axes of Squeeze were attributes
@@ -95,7 +95,9 @@ def channel_flow(model: onnx.ModelProto) -> Flow:
         raise ValueError(f"the model has opset {opset}, channels are followed from {_LEAST_OPSET} on: export it anew")
     for node in model.graph.node:
         if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
-            raise ValueError(f"node {called(node)!r} ({node.op_type}) holds a graph of its own, which is not looked into")
+            raise ValueError(
+                f"node {called(node)!r} ({node.op_type}) holds a graph of its own, which is not looked into"
+            )
     tracer = _Tracer(model)
     for index, node in enumerate(model.graph.node):
         tracer.visit(index, node)

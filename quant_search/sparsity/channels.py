@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from quant_search.sparsity.channel_flow import Edit, Flow, Role, channel_flow
-from quant_search.sparsity.layers import constants_of, write
+from quant_search.sparsity.weighted import constants_of, write
 
 Keep = Mapping[str, Sequence[int]]  # group name to the units that stay; groups without a name here stay whole
 
@@ -75,9 +75,7 @@ def channel_groups(model: onnx.ModelProto) -> tuple[ChannelGroup, ...]:
             if i >= 0:
                 units = tuple(np.where(owner[along] == i, unit[along], -1).tolist())
                 parts[i].append(Part(cut.node, cut.tensor, cut.axis, units, cut.role))
-    return tuple(
-        _group(name, members, own, flow) for (name, members), own in zip(classes.items(), parts, strict=True)
-    )
+    return tuple(_group(name, members, own, flow) for (name, members), own in zip(classes.items(), parts, strict=True))
 
 
 def _group(name: str, members: np.ndarray, parts: list[Part], flow: Flow) -> ChannelGroup:

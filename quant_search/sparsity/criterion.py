@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import onnx
 
-from quant_search.sparsity.layers import Layer
+from quant_search.sparsity.weighted import Layer
 
 Scores = Mapping[str, np.ndarray]
 

@@ -1,7 +1,8 @@
-"""Honesty about sparsity: by what factor a device makes a pattern of zeros faster, measured, and a refusal where it does not.
+"""Honesty about sparsity: the factor by which a device makes zeros faster, measured, and a refusal where it does not.
 
-A small network of the layers that are searched (1x1, depthwise and 3x3 convolutions, a sum, a classifier) is timed dense
-and with zeros by the pattern, or with really fewer channels, interleaved and with a control (`latency.compare`).
+A small network of the layers that are searched (1x1, depthwise and 3x3 convolutions, a sum, a classifier) is timed
+dense and with zeros by the pattern, or with really fewer channels, interleaved and with a control
+(`latency.compare`).
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class Factor:
         """
         low, high = map(float, fields["ci95"])
         numbers = {name: float(fields[name]) for name in ("speedup", "control")}
-        return Factor(str(fields["pattern"]), str(fields["device"]), str(fields["precision"]), ci95=(low, high), **numbers)
+        return Factor(
+            str(fields["pattern"]), str(fields["device"]), str(fields["precision"]), ci95=(low, high), **numbers
+        )
 
 
 def measured_factor(
@@ -101,13 +104,13 @@ def measured_factor(
         RuntimeError, ChildProcessError: as of `compare_models`.
     """
     dense = network(seed)
-    files = [deployed(model, device, precision) for model in (dense, sparse(dense, pattern))]
-    subject, place = subject_of(b"".join(files)), fingerprint(device)
+    whole, pruned = (deployed(model, device, precision) for model in (dense, sparse(dense, pattern)))
+    subject, place = subject_of(whole + pruned), fingerprint(device)
     settings = settings_of({"sparsity": pattern.name, "method": _METHOD, "batch": device.batch, **asdict(effort)})
     known = _read(store.get_record(subject, place, settings)) if store else None
     if known is not None and known.trustworthy:
         return known
-    found = factor_of(pattern, device, precision, compare_models(*files, device, effort, on_round, seed))
+    found = factor_of(pattern, device, precision, compare_models(whole, pruned, device, effort, on_round, seed))
     if store:
         store.put_record(subject, place, settings, json.dumps(asdict(found)))
     return found

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quant_search.sparsity.criterion import Examples
-from quant_search.sparsity.layers import layers_of
 from quant_search.sparsity.masking import Masks, apply_masks
 from quant_search.sparsity.trainable import Trainable
+from quant_search.sparsity.weighted import layers_of
 
 
 def fine_tune(

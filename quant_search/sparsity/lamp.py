@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 
 from quant_search.sparsity.criterion import Examples
-from quant_search.sparsity.layers import Layer
 from quant_search.sparsity.magnitude import magnitude
+from quant_search.sparsity.weighted import Layer
 
 
 def lamp(model: onnx.ModelProto, layers: Sequence[Layer], examples: Examples | None = None) -> dict[str, np.ndarray]:

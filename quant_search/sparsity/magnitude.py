@@ -1,7 +1,7 @@
 """Magnitude: what is small matters little.
 
-Source: "Pruning filters for efficient ConvNets" (arXiv:1608.08710), with squares in the place of magnitudes, as norms of
-filters are compared; of single weights the order is the same.
+Source: "Pruning filters for efficient ConvNets" (arXiv:1608.08710), with squares in the place of magnitudes, as norms
+of filters are compared; of single weights the order is the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from quant_search.sparsity.criterion import Examples
-from quant_search.sparsity.layers import Layer, weights_of
+from quant_search.sparsity.weighted import Layer, weights_of
 
 
 def magnitude(

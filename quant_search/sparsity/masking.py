@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 
 from quant_search.sparsity.criterion import Scores
-from quant_search.sparsity.layers import Layer, layers_of, weights_of, with_weights
 from quant_search.sparsity.patterns import Pattern, count_of, mask
+from quant_search.sparsity.weighted import Layer, layers_of, weights_of, with_weights
 
 Masks = Mapping[str, np.ndarray]  # weight name to what is kept, bool, of the shape in which it is stored
 
@@ -79,6 +79,4 @@ def adaptive_densities(layers: Sequence[Layer], scores: Scores, density: float) 
     best = np.argsort(-together, kind="stable")[: count_of(density, len(together))]
     owner = np.repeat(np.arange(len(layers)), sizes)
     counts = np.bincount(owner[best], minlength=len(layers))
-    return {
-        layer.node: max(1, int(count)) / size for layer, count, size in zip(layers, counts, sizes, strict=True)
-    }
+    return {layer.node: max(1, int(count)) / size for layer, count, size in zip(layers, counts, sizes, strict=True)}

@@ -1,9 +1,10 @@
 """NetAdapt: channels are trimmed, one group at a time, until the network is as fast as it must be on the device.
 
-Source: "NetAdapt: platform-aware neural network adaptation for mobile applications" (arXiv:1804.03230), algorithm 1: in
-every iteration each group makes a proposal, itself trimmed just so far that the whole network meets the next latency, and
-the best proposal is taken.  Here the best is the one with the least damage per second that it saves, since proposals in
-steps of channels overshoot by different amounts; and latencies are measured on whole networks, not summed from a table.
+Source: "NetAdapt: platform-aware neural network adaptation for mobile applications" (arXiv:1804.03230), algorithm 1:
+in every iteration each group makes a proposal, itself trimmed just so far that the whole network meets the next
+latency, and the best proposal is taken.  Here the best is the one with the least damage per second that it saves,
+since proposals in steps of channels overshoot by different amounts; and latencies are measured on whole networks, not
+summed from a table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Densities of layers by rate and distortion: what each layer alone changes in the output, and the best of all together.
+"""Densities of layers by rate and distortion: what each layer alone changes in the output, the best of all together.
 
 Source: "Efficient joint optimization of layer-adaptive weight pruning in deep neural networks" (arXiv:2308.10438): to
 first order the distortions E |f(x) - f'(x)|^2 of layers pruned alone add up (its eq. 3); they are measured for several
@@ -18,10 +18,10 @@ from quant_search.allocate import allocate, problem_of
 from quant_search.sparsity.activations import activations
 from quant_search.sparsity.channels import channel_groups, prune_channels
 from quant_search.sparsity.criterion import Scores
-from quant_search.sparsity.layers import layers_of
 from quant_search.sparsity.masking import apply_masks, maskable, masks_of
 from quant_search.sparsity.patterns import Pattern
 from quant_search.sparsity.selection import UnitScores, best_units, nearest_count
+from quant_search.sparsity.weighted import layers_of
 
 _STEPS = 2000
 
@@ -46,8 +46,8 @@ def pattern_curves(
 ) -> Curves:
     """The curves of every layer with those of the patterns that fit it; the rate is the number of weights kept.
 
-    Layers that no pattern fits have no curve, and their weights are the base.  Sites are names of nodes, options those of
-    patterns; give `Dense` among them, if layers may stay whole.
+    Layers that no pattern fits have no curve, and their weights are the base.  Sites are names of nodes, options
+    those of patterns; give `Dense` among them, if layers may stay whole.
 
     Args:
         images: (n, c, h, w) float32.

@@ -18,16 +18,17 @@ from onnx import NodeProto
 from quant_search.sparsity.absorb import add_to_bias
 from quant_search.sparsity.activations import activations
 from quant_search.sparsity.channels import Keep, prune_channels, survivors
-from quant_search.sparsity.layers import Layer, attributes_of, called, constants_of, layers_of, weights_of, write
+from quant_search.sparsity.weighted import Layer, attributes_of, called, constants_of, layers_of, weights_of, write
 
 
 def refit(model: onnx.ModelProto, keep: Keep, images: np.ndarray, ridge: float = 1e-2) -> onnx.ModelProto:
     """`prune_channels(model, keep)` with the layers that read pruned channels fitted to give what they gave.
 
-    For each of them, in order: W, b = argmin of mean |Y - W X - b|^2 + `ridge` * mean(X^2) * |W - W0|^2 over all pixels,
-    where Y is what the layer gave in `model`, X what it reads in the network pruned and fitted so far, and W0 its pruned
-    weight.  Networks run twice on all images for each layer; (i * k)^2 numbers are held.  Convolutions in groups, over
-    other than two axes, or with paddings that are not written down, and products with a factor stay as they were pruned.
+    For each of them, in order: W, b = argmin of mean |Y - W X - b|^2 + `ridge` * mean(X^2) * |W - W0|^2 over all
+    pixels, where Y is what the layer gave in `model`, X what it reads in the network pruned and fitted so far, and W0
+    its pruned weight.  Networks run twice on all images for each layer; (i * k)^2 numbers are held.  Convolutions in
+    groups, over other than two axes, or with paddings that are not written down, and products with a factor stay as
+    they were pruned.
 
     Args:
         images: (n, c, h, w) float32.

@@ -1,7 +1,7 @@
-"""Which channels stay: units of a group ranked by the scores of the weights that make them, in numbers that suit a device.
+"""Which channels stay: units of a group by the scores of the weights that make them, in numbers that suit a device.
 
-Across groups units are compared by LAMP (arXiv:2010.07611) on their scores, as its authors do with single weights: every
-group gets its own density.
+Across groups units are compared by LAMP (arXiv:2010.07611) on their scores, as its authors do with single weights:
+every group gets its own density.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from quant_search.sparsity.catalog import CRITERIA
 from quant_search.sparsity.channels import ChannelGroup
 from quant_search.sparsity.criterion import Examples, Scores
 from quant_search.sparsity.lamp import relative
-from quant_search.sparsity.layers import layers_of
+from quant_search.sparsity.weighted import layers_of
 
 UnitScores = Mapping[str, np.ndarray]  # group name to scores (units,)
 
 
 def score_units(
-    model: onnx.ModelProto, groups: Sequence[ChannelGroup], criterion: str = "magnitude", examples: Examples | None = None
+    model: onnx.ModelProto,
+    groups: Sequence[ChannelGroup],
+    criterion: str = "magnitude",
+    examples: Examples | None = None,
 ) -> dict[str, np.ndarray]:
     """The scores (units,) of each group: of all weights that make a unit, added up.
 

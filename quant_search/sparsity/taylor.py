@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from quant_search.sparsity.criterion import Examples
-from quant_search.sparsity.layers import Layer
 from quant_search.sparsity.trainable import Trainable, batches
+from quant_search.sparsity.weighted import Layer
 
 
 def taylor(model: onnx.ModelProto, layers: Sequence[Layer], examples: Examples | None = None) -> dict[str, np.ndarray]:
@@ -29,10 +29,10 @@ def taylor(model: onnx.ModelProto, layers: Sequence[Layer], examples: Examples |
     trainable = Trainable(model, dict.fromkeys(layer.weight for layer in layers))
     leaves = list(trainable.weights.values())
     sums = [torch.zeros(leaf.shape, dtype=torch.float64) for leaf in leaves]
-    n = 0
-    for n, (images, labels) in enumerate(batches(examples), start=1):
+    parts = list(batches(examples))
+    for images, labels in parts:
         gradients = torch.autograd.grad(F.cross_entropy(trainable(images), labels), leaves)
         for total, leaf, gradient in zip(sums, leaves, gradients, strict=True):
             total += (leaf.detach().double() * gradient.double()).square()
-    scores = {name: (total / n).numpy() for name, total in zip(trainable.weights, sums, strict=True)}
+    scores = {name: (total / len(parts)).numpy() for name, total in zip(trainable.weights, sums, strict=True)}
     return {layer.weight: layer.read(scores[layer.weight]) for layer in layers}

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from latency.runtimes.onnx_to_torch import to_torch
 from quant_search.sparsity.criterion import Examples
-from quant_search.sparsity.layers import with_weights
+from quant_search.sparsity.weighted import with_weights
 
 
 class Trainable:
@@ -27,7 +27,7 @@ class Trainable:
 
     def __init__(self, model: onnx.ModelProto, weights: Iterable[str]) -> None:
         self._model, self._module = model, to_torch(model)
-        buffers = self._module.buffer_names
+        buffers = self._module.buffer_of
         self.weights: dict[str, Tensor] = {}
         for name in weights:
             if name not in buffers:

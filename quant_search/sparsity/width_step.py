@@ -1,7 +1,8 @@
 """Which multiples of channels a device likes: off them, time is wasted.
 
-Kernels work on vectors of channels and pad what does not fill them, or are others where channels do not fill them, so that
-100 channels may take as long as 112.  Chains of 1x1 convolutions are timed at multiples of a step and halfway between.
+Kernels work on vectors of channels and pad what does not fill them, or are others where channels do not fill them, so
+that 100 channels may take as long as 112.  Chains of 1x1 convolutions are timed at multiples of a step and halfway
+between.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -81,7 +82,7 @@ def called(node: NodeProto) -> str:
     return str(node.name or node.output[0])
 
 
-def attributes_of(node: NodeProto) -> dict[str, int | list[int] | TensorProto | float | bytes]:
+def attributes_of(node: NodeProto) -> dict[str, Any]:
     """The attributes of a node by name."""
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
@@ -103,7 +104,9 @@ def check_not_quantized(model: onnx.ModelProto) -> None:
     """
     for node in model.graph.node:
         if node.op_type in _QUANTIZED:
-            raise ValueError(f"node {called(node)!r} ({node.op_type}) is quantized: prune the fp32 model, then quantize")
+            raise ValueError(
+                f"node {called(node)!r} ({node.op_type}) is quantized: prune the fp32 model, then quantize"
+            )
 
 
 def weights_of(model: onnx.ModelProto, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
