@@ -1,4 +1,4 @@
-"""Which channels of an ONNX graph are one and the same, followed from the weights that make them to those that read them.
+"""Which channels of an ONNX graph are one and the same: from the weights that make them to those that read them.
 
 Every output channel of a convolution or matrix product is an atom.  What works on each channel alone hands atoms on,
 what adds or multiplies channels ties those at one place together, what joins or picks channels joins or picks atoms;
