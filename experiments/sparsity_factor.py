@@ -25,7 +25,9 @@ def main() -> None:
     options = parser.parse_args()
     device = parse_device(options.device)
     for precision in entry_of(device).precisions:
-        print(f"| {device.name} {precision} | factor (95 % interval) of each seed | control | pays |\n|---|---|---|---|")
+        print(
+            f"| {device.name} {precision} | factor (95 % interval) of each seed | control | pays |\n|---|---|---|---|"
+        )
         for name in options.patterns:
             pattern = parse_pattern(name)
             found = [measured_factor(pattern, device, precision, seed=seed) for seed in range(options.seeds)]

@@ -7,16 +7,17 @@ densities of each layer, and dynamic programming chooses one for each under a li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 
 from latency.graph import kernels_of, totals
 from quant_search.allocate import allocate, problem_of
+from quant_search.allocation.problem import Pairs, Rows
 from quant_search.sparsity.activations import activations
-from quant_search.sparsity.channels import channel_groups, prune_channels
+from quant_search.sparsity.channels import ChannelGroup, channel_groups, prune_channels
 from quant_search.sparsity.criterion import Scores
 from quant_search.sparsity.masking import apply_masks, maskable, masks_of
 from quant_search.sparsity.patterns import Pattern
@@ -34,11 +35,13 @@ class Curves:
         distortion: site to option to mean |y' - y|^2 over mean |y|^2 of the outputs.
         rate: site to option to what it adds to the rate.
         base: the rate besides.
+        overlaps: two sites to their options to what these add to the rate together, beyond the sum of both.
     """
 
-    distortion: Mapping[str, Mapping[str, float]]
-    rate: Mapping[str, Mapping[str, float]]
+    distortion: Rows
+    rate: Rows
     base: float = 0.0
+    overlaps: Pairs = field(default_factory=dict)
 
 
 def pattern_curves(
@@ -78,36 +81,62 @@ def channel_curves(
     images: np.ndarray,
     rate: Callable[[onnx.ModelProto], float],
     round_to: int = 1,
+    overlaps: bool = True,
 ) -> Curves:
     """The curves of every group of channels over the numbers of units that are nearest to the densities.
 
-    Sites are names of groups, options numbers of units as text.  What two neighbouring groups save overlaps: the sum of
-    what each saves alone is a bound, so look at the rate of what comes out.
+    Sites are names of groups, options numbers of units as text.
 
     Args:
         rate: of a model: MACs (`macs_of`), bytes, seconds.
         round_to: as of `counts_of`.
+        overlaps: whether to take the rate of neighbouring groups pruned together, too: a layer between two groups costs
+            the product of both, so that what each saves alone adds up to too much.  MACs and bytes are exact with them;
+            the rate of options^2 models for each two neighbours is taken.
 
     Raises:
         ValueError: no images, densities out of range, or as of `prune_channels`.
     """
-    wanted, base = distortion_of(model, images), rate(model)
-    distortion: dict[str, dict[str, float]] = {}
-    rates: dict[str, dict[str, float]] = {}
-    for group in channel_groups(model):
-        counts = sorted({group.size, *(nearest_count(group, density, round_to) for density in densities)})
-        for count in counts:
-            whole = count == group.size
-            alone = model if whole else prune_channels(model, {group.name: best_units(scores[group.name], count)})
-            distortion.setdefault(group.name, {})[str(count)] = 0.0 if whole else wanted(alone)
-            rates.setdefault(group.name, {})[str(count)] = 0.0 if whole else rate(alone) - base
-    return Curves(distortion, rates, base)
+    wanted, densities, groups = distortion_of(model, images), list(densities), channel_groups(model)
+    counts = {g.name: sorted({g.size, *(nearest_count(g, d, round_to) for d in densities)}) for g in groups}
+
+    def pruned(*choice: tuple[ChannelGroup, int]) -> onnx.ModelProto:
+        return prune_channels(model, {g.name: best_units(scores[g.name], count) for g, count in choice})
+
+    alone = {g.name: {count: pruned((g, count)) for count in counts[g.name][:-1]} for g in groups}
+    base = rate(model)
+
+    def rows(of: Callable[[onnx.ModelProto], float]) -> dict[str, dict[str, float]]:
+        return {g: {str(n): of(m) for n, m in row.items()} | {str(counts[g][-1]): 0.0} for g, row in alone.items()}
+
+    distortion, rates = rows(wanted), rows(lambda one: rate(one) - base)
+    pairs = {
+        (a.name, b.name): {
+            (str(n), str(m)): rate(pruned((a, n), (b, m))) - base - rates[a.name][str(n)] - rates[b.name][str(m)]
+            for n in counts[a.name][:-1]
+            for m in counts[b.name][:-1]
+        }
+        for a, b in (neighbours(groups) if overlaps else ())
+    }
+    return Curves(distortion, rates, base, pairs)
+
+
+def neighbours(groups: Sequence[ChannelGroup]) -> list[tuple[ChannelGroup, ChannelGroup]]:
+    """Groups of which one makes channels in a layer that reads those of the other, in order."""
+    made = {g.name: set(g.layers) for g in groups}
+    read = {g.name: {part.node for part in g.parts if part.role == "read"} for g in groups}
+    return [
+        (a, b)
+        for i, a in enumerate(groups)
+        for b in groups[i + 1 :]
+        if made[a.name] & read[b.name] or made[b.name] & read[a.name]
+    ]
 
 
 def choose(
     curves: Curves, budget: float, method: str = "dynamic-programming", *, steps: int | None = _STEPS
 ) -> dict[str, str]:
-    """The option of each site with the least sum of distortions whose rates add up to `budget` at most.
+    """The option of each site with the least sum of distortions whose rates, overlaps included, keep a budget.
 
     Args:
         method: of `quant_search.allocate`.
@@ -116,7 +145,8 @@ def choose(
     Raises:
         ValueError: a budget that cannot be met, with the least that can.
     """
-    problem = problem_of(curves.distortion, {"rate": curves.rate}, {"rate": budget - curves.base})
+    pairs = {"rate": curves.overlaps}
+    problem = problem_of(curves.distortion, {"rate": curves.rate}, {"rate": budget - curves.base}, pairs)
     settings = {"steps": steps} if method == "dynamic-programming" else {}
     return dict(allocate(problem, method, **settings).choice)
 
