@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
 from sparse_subject import CPU, digits, digits_model, run, train_examples
 
 from latency.worker import Effort
-from quant_search.sparsity.channels import channel_groups
+from quant_search.sparsity.channels import channel_groups, prune_channels
 from quant_search.sparsity.deployed import measured_latency
 from quant_search.sparsity.fine_tune import fine_tune
 from quant_search.sparsity.netadapt import Step, Trimming, netadapt, propose
@@ -34,10 +36,10 @@ def test_it_trims_until_the_budget_is_met_and_no_further_than_needed():
     (first_s,) = by_macs([model])
     steps = netadapt(model, 0.5 * first_s, Trimming(by_macs, loss, first_decrement=0.1, round_to=1), told.append)
     assert steps == told and steps[0].model is model and steps[0].latency_s == first_s
-    assert all(a.latency_s > b.latency_s for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a.latency_s > b.latency_s for a, b in itertools.pairwise(steps))
     assert steps[-1].latency_s <= 0.5 * first_s < steps[-2].latency_s
     assert steps[-1].latency_s > 0.4 * first_s
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         changed = {name for name, size in sizes(after.model).items() if size != sizes(before.model)[name]}
         assert changed == {after.group} and sizes(after.model)[after.group] == after.units
         assert by_macs([after.model]) == [after.latency_s] and loss(after.model) == after.damage
@@ -53,8 +55,6 @@ def test_each_group_proposes_the_most_units_that_meet_the_target():
     assert {step.group for step in proposals} == set(groups)
     for step in proposals:
         assert step.latency_s <= 0.9 * now_s
-        from quant_search.sparsity.channels import prune_channels
-
         one_more = prune_channels(model, {step.group: best_units(scores[step.group], step.units + 1)})
         assert by_macs([one_more])[0] > 0.9 * now_s
 
