@@ -47,12 +47,6 @@ def allocate(problem: Problem, method: str = "milp", **settings: Any) -> Allocat
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: there are {', '.join(METHODS)}")
-    for table, budget in problem.limits:
-        lowest = least(problem, table.name)
-        if lowest is None:
-            raise ValueError(f"the pairs of {table.name!r} forbid every choice: allow a combination")
-        if _sum(lowest, table.name) > budget + slack(table, budget):
-            raise ValueError(_too_little(table.name, budget, lowest))
     found = METHODS[method].solve(problem, **settings)
     if found is None:
         raise ValueError(_refusal(problem, method))
@@ -118,8 +112,8 @@ def _sum(allocation: Allocation, name: str) -> float:
 def _too_little(name: str, budget: float, lowest: Allocation) -> str:
     total = _sum(lowest, name)
     return (
-        f"no choice keeps {name} within {budget:g}: the least possible is {total:g} with {_described(lowest)}; "
-        f"raise the budget"
+        f"no choice keeps {name} within {budget:g}: the least possible is {total:g}, with {_described(lowest)}: "
+        "raise the budget"
     )
 
 
@@ -133,23 +127,24 @@ def _described(allocation: Allocation) -> str:
 
 
 def _refusal(problem: Problem, method: str) -> str:
-    """Why a method found nothing although each budget alone can be kept."""
-    names = " and ".join(f"{table.name} within {budget:g}" for table, budget in problem.limits if math.isfinite(budget))
-    feasible = milp.solve(problem)
-    if feasible is None:
-        for table, budget in problem.limits:
+    """Why a method found nothing: a budget that is too little alone, or beside the others, or else the method."""
+    for table, budget in problem.limits:
+        lowest = least(problem, table.name)
+        if lowest is None:
+            return f"the pairs of {table.name!r} forbid every choice: allow a combination"
+        if _sum(lowest, table.name) > budget + slack(table, budget):
+            return _too_little(table.name, budget, lowest)
+    kept = [(table, budget) for table, budget in problem.limits if math.isfinite(budget)]
+    names = " and ".join(f"{table.name} within {budget:g}" for table, budget in kept)
+    if milp.solve(problem) is None:
+        for table, budget in kept:
             held = {name: b for name, b in problem.budgets.items() if name != table.name}
             lowest = milp.solve(dataclasses.replace(problem, budgets=held, minimise=table.name))
             if lowest is not None:
-                return f"no choice keeps {names} at once: with the others held, " + _too_little(
-                    table.name, budget, lowest
-                )
-        return f"no choice keeps {names} at once: raise several of them"
+                return f"{_too_little(table.name, budget, lowest)}, or that of another: no choice keeps {names} at once"
+        return f"no choice keeps {names} at once: raise several of these budgets"
     if method == "uniform":
-        named = uniform.choices(problem)
-        tried = ", ".join(
-            f"{option} {' '.join(f'{t.name} {t.total(choice):g}' for t, b in problem.limits if math.isfinite(b))}"
-            for option, choice in named.items()
-        )
-        return f"no single option keeps {names} ({tried or 'layers share none'}): take method 'milp'"
+        sums = {o: ", ".join(f"{t.total(c):g}" for t, _ in kept) for o, c in uniform.choices(problem).items()}
+        tried = "; ".join(f"{option} {total}" for option, total in sums.items()) or "layers share none"
+        return f"no single option keeps {names} ({tried}): take method 'milp'"
     return f"method {method!r} found no choice with {names}, though there is one: take more steps, or method 'milp'"

@@ -8,6 +8,7 @@ taken together: the classes of the last layer where pairs are neighbours.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import moocore
 import numpy as np
 
 from quant_search.allocation.greedy import descend, refine
-from quant_search.allocation.problem import Allocation, Pair, Problem, Table, slack
+from quant_search.allocation.problem import Allocation, Pair, Problem, Table, alike, slack
 
 MOST_SUMS = 20_000_000
 
@@ -38,8 +39,11 @@ def solve(problem: Problem, *, steps: int | None = None) -> Allocation | None:
     """
     if steps is not None and steps < 1:
         raise ValueError(f"dynamic programming takes at least 1 step, got {steps}")
-    choice = _Walk(problem, steps).choice()
-    return None if choice is None else problem.allocation(choice, optimal=steps is None)
+    if steps is None:
+        exact = _Walk(problem).choice()
+        return None if exact is None else problem.allocation(exact, optimal=True)
+    found = _Walk(_in_steps(problem, steps)).choice()
+    return None if found is None else problem.allocation(refine(problem, found))  # what rounding up left unused
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +67,18 @@ class _Front:
 class _Walk:
     """Goes through the layers in order."""
 
-    def __init__(self, problem: Problem, steps: int | None) -> None:
+    def __init__(self, problem: Problem) -> None:
         bounded = [(table, budget) for table, budget in problem.limits if math.isfinite(budget)]
-        self._tables = [problem.objective]
-        self._most = [math.inf]
-        for table, budget in bounded:
-            rounded = table if steps is None else _in_steps(table, budget, steps)
-            self._tables.append(rounded)
-            self._most.append(budget + slack(table, budget) if rounded is table else steps or 0)
-        named = {table.name for table in self._tables}
+        self._tables = [problem.objective, *(table for table, _ in bounded)]
         # Of a table without a budget, forbidden pairs alone count.
-        self._free = [table for table, _ in problem.limits if table.name not in named]
+        self._free = [table for table, budget in problem.limits if not math.isfinite(budget)]
         self._layers = problem.layers
         self._options = [len(options) for options in problem.options]
         self._ahead = np.array([_least_ahead(table) for table in self._tables]).T
-        known = descend(problem) if steps is None else None  # a rounded sum may pass a budget that the true one keeps
-        if known is not None:
-            self._most[0] = problem.objective.total(refine(problem, known)) + 1e-9 * problem.objective.span
+        known = descend(problem)  # no sum that passes a known one can become the least
+        best = math.inf if known is None else problem.objective.total(refine(problem, known))
+        least = best + 1e-9 * problem.objective.span
+        self._most = np.array([least, *(budget + slack(table, budget) for table, budget in bounded)])
 
     def choice(self) -> list[int] | None:
         """The best choice, an option's place for each layer."""
@@ -88,11 +87,11 @@ class _Walk:
         sums = np.zeros((1, len(self._tables)))
         open_before: tuple[int, ...] = ()
         for layer in range(len(self._options)):
-            still_open = self._open(layer)
+            still_open, classes = self._open(layer), self._classes(layer)
             met: dict[Key, list[_Front]] = {}
             for key, places in fronts.items():
                 known = dict(zip(open_before, key, strict=True))
-                for name, options, amounts in self._classes(layer, known):
+                for name, options, amounts in self._options_by_class(layer, known, classes):
                     found = self._extended(layer, sums[places], places, options, amounts)
                     known[layer] = name
                     met.setdefault(tuple(known[i] for i in still_open), []).append(found)
@@ -109,7 +108,9 @@ class _Walk:
         pairs = [pair for table in (*self._tables, *self._free) for pair in table.pairs]
         return tuple(sorted({pair.first for pair in pairs if pair.first <= layer < pair.second}))
 
-    def _classes(self, layer: int, known: dict[int, int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    def _options_by_class(
+        self, layer: int, known: dict[int, int], classes: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Options (m,) of a layer that all later layers meet alike, with what each adds (m, 1 + k).
 
         Before them an option that stands for all of its class, possible here or not.
@@ -118,12 +119,19 @@ class _Walk:
         possible = np.isfinite(amounts).all(axis=1)
         for table in self._free:
             possible &= np.isfinite(_added(table, layer, known))
-        alike = _alike([*self._tables, *self._free], layer, self._options[layer])
-        for number in range(alike.max() + 1):
-            options = np.flatnonzero(possible & (alike == number))
+        for number in range(classes.max() + 1):
+            options = np.flatnonzero(possible & (classes == number))
             if len(options):
                 options = options[moocore.is_nondominated(amounts[options])]
-                yield int(np.flatnonzero(alike == number)[0]), options, amounts[options]
+                yield int(np.flatnonzero(classes == number)[0]), options, amounts[options]
+
+    def _classes(self, layer: int) -> np.ndarray:
+        """The class of each option of a layer: equal where all later layers meet them alike."""
+        tables = (*self._tables, *self._free)
+        later = [pair.array for table in tables for pair in table.pairs if pair.first == layer]
+        if not later:
+            return np.zeros(self._options[layer], dtype=int)
+        return alike(np.concatenate(later, axis=1))[0]
 
     def _extended(
         self, layer: int, sums: np.ndarray, places: np.ndarray, options: np.ndarray, amounts: np.ndarray
@@ -136,25 +144,36 @@ class _Walk:
                 "give `steps` to round them, or take method 'milp'"
             )
         grown = (sums[:, None] + amounts[None]).reshape(count, sums.shape[1])
-        keeps = (grown + self._ahead[layer + 1] <= np.array(self._most)).all(axis=1)
+        keeps = (grown + self._ahead[layer + 1] <= self._most).all(axis=1)
         parents, taken = np.repeat(places, len(options)), np.tile(options, len(sums))
         return _Front(grown, parents, taken).of(keeps)
 
 
-def _in_steps(table: Table, budget: float, steps: int) -> Table:
-    """Amounts above the least of each layer and pair, rounded up to whole steps; as it is where nothing is to spare."""
-    least = _least_ahead(table)[0]
-    width = min(budget - least, table.span) / steps
-    if not width > 0:
-        return table
+def _in_steps(problem: Problem, steps: int) -> Problem:
+    """The problem with each budgeted cost above its least sum in whole steps, rounded up, and budgets of `steps`."""
+    tables, budgets = {table.name: table for table in problem.tables}, dict(problem.budgets)
+    for table, budget in problem.limits:
+        width = min(budget - _least_ahead(table)[0], table.span) / steps
+        if width > 0 and math.isfinite(budget) and table is not problem.objective:
+            tables[table.name], budgets[table.name] = _rounded(table, width), steps
+    damage, *costs = tables.values()
+    return dataclasses.replace(problem, damage=damage, costs=tuple(costs), budgets=budgets)
 
-    def rounded(values: np.ndarray) -> np.ndarray:
+
+def _rounded(table: Table, width: float) -> Table:
+    """Amounts above the least of each layer and pair, in steps of a width, rounded up."""
+
+    def rounded(values: np.ndarray) -> list[float]:
         lowest = np.min(values[np.isfinite(values)], initial=math.inf)
         above = np.where(np.isfinite(values), values - lowest, math.inf)
-        return np.ceil(above / width - 1e-9)  # what is whole but for rounding stays
+        found: list[float] = np.ceil(above / width - 1e-9).tolist()  # what is whole but for rounding stays
+        return found
 
-    rows = tuple(tuple(rounded(np.array(row)).tolist()) for row in table.rows)
-    pairs = (Pair(p.first, p.second, tuple(map(tuple, rounded(np.array(p.amounts)).tolist()))) for p in table.pairs)
+    rows = tuple(tuple(rounded(np.array(row))) for row in table.rows)
+    pairs = []
+    for pair in table.pairs:
+        flat = np.array(rounded(pair.array.ravel())).reshape(pair.array.shape)
+        pairs.append(Pair(pair.first, pair.second, tuple(map(tuple, flat.tolist()))))
     return Table(table.name, rows, tuple(pairs))
 
 
@@ -162,7 +181,7 @@ def _least_ahead(table: Table) -> np.ndarray:
     """The least that the layers from each on can add, (layers + 1,); a pair is added at its second layer."""
     least = np.array([*(min(row) for row in table.rows), 0.0])
     for pair in table.pairs:
-        least[pair.second] += min(min(row) for row in pair.amounts)
+        least[pair.second] += pair.array.min()
     return np.cumsum(least[::-1])[::-1]
 
 
@@ -171,16 +190,8 @@ def _added(table: Table, layer: int, known: dict[int, int]) -> np.ndarray:
     added = np.array(table.rows[layer])
     for pair in table.pairs:
         if pair.second == layer:
-            added = added + np.array(pair.amounts[known[pair.first]])
+            added = added + pair.array[known[pair.first]]
     return added
-
-
-def _alike(tables: list[Table], layer: int, count: int) -> np.ndarray:
-    """The class of each option of a layer: equal where all later layers meet them alike."""
-    later = [np.array(pair.amounts) for table in tables for pair in table.pairs if pair.first == layer]
-    if not later:
-        return np.zeros(count, dtype=int)
-    return np.unique(np.concatenate(later, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _joined(parts: list[_Front], width: int) -> _Front:

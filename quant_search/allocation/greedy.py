@@ -73,7 +73,7 @@ def _places(problem: Problem) -> np.ndarray:
 
 
 def _limits(problem: Problem) -> list[_Sum]:
-    forbidden = [_Sum(table, 0.0, forbidden=True) for table, _ in problem.limits]
+    forbidden = [_Sum(table, 0.0, forbidden=True) for table, _ in problem.limits if table.forbids]
     return [_Sum(table, budget) for table, budget in problem.limits if math.isfinite(budget)] + forbidden
 
 
@@ -85,9 +85,9 @@ class _Sum:
         self._rows = [0.0 * row for row in own] if forbidden else own
         self._pairs: list[tuple[int, int, np.ndarray]] = []
         for pair in table.pairs:
-            amounts = np.array(pair.amounts)
-            there = np.isfinite(amounts)
-            self._pairs.append((pair.first, pair.second, ~there * 1.0 if forbidden else np.where(there, amounts, 0.0)))
+            there = np.isfinite(pair.array)
+            amounts = ~there * 1.0 if forbidden else np.where(there, pair.array, 0.0)
+            self._pairs.append((pair.first, pair.second, amounts))
         self._budget = budget
         self._slack = 0.5 if forbidden else slack(table, budget)
         self._weight = _FORBIDDEN if forbidden else 1.0 / (table.span or 1.0)

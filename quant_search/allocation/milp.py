@@ -1,9 +1,10 @@
 """Exact allocation as a mixed-integer linear programme, solved by HiGHS.
 
 HAWQ-V3 (arXiv:2011.10680, section 3.4): x[i, o] in {0, 1} says that layer i has option o, one for each layer; sums are
-linear in x.  A pair's product x[i, o] x[j, p] is y[o, p] >= 0 with sum over p y[o, p] = x[i, o] and sum over o
-y[o, p] = x[j, p], which is exact for integer x and for amounts of either sign (the local polytope of pairwise
-models; Wainwright and Jordan 2008, section 4.1).
+linear in x.  What a pair adds is linear in y[o, p] >= 0 with sum over p y[o, p] = x[i, o] and sum over o y[o, p] =
+x[j, p]: for integer x that is the product x[i, o] x[j, p], whatever the sign of the amounts (the local polytope;
+Wainwright and Jordan 2008, section 4.1).  Options whose amounts in a pair are equal, such as all of one format, share
+a row of y.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
-from quant_search.allocation.problem import Allocation, Pair, Problem, Table, slack
+from quant_search.allocation.problem import Allocation, Problem, Table, alike, slack
 
 _SPAN = 1e4  # of scaled sums: the solver stops 1e-6 from the optimum, and passes budgets by as much
 _TRIES = 100
@@ -32,133 +33,144 @@ def solve(problem: Problem, *, time_limit_s: float | None = None) -> Allocation 
     Raises:
         ValueError: the time limit came before any choice was found.
     """
-    programme = _Programme.of(problem)
+    programme, refused = _Programme(problem), list[Sequence[int]]()
     for _ in range(_TRIES):
-        found = programme.run(time_limit_s)
+        found = programme.run(refused, time_limit_s)
         if found is None:
             return None
         choice, bound = found
         if problem.fits(choice):
-            total = problem.objective.total(choice)
-            gap = max(0.0, total - bound)
-            near = gap <= 2e-9 * problem.objective.span
-            return problem.allocation(choice, optimal=near, gap=gap)
-        programme.forbid(choice)  # it passes a budget by less than the solver sees, but more than rounding does
+            gap = max(0.0, problem.objective.total(choice) - bound)
+            return problem.allocation(choice, optimal=gap <= 1e-9 * problem.objective.span, gap=gap)
+        refused.append(choice)  # it passes a budget by less than the solver sees, but by more than rounding does
     raise ValueError(
         f"{_TRIES} choices in turn pass a budget by less than the solver sees: change it by 1e-9 of itself"
     )
 
 
 @dataclass(frozen=True, eq=False)
+class _Products:
+    """The variables y of a pair of layers, from `start`: a row for each class of options of the first.
+
+    Args:
+        classes: of each option, of the first and of the second layer.
+        examples: an option of each class, likewise.
+    """
+
+    start: int
+    classes: tuple[np.ndarray, np.ndarray]
+    examples: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def places(self) -> np.ndarray:
+        """The variables' places (rows, columns)."""
+        shape = tuple(len(options) for options in self.examples)
+        return self.start + np.arange(math.prod(shape)).reshape(shape)
+
+
 class _Programme:
     """The variables in order: x of each layer, then y of each pair of layers that has amounts in any table."""
 
-    problem: Problem
-    starts: list[int]  # of each layer's x; the last is their number
-    pairs: dict[tuple[int, int], int]  # to the start of its y
-    size: int
-    cuts: list[Sequence[int]]
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._starts = [0, *itertools.accumulate(len(options) for options in problem.options)]
+        self._size = self._starts[-1]
+        self._products: dict[tuple[int, int], _Products] = {}
+        tables = (problem.objective, *(table for table, _ in problem.limits))
+        for key in sorted({(pair.first, pair.second) for table in tables for pair in table.pairs}):
+            amounts = [p.array for table in tables for p in table.pairs if (p.first, p.second) == key]
+            sides = alike(np.concatenate(amounts, axis=1)), alike(np.concatenate(amounts, axis=0).T)
+            (one, first), (other, second) = sides
+            self._products[key] = _Products(self._size, (one, other), (first, second))
+            self._size += len(first) * len(second)
 
-    @classmethod
-    def of(cls, problem: Problem) -> _Programme:
-        """The programme of a problem."""
-        starts = np.concatenate([[0], np.cumsum([len(options) for options in problem.options])]).tolist()
-        size, pairs = starts[-1], {}
-        for table in (problem.objective, *(table for table, _ in problem.limits)):
-            for pair in table.pairs:
-                if (pair.first, pair.second) not in pairs:
-                    pairs[pair.first, pair.second] = size
-                    size += len(problem.options[pair.first]) * len(problem.options[pair.second])
-        return cls(problem, starts, pairs, size, [])
-
-    def forbid(self, choice: Sequence[int]) -> None:
-        """Leaves one choice out."""
-        self.cuts.append(choice)
-
-    def run(self, time_limit_s: float | None) -> tuple[list[int], float] | None:
-        """An optimal choice and the bound of the minimised sum; None where nothing is feasible."""
-        objective = self.problem.objective
-        amounts, least = self._shifted(objective)
-        scale = _scale(objective)
-        settings = {"mip_rel_gap": 0.0} | ({} if time_limit_s is None else {"time_limit": time_limit_s})
+    def run(self, refused: Sequence[Sequence[int]], time_limit_s: float | None) -> tuple[list[int], float] | None:
+        """An optimal choice that is not refused, and the bound of the minimised sum; None where nothing is feasible."""
+        objective = self._problem.objective
+        amounts, least = self._above_least(objective)
         result = milp(
-            scale * amounts,
-            integrality=np.arange(self.size) < self.starts[-1],
-            bounds=Bounds(0.0, self._upper()),
-            constraints=[*self._links(), *self._budgets(), *self._cut()],
-            options=settings,
+            _scale(objective) * amounts,
+            integrality=np.arange(self._size) < self._starts[-1],
+            bounds=Bounds(0.0, self._most()),
+            constraints=[self._one_each(), *self._links(), *self._budgets(), *self._others_than(refused)],
+            options={"mip_rel_gap": 0.0} | ({} if time_limit_s is None else {"time_limit": time_limit_s}),
         )
         if result.x is None:
             if result.status == _INFEASIBLE:
                 return None
             raise ValueError(f"no choice was found within {time_limit_s} s: allow more time, or take method 'greedy'")
-        choice = [int(np.argmax(result.x[a:b])) for a, b in itertools.pairwise(self.starts)]
+        choice = [int(np.argmax(result.x[a:b])) for a, b in itertools.pairwise(self._starts)]
         bound = result.fun if result.mip_dual_bound is None else result.mip_dual_bound
-        return choice, least + float(bound) / scale
+        return choice, least + float(bound) / _scale(objective)
 
-    def _shifted(self, table: Table) -> tuple[np.ndarray, float]:
-        """Amounts of all variables, each layer's and pair's from its least one, and the sum of these least."""
-        amounts, least = np.zeros(self.size), []
-        for start, row in zip(self.starts, table.rows, strict=False):
+    def _above_least(self, table: Table) -> tuple[np.ndarray, float]:
+        """The table's amounts of all variables, each layer's and pair's above its least, and the sum of these least."""
+        amounts, least = np.zeros(self._size), []
+        for start, row in zip(self._starts, table.rows, strict=False):
             least.append(min(row))
             amounts[start : start + len(row)] = np.array(row) - least[-1]
-        for pair in table.pairs:
-            values = _flat(pair)
-            least.append(float(np.min(values[np.isfinite(values)], initial=math.inf)))
-            shifted = np.where(np.isfinite(values), values - least[-1], 0.0)  # the forbidden are bounded by 0
-            start = self.pairs[pair.first, pair.second]
-            amounts[start : start + len(values)] += shifted
-        return amounts, math.fsum(v for v in least if math.isfinite(v))
+        for key, values in self._pairs_of(table):
+            there = np.isfinite(values)
+            if there.any():
+                least.append(float(values[there].min()))
+                amounts[self._products[key].places[there]] += values[there] - least[-1]  # the others are bounded by 0
+        return amounts, math.fsum(least)
 
-    def _upper(self) -> np.ndarray:
-        upper = np.ones(self.size)
-        for table, _ in self.problem.limits:
-            for pair in table.pairs:
-                start, values = self.pairs[pair.first, pair.second], _flat(pair)
-                upper[start : start + len(values)][np.isinf(values)] = 0.0
-        return upper
+    def _pairs_of(self, table: Table) -> list[tuple[tuple[int, int], np.ndarray]]:
+        """The layers of each pair, and its amounts by classes."""
+        found = []
+        for pair in table.pairs:
+            key = pair.first, pair.second
+            found.append((key, pair.array[np.ix_(*self._products[key].examples)]))
+        return found
+
+    def _most(self) -> np.ndarray:
+        most = np.ones(self._size)
+        for table, _ in self._problem.limits:
+            for key, values in self._pairs_of(table):
+                most[self._products[key].places[np.isinf(values)]] = 0.0
+        return most
+
+    def _one_each(self) -> LinearConstraint:
+        counts = np.diff(self._starts)
+        layers = np.repeat(np.arange(len(counts)), counts)
+        shape = len(counts), self._size
+        return LinearConstraint(
+            coo_array((np.ones(len(layers)), (layers, np.arange(len(layers)))), shape).tocsr(), 1, 1
+        )
 
     def _links(self) -> list[LinearConstraint]:
-        """One option for each layer, and y as the products of x."""
-        rows, columns, values, right = [], [], [], []
-        for a, b in itertools.pairwise(self.starts):
-            rows += [len(right)] * (b - a)
-            columns += range(a, b)
-            values += [1.0] * (b - a)
-            right.append(1.0)
-        for (i, j), start in self.pairs.items():
-            places = start + np.arange(len(self.problem.options[i]) * len(self.problem.options[j]))
-            grid = places.reshape(len(self.problem.options[i]), -1)
-            for layer, sides in ((i, grid), (j, grid.T)):
-                for o, side in enumerate(sides):
-                    rows += [len(right)] * (len(side) + 1)
-                    columns += [*side.tolist(), self.starts[layer] + o]
-                    values += [1.0] * len(side) + [-1.0]
-                    right.append(0.0)
-        matrix = coo_array((values, (rows, columns)), shape=(len(right), self.size)).tocsr()
-        return [LinearConstraint(matrix, right, right)]
+        """Of each class, the sum of its row (or column) of y is the sum of its options' x."""
+        made = []
+        for key, products in self._products.items():
+            for side, layer in enumerate(key):
+                places = products.places if side == 0 else products.places.T
+                classes = products.classes[side]
+                rows = np.concatenate([np.repeat(np.arange(len(places)), places.shape[1]), classes])
+                columns = np.concatenate([places.ravel(), self._starts[layer] + np.arange(len(classes))])
+                signs = np.repeat([1.0, -1.0], [places.size, len(classes)])
+                made.append(
+                    LinearConstraint(coo_array((signs, (rows, columns)), (len(places), self._size)).tocsr(), 0, 0)
+                )
+        return made
 
     def _budgets(self) -> list[LinearConstraint]:
         made = []
-        for table, budget in self.problem.limits:
+        for table, budget in self._problem.limits:
             if math.isfinite(budget):
-                amounts, least = self._shifted(table)
+                amounts, least = self._above_least(table)
                 most = budget - least + slack(table, budget)
                 made.append(LinearConstraint(_scale(table) * amounts[None], -np.inf, _scale(table) * most))
         return made
 
-    def _cut(self) -> list[LinearConstraint]:
+    def _others_than(self, refused: Sequence[Sequence[int]]) -> list[LinearConstraint]:
         made = []
-        for choice in self.cuts:
-            row = np.zeros((1, self.size))
-            row[0, [start + o for start, o in zip(self.starts, choice, strict=False)]] = 1.0
+        for choice in refused:
+            row = np.zeros((1, self._size))
+            row[0, [start + o for start, o in zip(self._starts, choice, strict=False)]] = 1.0
             made.append(LinearConstraint(row, -np.inf, len(choice) - 1))
         return made
 
 
 def _scale(table: Table) -> float:
     return _SPAN / table.span if table.span > 0 else 1.0
-
-
-def _flat(pair: Pair) -> np.ndarray:
-    return np.array(pair.amounts).ravel()

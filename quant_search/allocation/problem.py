@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 DAMAGE = "damage"
 
 Rows = Mapping[str, Mapping[str, float]]
@@ -30,6 +32,13 @@ class Pair:
     first: int
     second: int
     amounts: tuple[tuple[float, ...], ...]
+
+    @functools.cached_property
+    def array(self) -> np.ndarray:
+        """The amounts (options of the first, of the second), not to be written to."""
+        found = np.array(self.amounts)
+        found.flags.writeable = False
+        return found
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,15 @@ class Table:
         return math.fsum(self.terms(choice))
 
     @functools.cached_property
+    def forbids(self) -> bool:
+        """Whether a pair is forbidden."""
+        return any(np.isinf(pair.array).any() for pair in self.pairs)
+
+    @functools.cached_property
     def span(self) -> float:
         """How far the sums of two choices can lie apart, at most; 0 where all are equal."""
-        sets = [*self.rows, *([v for row in p.amounts for v in row if math.isfinite(v)] for p in self.pairs)]
-        return math.fsum(max(values) - min(values) for values in sets if values)
+        sets = [np.array(row) for row in self.rows] + [p.array[np.isfinite(p.array)] for p in self.pairs]
+        return math.fsum(float(np.ptp(values)) for values in sets if values.size)
 
 
 @dataclass(frozen=True)
@@ -131,7 +145,7 @@ class Problem:
             if shape != [sizes[pair.second]] * sizes[pair.first]:
                 names = f"{self.layers[pair.first]!r} and {self.layers[pair.second]!r}"
                 raise ValueError(f"{table.name} of the pair {names} needs an amount for each two of their options")
-            if any(math.isnan(v) or v == -math.inf for row in pair.amounts for v in row):
+            if (np.isnan(pair.array) | np.isneginf(pair.array)).any():
                 raise ValueError(f"a pair of {table.name!r} has an amount that is no number or -inf")
 
     @property
@@ -155,14 +169,13 @@ class Problem:
         """The table whose sum is minimised."""
         return self.table(self.minimise)
 
-    @property
+    @functools.cached_property
     def limits(self) -> tuple[tuple[Table, float], ...]:
         """Tables with a budget, beside what they may sum to.
 
         A forbidden pair of any table is forbidden: a table that has one is bounded by infinity.
         """
-        forbidding = (t for t in self.tables if any(math.inf in row for p in t.pairs for row in p.amounts))
-        bounds = {t.name: math.inf for t in forbidding} | dict(self.budgets)
+        bounds = {t.name: math.inf for t in self.tables if t.forbids} | dict(self.budgets)
         return tuple((self.table(name), budget) for name, budget in bounds.items())
 
     def fits(self, choice: Sequence[int]) -> bool:
@@ -239,6 +252,14 @@ def _pair(name: str, damage: Rows, key: tuple[str, str], amounts: Mapping[tuple[
     full = tuple(tuple(float(amounts.get((o, p), 0.0)) for p in other) for o in one)
     first, second = (layers.index(layer) for layer in key)
     return Pair(first, second, full) if first < second else Pair(second, first, tuple(zip(*full, strict=True)))
+
+
+def alike(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The class of each row, numbered as they come and equal rows having the same, and a row of each class."""
+    # By bytes: sorting rows, as np.unique does, takes a hundred times as long where they are thousands.
+    seen: dict[bytes, int] = {}
+    classes = [seen.setdefault(row.tobytes(), len(seen)) for row in np.ascontiguousarray(rows) + 0.0]
+    return np.array(classes, dtype=int), np.unique(classes, return_index=True)[1]
 
 
 def without_gains(damage: Rows) -> dict[str, dict[str, float]]:
