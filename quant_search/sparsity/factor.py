@@ -65,6 +65,11 @@ class Factor:
         return 3 * self._unsteady <= LEAST_CLAIM
 
     @property
+    def decided(self) -> bool:
+        """Whether measuring it again would not tell otherwise: it pays for all that was unsteady, or would be seen to."""
+        return self.pays or self.trustworthy
+
+    @property
     def _unsteady(self) -> float:
         return max(self.control, 1 / self.control) - 1
 
@@ -108,7 +113,7 @@ def measured_factor(
     subject, place = subject_of(whole + pruned), fingerprint(device)
     settings = settings_of({"sparsity": pattern.name, "method": _METHOD, "batch": device.batch, **asdict(effort)})
     known = _read(store.get_record(subject, place, settings)) if store else None
-    if known is not None and known.trustworthy:
+    if known is not None and known.decided:
         return known
     found = factor_of(pattern, device, precision, compare_models(whole, pruned, device, effort, on_round, seed))
     if store:

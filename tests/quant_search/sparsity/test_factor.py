@@ -49,6 +49,12 @@ def test_what_pays(speedup, interval, control, pays):
     assert Factor("2:4", "cpu", "fp32", speedup, interval, control).pays == pays
 
 
+def test_what_is_decided_is_not_measured_again():
+    assert SLOW.decided and FAST.decided and dataclasses.replace(FAST, control=1.05).decided
+    assert not dataclasses.replace(SLOW, control=1.05).decided
+    assert not Factor("2:4", "cpu", "fp32", 1.05, (1.04, 1.06), 1.02).decided
+
+
 def test_the_refusal_says_what_was_measured_and_what_to_do():
     assert refusal(SLOW) == (
         "sparsity '2:4' is not faster on cpu in fp32: measured factor 1.00 (0.98 to 1.02), expected an interval above "

@@ -29,6 +29,7 @@ def test_texts_and_their_patterns(text, pattern):
         ("channels:half", "channels:0.75"),
         ("unstructred:0.9", "unstructured:0.9"),
         ("Dense", "dense"),
+        ("UNSTRUCTURED:0.9", "unstructured:0.9"),
         ("16*4:0.5", "16x4:0.5"),
     ],
 )
