@@ -66,7 +66,7 @@ class Factor:
 
     @property
     def decided(self) -> bool:
-        """Whether measuring it again would not tell otherwise: it pays for all that was unsteady, or would be seen to."""
+        """Whether it need not be measured again: it pays for all that was unsteady, or would be seen to."""
         return self.pays or self.trustworthy
 
     @property

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from sparse_subject import digits_model
 
+from quant_search.onnx_qdq import quantize
+from quant_search.ranges import neutral_ranges
 from quant_search.sparsity.lamp import lamp
 from quant_search.sparsity.masking import adaptive_densities, apply_masks, maskable, masks_of
 from quant_search.sparsity.patterns import Blocks, NofM, Unstructured
@@ -43,6 +46,18 @@ def test_masks_zero_what_they_do_not_keep_and_nothing_else():
     assert zeros_of(apply_masks(model, masks), [named(model)["/6/Conv"]]) == 0.5
     with pytest.raises(ValueError, match=r"has the shape \(2,\), the weight"):
         apply_masks(model, {next(iter(masks)): np.ones(2, bool)})
+
+
+@pytest.mark.parametrize("pattern", [NofM(2, 4), Blocks(16, 4, 0.5), Unstructured(0.8)])
+def test_zeros_are_zeros_in_the_int8_file_too(pattern):
+    model = digits_model()
+    masks = masks_of(model, pattern)
+    masked = apply_masks(model, masks)
+    int8 = quantize(masked, [node.name for node in masked.graph.node], neutral_ranges(masked))
+    stored = {t.name: numpy_helper.to_array(t) for t in int8.graph.initializer}
+    for name, kept in masks.items():
+        codes = stored[f"{name}_quantized"]
+        assert codes.dtype == np.int8 and not codes[~kept].any() and (codes[kept] != 0).mean() > 0.9
 
 
 def test_scores_that_are_given_decide():
