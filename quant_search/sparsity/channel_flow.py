@@ -13,13 +13,14 @@ hands its channels on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import NodeProto
+from onnx import NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -28,6 +29,7 @@ from quant_search.sparsity.channel_rules import RULES
 from quant_search.sparsity.weighted import called, check_not_quantized, constants_of
 
 Role = Literal["made", "read", "carried"]
+EditKind = Literal["group", "gather", "slice", "split", "pad", "reshape"]
 _LEAST_OPSET = 13  # before it, sizes of Split and axes of Squeeze were attributes
 Atoms = np.ndarray  # int64 (c,): the atom of each channel
 
@@ -54,14 +56,16 @@ class Edit:
 
     Args:
         index: of the node in the graph.
-        atoms: of the node's input.
-        parts: places of the input that each output takes, in order.
+        atoms: of the node's input; of its output for a Pad or Reshape.
+        parts: places of the input that each output takes, in order; those that a Pad adds before and after.
+        values: pads of a Pad, sizes of a Reshape.
     """
 
-    kind: Literal["group", "gather", "slice", "split", "reshape"]
+    kind: EditKind
     index: int
     atoms: Atoms
     parts: tuple[np.ndarray, ...] = ()
+    values: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,9 @@ class Tracer:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.constants = constants_of(model)
-        self._graph = model.graph
+        self._graph, self._opsets = model.graph, list(model.opset_import)
+        self._fixed: list[NodeProto] = []  # nodes that compute with constants alone
+        self._computed: set[str] = set()  # what they make
         self._shapes = {name: shape for name, (shape, _) in tensors_of(model).items()}
         self._count = 0
         self._ties: list[tuple[Atoms, Atoms]] = []
@@ -155,14 +161,28 @@ class Tracer:
                 self.tie(other.atoms, atoms)
         self.cuts.append(Cut(tensor, axis, atoms, role, called(node)))
 
-    def edit(self, kind: Literal["group", "gather", "slice", "split", "reshape"], atoms: Atoms, *parts: Atoms) -> None:
+    def edit(self, kind: EditKind, atoms: Atoms, *parts: Atoms, values: Sequence[int] = ()) -> None:
         """The node that is visited has a setting that depends on atoms."""
-        self.edits.append(Edit(kind, self.index, atoms, parts))
+        self.edits.append(Edit(kind, self.index, atoms, parts, tuple(values)))
+
+    def value(self, name: str) -> np.ndarray | None:
+        """What is known of a tensor without an input: a constant, or what nodes compute from constants alone."""
+        if name in self.constants:
+            return numpy_helper.to_array(self.constants[name])
+        if name not in self._computed:
+            return None
+        graph = helper.make_graph(self._fixed, "fixed", [], [helper.make_empty_tensor_value_info(name)])
+        graph.initializer.extend(self._graph.initializer)
+        model = helper.make_model(graph, opset_imports=self._opsets)
+        (value,) = ReferenceEvaluator(model).run(None, {})
+        return np.asarray(value)
 
     def visit(self, index: int, node: NodeProto) -> None:
         """Gives the outputs of a node their atoms, or holds those of its inputs fast."""
         self.index = index
-        if node.op_type == "Constant" or all(name in self.constants for name in node.input if name):
+        if all(name in self.constants or name in self._computed for name in node.input if name):
+            self._fixed.append(node)
+            self._computed.update(node.output)
             return
         rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         made = rule(self, node) if rule else None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto
 
 from quant_search.sparsity.weighted import attributes_of
 
@@ -124,7 +124,7 @@ def _flatten(t: Tracer, node: NodeProto) -> Sequence[Atoms] | None:
         if sizes is None:
             return None
         if sizes[1] != -1:
-            t.edit("reshape", out)
+            t.edit("reshape", out, values=sizes)
     return [out]
 
 
@@ -139,10 +139,18 @@ def _spatial(t: Tracer, node: NodeProto) -> Sequence[Atoms] | None:
 
 
 def _pad(t: Tracer, node: NodeProto) -> Sequence[Atoms] | None:
-    pads, rank = _values(t, node, 1), len(t.shape(node.input[0]))
-    if pads is None or len(pads) != 2 * rank or any(pads[i] for i in (0, 1, rank, rank + 1)):
+    """Constant channels before or after, as on shortcuts of ResNets for CIFAR, go with those that they are added to."""
+    x, pads, rank = t.atoms.get(node.input[0]), _values(t, node, 1), len(t.shape(node.input[0]))
+    if x is None or pads is None or len(pads) != 2 * rank or pads[0] or pads[rank]:
         return None
-    return _each(t, node)
+    before, after = pads[1], pads[rank + 1]
+    if not before and not after:
+        return [x]
+    if min(before, after) < 0 or attributes_of(node).get("mode", b"constant") != b"constant":
+        return None
+    out = np.concatenate([t.fresh(before), x, t.fresh(after)])
+    t.edit("pad", out, np.arange(before), np.arange(before + len(x), len(out)), values=pads)
+    return [out]
 
 
 def _resize(t: Tracer, node: NodeProto) -> Sequence[Atoms] | None:
@@ -151,10 +159,10 @@ def _resize(t: Tracer, node: NodeProto) -> Sequence[Atoms] | None:
 
 
 def _gather(t: Tracer, node: NodeProto) -> Sequence[Atoms] | None:
-    x, places = t.atoms.get(node.input[0]), t.constants.get(node.input[1])
-    if x is None or places is None or len(places.dims) != 1 or _integer(node, "axis", 0) != 1:
+    x, places = t.atoms.get(node.input[0]), t.value(node.input[1])
+    if x is None or places is None or places.ndim != 1 or _integer(node, "axis", 0) != 1:
         return None
-    picked = numpy_helper.to_array(places) % len(x)
+    picked = places % len(x)
     t.edit("gather", x, picked)
     return [x[picked]]
 
@@ -212,9 +220,9 @@ def _integers(node: NodeProto, name: str) -> list[int] | None:
 
 
 def _values(t: Tracer, node: NodeProto, i: int) -> list[int] | None:
-    """The numbers of the constant that is a node's input at `i`."""
-    tensor: TensorProto | None = t.constants.get(node.input[i]) if len(node.input) > i else None
-    return None if tensor is None else numpy_helper.to_array(tensor).ravel().tolist()
+    """The numbers that a node's input at `i` holds whatever the graph is given."""
+    value = t.value(node.input[i]) if len(node.input) > i and node.input[i] else None
+    return None if value is None else value.ravel().tolist()
 
 
 _EACH = (

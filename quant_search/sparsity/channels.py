@@ -121,7 +121,7 @@ def prune_channels(model: onnx.ModelProto, keep: Keep) -> onnx.ModelProto:
         if not places.all():
             write(tensors[name], numpy_helper.to_array(tensors[name]).compress(places, axis))
     for edit in flow.edits:
-        _apply(edit, result.graph, tensors, kept)
+        _apply(edit, result.graph, kept)
     return result
 
 
@@ -184,7 +184,7 @@ def _check_units(name: str, units: Iterable[int], size: int) -> None:
         raise ValueError(f"units of group {name!r} to keep must be given, each once, got {units}")
 
 
-def _apply(edit: Edit, graph: onnx.GraphProto, tensors: dict[str, TensorProto], kept: np.ndarray) -> None:
+def _apply(edit: Edit, graph: onnx.GraphProto, kept: np.ndarray) -> None:
     """Changes the setting of a node that depends on which channels are there."""
     node, stays = graph.node[edit.index], kept[edit.atoms]
     if stays.all():
@@ -203,10 +203,12 @@ def _apply(edit: Edit, graph: onnx.GraphProto, tensors: dict[str, TensorProto], 
         settings = [a for a in node.attribute if a.name != "num_outputs"]
         del node.attribute[:]
         node.attribute.extend(settings)
+    elif edit.kind == "pad":
+        pads = np.array(edit.values)
+        pads[1], pads[len(pads) // 2 + 1] = (stays[part].sum() for part in edit.parts)
+        _give(graph, node, 1, pads)
     else:
-        sizes = numpy_helper.to_array(tensors[node.input[1]]).copy()
-        sizes[1] = stays.sum()
-        _give(graph, node, 1, sizes)
+        _give(graph, node, 1, np.array([edit.values[0], stays.sum()]))
 
 
 def _give(graph: onnx.GraphProto, node: NodeProto, i: int, values: np.ndarray) -> None:

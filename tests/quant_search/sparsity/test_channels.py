@@ -113,6 +113,32 @@ def test_sizes_that_are_written_down_follow():
         prune_channels(model, {group.name: [0, 1, 7]})
 
 
+class Padded(nn.Module):
+    """A shortcut with constant channels on both sides, as ResNets for CIFAR have it (arXiv:1512.03385, option A)."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.wide, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, 2, 1), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        y = self.wide(x) + nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
+        return self.last(y.relu().mean((2, 3)))
+
+
+def test_constant_channels_go_with_those_that_they_are_added_to():
+    model = to_onnx(Padded(), (3, 4, 4))
+    (group,) = channel_groups(model)
+    assert (group.layers, group.size) == (("/first/Conv", "/wide/Conv"), 8)
+    x = RNG.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    before = next(list(part.units) for part in group.parts if (part.node, part.role) == ("/first/Conv", "made"))
+    outside = [unit for unit in range(8) if unit not in before]
+    for units in ([*before[1:3], outside[0]], [before[0], *outside[1:]]):
+        pruned = prune_channels(model, {group.name: units})
+        assert np.allclose(run(pruned, x), run(mask_channels(model, {group.name: units}), x), atol=1e-5)
+        assert weights(pruned)["/wide/Conv"][0] == weights(pruned)["/last/Gemm"][1] == len(units)
+
+
 def test_masked_models_keep_their_size_and_are_zero_where_channels_go():
     model, keep = digits_model(), {"/0/Conv": range(0, 16, 2)}
     masked = mask_channels(model, keep)
