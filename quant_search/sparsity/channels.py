@@ -2,7 +2,7 @@
 
 Channels that the graph couples (through sums, depthwise convolutions, groups) go together, as in DepGraph
 (arXiv:2301.12900); `channel_flow` finds them.  A unit is what goes together; a group is the units that compete: those
-that the same layers make.
+that the same layers make, as many channels of each.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from quant_search.sparsity.channel_flow import Edit, Flow, Role, channel_flow
 from quant_search.sparsity.weighted import constants_of, write
@@ -44,10 +42,10 @@ class ChannelGroup:
     """Channels that compete with each other to be kept.
 
     Args:
-        name: of the first node that makes some of them.
-        layers: all nodes that make some of them, in order.
+        name: of the first node that makes them, with `#2` and so on where it makes several groups.
+        layers: all nodes that make them, in order.
         size: how many units there are.
-        width: how many channels they are in the layer that has most of them.
+        width: how many channels they are in the layer that makes most of them; a multiple of `size`.
     """
 
     name: str
@@ -85,18 +83,25 @@ def _group(name: str, members: np.ndarray, parts: list[Part], flow: Flow) -> Cha
 
 
 def _classes(flow: Flow) -> dict[str, np.ndarray]:
-    """Group name to the classes of atoms that are its units, in the order in which they are made."""
-    made = [flow.tied[atoms][~flow.fast[flow.tied[atoms]]] for _, atoms in flow.makers]
-    n = len(flow.fast)
-    makers = np.repeat(np.arange(len(made)), [len(m) for m in made])
-    ends = (makers + n, np.concatenate([np.zeros(0, int), *made]))
-    graph = coo_array((np.ones(len(makers), bool), ends), shape=(n + len(made),) * 2)
-    labels = connected_components(graph, directed=False)[1]
-    groups: dict[int, tuple[str, list[int]]] = {}
-    for i, ((node, _), members) in enumerate(zip(flow.makers, made, strict=True)):
-        if len(members):
-            groups.setdefault(labels[n + i], (node, []))[1].extend(members.tolist())
-    return {name: np.array(list(dict.fromkeys(members))) for name, members in groups.values()}
+    """Group name to the classes of atoms that are its units, in the order in which they are made.
+
+    Those of the first maker of several groups are told apart by a number, in an order that pruning does not change.
+    """
+    made_by: dict[int, dict[int, int]] = {}  # class to maker to the channels that it makes of it
+    for maker, (_, atoms) in enumerate(flow.makers):
+        for member in flow.tied[atoms].tolist():
+            if not flow.fast[member]:
+                counts = made_by.setdefault(member, {})
+                counts[maker] = counts.get(maker, 0) + 1
+    alike: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    for member, counts in made_by.items():
+        alike.setdefault(tuple(counts.items()), []).append(member)
+    groups: dict[str, np.ndarray] = {}
+    for kind in sorted(alike):
+        node = flow.makers[kind[0][0]][0]
+        number = sum(name.partition("#")[0] == node for name in groups) + 1
+        groups[node if number == 1 else f"{node}#{number}"] = np.array(alike[kind])
+    return groups
 
 
 def prune_channels(model: onnx.ModelProto, keep: Keep) -> onnx.ModelProto:

@@ -128,15 +128,47 @@ class Padded(nn.Module):
 
 def test_constant_channels_go_with_those_that_they_are_added_to():
     model = to_onnx(Padded(), (3, 4, 4))
-    (group,) = channel_groups(model)
-    assert (group.layers, group.size) == (("/first/Conv", "/wide/Conv"), 8)
+    both, added = channel_groups(model)
+    assert (both.name, both.layers, both.size) == ("/first/Conv", ("/first/Conv", "/wide/Conv"), 4)
+    assert (added.name, added.layers, added.size) == ("/wide/Conv", ("/wide/Conv",), 4)
     x = RNG.standard_normal((2, 3, 4, 4)).astype(np.float32)
-    before = next(list(part.units) for part in group.parts if (part.node, part.role) == ("/first/Conv", "made"))
-    outside = [unit for unit in range(8) if unit not in before]
-    for units in ([*before[1:3], outside[0]], [before[0], *outside[1:]]):
-        pruned = prune_channels(model, {group.name: units})
-        assert np.allclose(run(pruned, x), run(mask_channels(model, {group.name: units}), x), atol=1e-5)
-        assert weights(pruned)["/wide/Conv"][0] == weights(pruned)["/last/Gemm"][1] == len(units)
+    for keep in ({both.name: [1, 2], added.name: [0]}, {both.name: [3]}, {added.name: [1, 2, 3]}):
+        pruned = prune_channels(model, keep)
+        assert np.allclose(run(pruned, x), run(mask_channels(model, keep), x), atol=1e-5)
+        left = {group.name: len(keep.get(group.name, range(4))) for group in (both, added)}
+        assert {group.name: group.size for group in channel_groups(pruned)} == left
+        assert weights(pruned)["/wide/Conv"][0] == weights(pruned)["/last/Gemm"][1] == sum(left.values())
+
+
+class Overlapping(nn.Module):
+    """One layer whose channels meet others in part: it makes three groups."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 1), nn.Conv2d(3, 4, 1)
+        self.grouped, self.last = nn.Conv2d(8, 8, 1, groups=2), nn.Linear(20, 2)
+
+    def forward(self, x):
+        x, y = self.first(x), self.second(x)
+        parts = [x[:, :4], x[:, 4:8] + y, self.grouped(x[:, 8:]), y]
+        return self.last(torch.cat(parts, 1).relu().mean((2, 3)))
+
+
+def test_units_that_different_layers_make_are_groups_of_their_own():
+    model = to_onnx(Overlapping(), (3, 4, 4))
+    groups = {group.name: (group.size, group.width, group.layers) for group in channel_groups(model)}
+    assert groups == {
+        "/first/Conv": (4, 4, ("/first/Conv",)),
+        "/first/Conv#2": (4, 4, ("/first/Conv", "/second/Conv")),
+        "/first/Conv#3": (4, 8, ("/first/Conv",)),  # places of two groups
+        "/grouped/Conv": (4, 8, ("/grouped/Conv",)),
+    }
+    x = RNG.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    keep = {"/first/Conv": [2], "/first/Conv#2": [3, 1], "/first/Conv#3": [1, 3]}
+    pruned = prune_channels(model, keep)
+    assert np.allclose(run(pruned, x), run(mask_channels(model, keep), x), atol=1e-5)
+    sizes = {group.name: group.size for group in channel_groups(pruned)}
+    assert sizes == {"/first/Conv": 1, "/first/Conv#2": 2, "/first/Conv#3": 2, "/grouped/Conv": 4}
 
 
 def test_masked_models_keep_their_size_and_are_zero_where_channels_go():
