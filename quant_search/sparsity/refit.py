@@ -7,6 +7,7 @@ gradients; layers are fitted in order, each to make good what those before it le
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ def refit(model: onnx.ModelProto, keep: Keep, images: np.ndarray, ridge: float =
     For each of them, in order: W, b = argmin of mean |Y - W X - b|^2 + `ridge` * mean(X^2) * |W - W0|^2 over all
     pixels, where Y is what the layer gave in `model`, X what it reads in the network pruned and fitted so far, and W0
     its pruned weight.  Networks run twice on all images for each layer; (i * k)^2 numbers are held.  Convolutions in
-    groups, over other than two axes, or with paddings that are not written down, and products with a factor stay as
-    they were pruned.
+    groups, over other than two axes, or with paddings that are not written down, products with a factor, and shared
+    weights stay as they were pruned.
 
     Args:
         images: (n, c, h, w) float32.
@@ -40,9 +41,11 @@ def refit(model: onnx.ModelProto, keep: Keep, images: np.ndarray, ridge: float =
         raise ValueError(f"the ridge must be positive, got {ridge}: it holds weights of what hardly varies")
     result = prune_channels(model, keep)
     left = survivors(model, keep)
+    uses = Counter(name for node in result.graph.node for name in node.input)
     for layer in layers_of(result):
         node = next(node for node in result.graph.node if called(node) == layer.node)
-        if layer.node in left and not left[layer.node][0].all() and _can_be_fitted(node, layer):
+        reads_less = layer.node in left and not left[layer.node][0].all()
+        if reads_less and uses[layer.weight] == 1 and _can_be_fitted(node, layer):
             _fit(model, result, node, layer, left[layer.node][1], images, ridge)
     return result
 
@@ -66,7 +69,7 @@ def _fit(
     """Fits one layer of `pruned` in place: W = W0 + (A + lambda)^-1 B, with A = X X' and B = X (Y - W0 X - b0)'."""
     before, now = node.output[0], (node.input[0], node.output[0])
     d = int(np.prod(layer.shape[1:]))
-    gram, moment, n = np.zeros((d + 1, d + 1)), np.zeros((d + 1, layer.shape[0])), 0
+    gram, moment = np.zeros((d + 1, d + 1)), np.zeros((d + 1, layer.shape[0]))
     pairs = zip(activations(model, [before], images), activations(pruned, now, images), strict=True)
     for whole, part in pairs:
         x = _columns(part[now[0]], node, layer)
@@ -74,7 +77,6 @@ def _fit(
         lost = np.compress(rows, whole[before], 1) - part[now[1]]
         gram += x @ x.T
         moment += x @ np.moveaxis(lost, 1, -1).reshape(-1, layer.shape[0])
-        n += x.shape[1]
     pull = ridge * np.trace(gram[:d, :d]) / d
     gram[np.arange(d), np.arange(d)] += max(pull, np.finfo(np.float32).tiny)  # the last one is the bias
     change = np.linalg.solve(gram, moment).T
