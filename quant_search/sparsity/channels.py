@@ -55,13 +55,16 @@ class ChannelGroup:
     parts: tuple[Part, ...]
 
 
-def channel_groups(model: onnx.ModelProto) -> tuple[ChannelGroup, ...]:
+def channel_groups(model: onnx.ModelProto, flow: Flow | None = None) -> tuple[ChannelGroup, ...]:
     """The groups of channels that can go, in the order of the graph; inputs and outputs of the graph are none.
+
+    Args:
+        flow: what `channel_flow` found in `model`, where it is asked for more than once.
 
     Raises:
         ValueError: as of `channel_flow`.
     """
-    flow = channel_flow(model)
+    flow = flow or channel_flow(model)
     classes = _classes(flow)
     owner, unit = np.full(len(flow.fast), -1), np.full(len(flow.fast), -1)
     for i, members in enumerate(classes.values()):
@@ -104,16 +107,19 @@ def _classes(flow: Flow) -> dict[str, np.ndarray]:
     return groups
 
 
-def prune_channels(model: onnx.ModelProto, keep: Keep) -> onnx.ModelProto:
+def prune_channels(model: onnx.ModelProto, keep: Keep, flow: Flow | None = None) -> onnx.ModelProto:
     """A copy of `model` with the kept channels alone: smaller tensors under the same names, the same nodes.
 
     It computes what `model` would with zeros in the place of the channels that went (`mask_channels`).
+
+    Args:
+        flow: as of `channel_groups`.
 
     Raises:
         ValueError: an unknown group, units that are none of it or given twice, a tensor that would be left without
             channels, or as of `channel_flow`.
     """
-    flow = channel_flow(model)
+    flow = flow or channel_flow(model)
     kept = _kept(flow, keep)
     result = onnx.ModelProto()
     result.CopyFrom(model)

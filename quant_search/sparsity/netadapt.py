@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import onnx
 
+from quant_search.sparsity.channel_flow import channel_flow
 from quant_search.sparsity.channels import ChannelGroup, channel_groups, prune_channels
 from quant_search.sparsity.criterion import Examples
 from quant_search.sparsity.deployed import Latency
-from quant_search.sparsity.selection import UnitScores, best_units, counts_of, score_units
+from quant_search.sparsity.selection import best_units, counts_of, score_units
 
 Damage = Callable[[onnx.ModelProto], float]  # of an fp32 model: lower is better, such as a loss or 1 - accuracy
 FineTune = Callable[[onnx.ModelProto], onnx.ModelProto]
@@ -111,13 +112,18 @@ def propose(now: Step, target_s: float, how: Trimming) -> list[Step]:
 
     Groups whose trimming does not make it faster propose nothing.
     """
-    groups = channel_groups(now.model)
+    flow = channel_flow(now.model)
+    groups = channel_groups(now.model, flow)
     scores = score_units(now.model, groups, how.criterion, how.examples)
-    found = _counts(now, groups, scores, target_s, how)
+
+    def trimmed(group: ChannelGroup, count: int) -> onnx.ModelProto:
+        return prune_channels(now.model, {group.name: best_units(scores[group.name], count)}, flow)
+
+    found = _counts(groups, trimmed, target_s, how)
     steps = []
-    for group, count, trimmed, latency_s in found:
+    for group, count, smaller, latency_s in found:
         if latency_s < now.latency_s:
-            tuned = how.fine_tune(trimmed) if how.fine_tune else trimmed
+            tuned = how.fine_tune(smaller) if how.fine_tune else smaller
             steps.append(Step(tuned, latency_s, how.damage(tuned), group.name, count))
     return steps
 
@@ -126,19 +132,18 @@ _Found = tuple[ChannelGroup, int, onnx.ModelProto, float]
 
 
 def _counts(
-    now: Step, groups: Sequence[ChannelGroup], scores: UnitScores, target_s: float, how: Trimming
+    groups: Sequence[ChannelGroup],
+    trimmed: Callable[[ChannelGroup, int], onnx.ModelProto],
+    target_s: float,
+    how: Trimming,
 ) -> list[_Found]:
     """For each group the largest number of units that meets the target, by bisection, all groups in step."""
     searches = [_Bisection(group, counts_of(group, how.round_to)[:-1]) for group in groups]
     while open_ := [search for search in searches if search.open]:
-        models = [_trimmed(now.model, s.group, scores, s.middle) for s in open_]
+        models = [trimmed(search.group, search.middle) for search in open_]
         for search, model, latency_s in zip(open_, models, how.latency(models), strict=True):
             search.tell(model, latency_s, target_s)
     return [search.best for search in searches if search.best]
-
-
-def _trimmed(model: onnx.ModelProto, group: ChannelGroup, scores: UnitScores, count: int) -> onnx.ModelProto:
-    return prune_channels(model, {group.name: best_units(scores[group.name], count)})
 
 
 class _Bisection:

@@ -17,6 +17,7 @@ from latency.graph import kernels_of, totals
 from quant_search.allocate import allocate, problem_of
 from quant_search.allocation.problem import Pairs, Rows
 from quant_search.sparsity.activations import activations
+from quant_search.sparsity.channel_flow import channel_flow
 from quant_search.sparsity.channels import ChannelGroup, channel_groups, prune_channels
 from quant_search.sparsity.criterion import Scores
 from quant_search.sparsity.masking import apply_masks, maskable, masks_of
@@ -97,11 +98,12 @@ def channel_curves(
     Raises:
         ValueError: no images, densities out of range, or as of `prune_channels`.
     """
-    wanted, densities, groups = distortion_of(model, images), list(densities), channel_groups(model)
+    wanted, densities, flow = distortion_of(model, images), list(densities), channel_flow(model)
+    groups = channel_groups(model, flow)
     counts = {g.name: sorted({g.size, *(nearest_count(g, d, round_to) for d in densities)}) for g in groups}
 
     def pruned(*choice: tuple[ChannelGroup, int]) -> onnx.ModelProto:
-        return prune_channels(model, {g.name: best_units(scores[g.name], count) for g, count in choice})
+        return prune_channels(model, {g.name: best_units(scores[g.name], count) for g, count in choice}, flow)
 
     alone = {g.name: {count: pruned((g, count)) for count in counts[g.name][:-1]} for g in groups}
     base = rate(model)
