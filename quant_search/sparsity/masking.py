@@ -1,0 +1,82 @@
+"""Zeros in the weights of an ONNX model by a pattern, and densities that differ from layer to layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from quant_search.sparsity.criterion import Scores
+from quant_search.sparsity.patterns import Pattern, count_of, mask
+from quant_search.sparsity.weighted import Layer, layers_of, weights_of, with_weights
+
+Masks = Mapping[str, np.ndarray]  # weight name to what is kept, bool, of the shape in which it is stored
+
+
+def masks_of(
+    model: onnx.ModelProto,
+    patterns: Pattern | Mapping[str, Pattern],
+    scores: Scores | None = None,
+    nodes: Iterable[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """The masks of a pattern for every layer that it fits; depthwise layers stay dense.
+
+    Depthwise layers hold few of the weights and lose most by it ("Fast sparse ConvNets", arXiv:1911.09723).
+
+    Args:
+        patterns: one for all, or one by the name of a node; nodes without one stay dense.
+        scores: of weights (o, i, *k) by name; by default their squares.
+        nodes: the layers that may be pruned; by default all.
+
+    Raises:
+        ValueError: a name that is none of a layer, or as of `mask`.
+    """
+    named = list(patterns) if isinstance(patterns, Mapping) else None
+    layers = layers_of(model, named if nodes is None else nodes)
+    stored = weights_of(model, (layer.weight for layer in layers))
+    masks = {}
+    for layer in layers:
+        pattern = patterns.get(layer.node) if isinstance(patterns, Mapping) else patterns
+        if pattern is not None and maskable(layer, pattern):
+            weight = layer.read(stored[layer.weight])
+            own = mask(weight, pattern, None if scores is None else scores[layer.weight])
+            masks[layer.weight] = np.ascontiguousarray(layer.read(own))
+    return masks
+
+
+def maskable(layer: Layer, pattern: Pattern) -> bool:
+    """Whether a pattern puts zeros into a layer: none into depthwise ones, nor where it does not fit."""
+    return not layer.depthwise and pattern.fits(layer.shape)
+
+
+def apply_masks(model: onnx.ModelProto, masks: Masks) -> onnx.ModelProto:
+    """A copy of `model` with zeros where masks keep nothing.
+
+    Raises:
+        ValueError: a weight that is not there, or of another shape.
+    """
+    stored = weights_of(model, masks)
+    for name, kept in masks.items():
+        if kept.shape != stored[name].shape:
+            raise ValueError(f"the mask of {name!r} has the shape {kept.shape}, the weight {stored[name].shape}")
+    return with_weights(model, {name: np.where(masks[name], array, 0) for name, array in stored.items()})
+
+
+def adaptive_densities(layers: Sequence[Layer], scores: Scores, density: float) -> dict[str, float]:
+    """The density of each layer, by node, when the largest scores of all layers together are kept.
+
+    Of scores that may be compared across layers, such as LAMP's (arXiv:2010.07611) or Taylor's.  Every layer keeps one
+    weight at least.
+
+    Raises:
+        ValueError: a density that is not above 0 and at most 1, or no layers.
+    """
+    if not 0 < density <= 1 or not layers:
+        raise ValueError(f"a density must be above 0 and at most 1, for some layers, got {density} for {len(layers)}")
+    sizes = [scores[layer.weight].size for layer in layers]
+    together = np.concatenate([scores[layer.weight].ravel() for layer in layers])
+    best = np.argsort(-together, kind="stable")[: count_of(density, len(together))]
+    owner = np.repeat(np.arange(len(layers)), sizes)
+    counts = np.bincount(owner[best], minlength=len(layers))
+    return {layer.node: max(1, int(count)) / size for layer, count, size in zip(layers, counts, sizes, strict=True)}
