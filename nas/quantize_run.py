@@ -16,10 +16,12 @@ from nas.names import check_device, check_pays
 from nas.pixels import in_pixels
 from nas.progress import LiveReporter, Reporter, SilentReporter
 from nas.quantizing import Quantized, Wanted, quantize_model
+from nas.sparsify import check_sparsity
 from quant_search.precision import kind_of, parse_precision
 from quant_search.ptq.intake import prepared
 from quant_search.ptq.reconstruct import METHODS
 from quant_search.sensitivity.catalog import MEASURES
+from quant_search.sparsity.parse import parse_pattern
 from supernet.data import Dataset, load_data
 
 OBJECTIVES = ("latency", "size")
@@ -35,6 +37,7 @@ def quantize(
     objective: str = "latency",
     rounding: str = "nearest",
     sensitivity: str = "kl",
+    sparsity: str = "dense",
     pixels: str = "data",
     image_size: int | None = None,
     seed: int = 0,
@@ -51,13 +54,17 @@ def quantize(
         rounding: of weights: `nearest`, or learned layer by layer: `adaround` (arXiv:2004.10568), `adaquant`
             (arXiv:2006.10518).
         sensitivity: how the damage of single layers is found, a name of `quant_search.sensitivity.catalog.MEASURES`.
+        sparsity: `dense`, `channels:0.75` (smaller dense layers), or zeros as `2:4`, `16x4:0.5`, `unstructured:0.8`,
+            which are refused, with the factor that was measured, where the device does not turn them into time.
         pixels: what the network was trained on; see `nas.pixels.FORMS`.
 
     Raises:
         ValueError: what is asked for cannot be done, and what to do; nothing is measured before that is clear.
         OSError: a file cannot be read.
     """
-    wanted, place = check_wanted(",".join(precisions), max_drop, objective, rounding, sensitivity, seed, device)
+    wanted, place = check_wanted(
+        ",".join(precisions), max_drop, objective, rounding, sensitivity, sparsity, seed, device
+    )
     dataset = data if isinstance(data, Dataset) else load_data(data, image_size=image_size)
     if quiet:
         return quantize_given(model, dataset, pixels, place, wanted, SilentReporter())
@@ -85,11 +92,20 @@ def quantize_given(
             f"the network tells {classes_of(given)} classes apart, and {dataset.name} has {dataset.num_classes}"
         )
     with MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
+        lower = kind_of(next(p for p in wanted.precisions if p != "fp32"))
+        check_sparsity(wanted.sparsity, device, lower, wanted.objective == "size", store, reporter)
         return quantize_model(given, in_pixels(dataset, pixels), device, wanted, store, reporter)
 
 
 def check_wanted(
-    precisions: str, max_drop: float, objective: str, rounding: str, sensitivity: str, seed: int, device: str
+    precisions: str,
+    max_drop: float,
+    objective: str,
+    rounding: str,
+    sensitivity: str,
+    sparsity: str,
+    seed: int,
+    device: str,
 ) -> tuple[Wanted, Device]:
     """What is asked for and where, refused where it cannot be had.
 
@@ -105,13 +121,14 @@ def check_wanted(
     _check_among("objective", objective, OBJECTIVES)
     _check_among("rounding", rounding, ("nearest", *METHODS))
     _check_among("sensitivity", sensitivity, tuple(MEASURES))
+    parse_pattern(sparsity)
     if not 0 <= max_drop <= 1:
         raise ValueError(f"max_drop is a share of the validation images, 0 to 1, got {max_drop}")
     check_pays(names, (objective,), device)
     place = check_device(device, [kind_of(name) for name in names])
     if place.runtime != "onnxruntime":
         raise ValueError(f"layers are timed in ONNX Runtime, and {device!r} is another run-time: give --device cpu")
-    return Wanted(names, max_drop, objective, rounding, sensitivity, seed), place
+    return Wanted(names, max_drop, objective, rounding, sensitivity, sparsity, seed), place
 
 
 def default_folder(network: str) -> Path:

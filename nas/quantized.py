@@ -43,6 +43,7 @@ def plain(found: Quantized) -> dict[str, Any]:
             "objective": found.wanted.objective,
             "rounding": found.wanted.rounding,
             "sensitivity": found.wanted.sensitivity,
+            "sparsity": found.wanted.sparsity,
             "seed": found.wanted.seed,
         },
         "chosen": found.chosen.name,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,12 +26,14 @@ from latency.store import MeasurementStore
 from nas.layer_costs import LayerCosts, latencies, measure_layers
 from nas.measuring import count_rounds
 from nas.progress import Reporter
+from nas.sparsify import sparsified
 from quant_search.allocate import Problem, allocate, dual, problem_of, without_gains
 from quant_search.post_training import Form, Trial, improve
 from quant_search.precision import kind_of, parse_precision
 from quant_search.sensitivity.catalog import MEASURES
 from quant_search.sensitivity.kl import divergence
 from quant_search.sensitivity.subject import Sensitivity, Subject, by_layer
+from quant_search.sparsity.criterion import Examples
 from supernet.data import Dataset
 
 CALIBRATION = 256
@@ -40,6 +42,7 @@ JUDGING = 256
 """Validation images that damages of single layers are taken on; whole files are judged on all of them."""
 _BATCH = 32
 _SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the way from the cheapest to the least damaged
+SPARSE = "sparse fp32"
 _COST = {"latency": "latency_s", "size": "size_bytes"}
 
 
@@ -53,6 +56,7 @@ class Wanted:
         objective: latency, or size.
         rounding: of weights: nearest, or learned layer by layer (`adaround`, `adaquant`).
         sensitivity: a measure of `MEASURES`.
+        sparsity: the pattern of the network that is quantized, a name of `quant_search.sparsity`.
     """
 
     precisions: tuple[str, ...] = ("fp32", "int8")
@@ -60,6 +64,7 @@ class Wanted:
     objective: str = "latency"
     rounding: str = "nearest"
     sensitivity: str = "kl"
+    sparsity: str = "dense"
     seed: int = 0
 
 
@@ -149,30 +154,43 @@ class _Run:
     ) -> None:
         self.model, self.dataset, self.device, self.wanted = model, dataset, device, wanted
         self.store, self.reporter = store, reporter
-        self.groups = by_layer(model)
-        if not self.groups:
+        if not by_layer(model):
             raise ValueError("the network has no layers with weights, whose precision could be chosen")
-        rng = np.random.default_rng(wanted.seed)
-        self.calibration = _some(dataset.x_train, CALIBRATION, rng)
+        self.dense, rng = model, np.random.default_rng(wanted.seed)
+        calibrating = _some(np.arange(len(dataset.x_train)), CALIBRATION, rng)
+        self.calibration, self.classes = dataset.x_train[calibrating], dataset.y_train[calibrating]
         judging = _some(np.arange(len(dataset.x_val)), JUDGING, rng)
         self.judging, self.labels = dataset.x_val[judging], dataset.y_val[judging]
 
     def run(self) -> Quantized:
+        self._sparsify()
         form, trials = self._improve()
         damage = self._damage(form)
         costs = self._costs(form)
         files = self._files(form, damage, costs)
         chosen = best_of(files, self.wanted)
-        final = self._final([files[0], files[1], chosen])
+        final = self._final([files[0], next(made for made in files if made.name == "int8"), chosen])
         weights = {group: sum(_sizes(self.model, nodes)) for group, nodes in self.groups.items()}
         return Quantized(chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights)
 
-    def _improve(self) -> tuple[Form, tuple[Trial, ...]]:
-        fp32 = _outputs(self.model.SerializeToString(), self.device, self.judging)
+    def _sparsify(self) -> None:
+        if self.wanted.sparsity != "dense":
+            with self.reporter.stage("prune") as stage:
+                examples = Examples(self.calibration, self.classes)
+                self.model = sparsified(self.model, self.wanted.sparsity, examples, self._judge())
+                stage.say(f"KL {self._judge()(self.model):.4g}")
+        self.groups = by_layer(self.model)
+
+    def _judge(self) -> Callable[[onnx.ModelProto], float]:
+        """How far the outputs of a file are from those of the network that was given."""
+        dense = _outputs(self.dense.SerializeToString(), self.device, self.judging)
 
         def judge(file: onnx.ModelProto) -> float:
-            return divergence(_outputs(file.SerializeToString(), self.device, self.judging), fp32)
+            return divergence(_outputs(file.SerializeToString(), self.device, self.judging), dense)
 
+        return judge
+
+    def _improve(self) -> tuple[Form, tuple[Trial, ...]]:
         bits = sorted({b for p in self.wanted.precisions if (b := parse_precision(p).weight_bits)} | {8}, reverse=True)
         with self.reporter.stage("round") as stage:
 
@@ -180,7 +198,9 @@ class _Run:
                 stage.advance()
                 stage.say(f"{trial.name}: KL {trial.judged:.4g}{'' if trial.kept else ', left out'}")
 
-            form, trials = improve(self.model, self.groups, self.calibration, judge, bits, self.wanted.rounding, told)
+            form, trials = improve(
+                self.model, self.groups, self.calibration, self._judge(), bits, self.wanted.rounding, told
+            )
             stage.say(f"int8 at KL {min(t.judged for t in trials):.4g} with {_kept(trials)}")
         return form, trials
 
@@ -201,22 +221,26 @@ class _Run:
 
     def _files(self, form: Form, damage: Sensitivity, costs: LayerCosts) -> list[Made]:
         """The files to choose from: uniform ones, and those on the front of damage and cost."""
-        plans = {p: dict.fromkeys(self.groups, p) for p in ("fp32", *self._lower())}
+        sparse = [] if self.model is self.dense else [SPARSE]
+        plans = {
+            SPARSE if sparse and p == "fp32" else p: dict.fromkeys(self.groups, p) for p in ("fp32", *self._lower())
+        }
         problem = allocation_problem(self.model, self.groups, self.wanted, damage, costs)
         for found in proposals(problem, _COST[self.wanted.objective]):
             if found not in plans.values():
                 plans[f"mixed {len(plans) - len(self._lower())}"] = found
         with self.reporter.stage("files", len(plans)) as stage:
-            models = []
+            models = [self.dense.SerializeToString()] if sparse else []
             for plan in plans.values():
                 plain = set(plan.values()) == {"fp32"}
                 models.append((self.model if plain else form.build(plan)).SerializeToString())
                 stage.advance()
             measured = latencies(models, self.device, costs, self.store)
             fp32 = _classes(models[0], self.device, self.dataset.x_val)
+            named = [*([("fp32", plans[SPARSE])] if sparse else []), *plans.items()]
             return [
                 self._made(name, plan, model, fp32, seconds)
-                for (name, plan), model, seconds in zip(plans.items(), models, measured, strict=True)
+                for (name, plan), model, seconds in zip(named, models, measured, strict=True)
             ]
 
     def _lower(self) -> list[str]:

@@ -20,6 +20,9 @@ def quantize(
     objective: Annotated[str, typer.Option(help="What is to become less: latency or size.")] = "latency",
     rounding: Annotated[str, typer.Option(help="Of weights: nearest, adaround or adaquant.")] = "nearest",
     sensitivity: Annotated[str, typer.Option(help="sqnr, kl, leave-one-out, hessian or fisher.")] = "kl",
+    sparsity: Annotated[
+        str, typer.Option(help="dense, channels:0.75, 2:4, 16x4:0.5, unstructured:0.8; refused where it gains no time.")
+    ] = "dense",
     pixels: Annotated[str, typer.Option(help="As trained on: data, unit, symmetric, raw, imagenet, M/S.")] = "data",
     image_size: ImageSize = None,
     remeasure: Remeasure = False,
@@ -35,7 +38,7 @@ def quantize(
 
     check_given(network)
     check_pixels(pixels)
-    wanted, place = check_wanted(precision, max_drop / 100, objective, rounding, sensitivity, seed, device)
+    wanted, place = check_wanted(precision, max_drop / 100, objective, rounding, sensitivity, sparsity, seed, device)
     folder = out or default_folder(network)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name another folder with --out")
