@@ -40,7 +40,7 @@ class Int8Share:
 def share_in_int8(model: onnx.ModelProto | bytes | Path, device: Device) -> Int8Share:
     """Looks at the kernels that ONNX Runtime executes for a model on `device`.
 
-    Runs the model three times: for the order of kernels, for shapes, and once more as it is optimised.
+    Runs the model on blank inputs, as it is executed and once more for shapes.
 
     Raises:
         FileNotFoundError: no such file.

@@ -12,8 +12,8 @@ from quant_search.ptq.reconstruct import Setting, cut_after, reconstruct
 from quant_search.weight_codes import rounded
 from tests.quant_search.small_digits import digits, every, run, trained
 
-X, HELD_OUT = digits()[0][:150], digits()[0][1000:]
-QUICK = Setting(steps=150, rounding_rate=0.1)
+X, HELD_OUT = digits()[0][:120], digits()[0][1000:]
+QUICK = Setting(steps=100, rounding_rate=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def ranges(fp32):
 def test_learned_rounding_leaves_less_error_on_other_images(fp32, ranges, method, bits):
     before, nodes = fp32.SerializeToString(), every(fp32)
     uniform = dict.fromkeys(nodes, bits)
-    found = reconstruct(fp32, nodes, ranges, X, uniform, method, QUICK, rows=1500)
+    found = reconstruct(fp32, nodes, ranges, X, uniform, method, QUICK, rows=1200)
     assert fp32.SerializeToString() == before
     y = run(fp32, HELD_OUT)
     nearest = quantize(fp32, nodes, ranges, rounded(fp32, uniform))
