@@ -83,6 +83,13 @@ def test_it_ends_above_the_budget_where_nothing_is_left_to_trim():
     assert len(constant) == 1
 
 
+def test_the_last_step_is_no_longer_than_what_is_left():
+    model = digits_model()
+    (first_s,) = by_macs([model])
+    steps = netadapt(model, 0.95 * first_s, Trimming(by_macs, loss, first_decrement=0.4, round_to=1))
+    assert len(steps) == 2 and 0.85 * first_s < steps[-1].latency_s <= 0.95 * first_s
+
+
 def test_a_network_within_the_budget_is_left_alone():
     (only,) = netadapt(digits_model(), 1.0, Trimming(by_macs, loss))
     assert only.model is digits_model()
