@@ -221,10 +221,9 @@ class _Run:
 
     def _files(self, form: Form, damage: Sensitivity, costs: LayerCosts) -> list[Made]:
         """The files to choose from: uniform ones, and those on the front of damage and cost."""
-        sparse = [] if self.model is self.dense else [SPARSE]
-        plans = {
-            SPARSE if sparse and p == "fp32" else p: dict.fromkeys(self.groups, p) for p in ("fp32", *self._lower())
-        }
+        sparse = self.model is not self.dense
+        plans = {SPARSE if sparse else "fp32": dict.fromkeys(self.groups, "fp32")}
+        plans |= {p: dict.fromkeys(self.groups, p) for p in self._lower()}
         problem = allocation_problem(self.model, self.groups, self.wanted, damage, costs)
         for found in proposals(problem, _COST[self.wanted.objective]):
             if found not in plans.values():

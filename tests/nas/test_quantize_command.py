@@ -93,6 +93,23 @@ def test_size_takes_four_bits(folder):
     assert len(found.chosen.model) <= sizes["int8"]
 
 
+def test_zeros_are_refused_with_the_factor_that_was_measured(folder, tmp_path):
+    shutil.copy(folder / "net.onnx", tmp_path)
+    done = quantize(tmp_path, "net.onnx", "--sparsity", "unstructured:0.8")
+    assert done.returncode == 2 and "is not faster on cpu in int8: measured factor" in done.stderr, done.stderr
+    assert not (tmp_path / "quantized").exists()
+
+
+def test_fewer_channels_stand_beside_the_dense_network(folder):
+    found = nas.quantize(
+        folder / "net.onnx", load_data("digits", image_size=16), sparsity="channels:0.5", max_drop=1.0, quiet=True
+    )
+    dense, sparse = found.files[:2]
+    assert (dense.name, sparse.name) == ("fp32", "sparse fp32")
+    assert dense.model != sparse.model and len(sparse.model) < 0.8 * len(dense.model)
+    assert {"fp32", "int8"} <= set(found.final) and found.files[2].name == "int8"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -104,6 +121,7 @@ def test_size_takes_four_bits(folder):
         (["net.onnx", "--objective", "speed"], "unknown objective 'speed'"),
         (["net.onnx", "--rounding", "adarond"], "did you mean 'adaround'?"),
         (["net.onnx", "--sensitivity", "hesian"], "did you mean 'hessian'?"),
+        (["net.onnx", "--sparsity", "chanels:0.5"], "did you mean 'channels:0.5'"),
         (["net.onnx", "--pixels", "imagnet"], "unknown pixels 'imagnet'"),
         (["net.onnx", "--device", "cpu:torch"], "runs fp32 only"),
         (["net.onnx", "--image-size", "12"], "give --image-size 16"),
