@@ -38,6 +38,8 @@ def test_the_dual_form_is_the_smallest_within_a_damage():
     found = allocate(dual(sizes(), "size_bytes", 3.0))
     assert found.costs["size_bytes"] == 220.0
     assert found.choice == {"a": "w4", "b": "w4", "c": "w8"}
+    assert dual(sizes(60.0), "size_bytes", 3.0) == dual(sizes(), "size_bytes", 3.0)  # its own budget goes
+    assert dual(dual(sizes(), "size_bytes", 3.0), "damage", 240.0) == sizes(240.0)
     with pytest.raises(ValueError, match="no table 'latency_s'"):
         dual(sizes(), "latency_s", 1.0)
 
