@@ -105,3 +105,11 @@ def test_fronts_need_points_and_an_exact_method():
         pareto(sizes(), "size_bytes", points=1)
     with pytest.raises(ValueError, match="exact method, got 'greedy': there are milp, dynamic-programming"):
         pareto(sizes(), "size_bytes", method="greedy")
+
+
+@pytest.mark.parametrize("method", ["milp", "dynamic-programming"])
+def test_of_equally_damaged_choices_the_cheapest_is_on_the_front(method):
+    damage = {f"l{i}": {"dear": 0.0, "cheap": 0.0, "bad": 1.0} for i in range(4)}
+    cost = {f"l{i}": {"dear": 5.0 + i, "cheap": 4.0, "bad": 0.0} for i in range(4)}
+    front = pareto(problem_of(damage, {"time_s": cost}), "time_s", 17, method)
+    assert [(f.costs["time_s"], f.damage) for f in front] == [(4.0 * i, 4.0 - i) for i in range(5)]
