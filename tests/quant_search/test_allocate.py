@@ -38,6 +38,8 @@ def test_the_dual_form_is_the_smallest_within_a_damage():
     found = allocate(dual(sizes(), "size_bytes", 3.0))
     assert found.costs["size_bytes"] == 220.0
     assert found.choice == {"a": "w4", "b": "w4", "c": "w8"}
+    assert dual(sizes(60.0), "size_bytes", 3.0) == dual(sizes(), "size_bytes", 3.0)  # its own budget goes
+    assert dual(dual(sizes(), "size_bytes", 3.0), "damage", 240.0) == sizes(240.0)
     with pytest.raises(ValueError, match="no table 'latency_s'"):
         dual(sizes(), "latency_s", 1.0)
 
@@ -103,3 +105,11 @@ def test_fronts_need_points_and_an_exact_method():
         pareto(sizes(), "size_bytes", points=1)
     with pytest.raises(ValueError, match="exact method, got 'greedy': there are milp, dynamic-programming"):
         pareto(sizes(), "size_bytes", method="greedy")
+
+
+@pytest.mark.parametrize("method", ["milp", "dynamic-programming"])
+def test_of_equally_damaged_choices_the_cheapest_is_on_the_front(method):
+    damage = {f"l{i}": {"dear": 0.0, "cheap": 0.0, "bad": 1.0} for i in range(4)}
+    cost = {f"l{i}": {"dear": 5.0 + i, "cheap": 4.0, "bad": 0.0} for i in range(4)}
+    front = pareto(problem_of(damage, {"time_s": cost}), "time_s", 17, method)
+    assert [(f.costs["time_s"], f.damage) for f in front] == [(4.0 * i, 4.0 - i) for i in range(5)]

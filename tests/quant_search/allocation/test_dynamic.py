@@ -22,8 +22,9 @@ def test_rounded_costs_keep_the_budget_and_lose_what_steps_say(steps):
     assert allocate(problem).damage - 1e-9 <= found.damage <= allocate(tighter).damage + 1e-9
 
 
-def test_whole_numbers_are_not_rounded():
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("seed", range(6))
+def test_whole_numbers_are_not_rounded(seed):
+    rng = np.random.default_rng(seed)
     damage = {f"l{i}": {f"o{o}": float(v) for o, v in enumerate(rng.random(4))} for i in range(8)}
     cost = {f"l{i}": {f"o{o}": float(v) for o, v in enumerate(rng.integers(0, 9, 4))} for i in range(8)}
     for row in cost.values():

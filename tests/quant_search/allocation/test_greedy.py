@@ -31,3 +31,16 @@ def test_where_single_changes_lead_nowhere_it_starts_from_a_choice_that_fits():
     problem = problem_of(damage, {"cost": cost}, {"cost": 3.0}, pairs=pairs)
     assert greedy.descend(problem) is None
     assert allocate(problem, "greedy").choice == {"a": "y", "b": "y"}
+
+
+def test_a_change_is_weighed_by_what_it_relieves():
+    damage = {"a": {"w8": 0.0, "w4": 1.5}, "b": {"w8": 0.0, "w4": 1.0}}
+    size = {"a": {"w8": 8.0, "w4": 4.0}, "b": {"w8": 4.0, "w4": 2.0}}
+    assert greedy.descend(problem_of(damage, {"size": size}, {"size": 8.0})) == [1, 0]  # not b, which adds less
+    assert greedy.descend(problem_of(damage, {"size": size}, {"size": 10.0})) == [0, 1]  # where b is enough
+
+
+def test_forbidden_pairs_are_left_one_change_at_a_time():
+    damage = {"a": {"x": 0.0, "y": 3.0}, "b": {"x": 0.0, "y": 2.0}}
+    problem = problem_of(damage, pairs={"damage": {("a", "b"): {("x", "x"): math.inf}}})
+    assert greedy.descend(problem) == [0, 1]

@@ -37,7 +37,9 @@ def test_units_do_not_matter(factor):
     assert milp.solve(other).choice == best.choice
 
 
-def test_what_the_solver_takes_for_within_its_budget_is_checked():
+@pytest.mark.parametrize("span", [milp._SPAN, 1.0])  # a coarse scale is one at which the solver passes the budget
+def test_what_the_solver_takes_for_within_its_budget_is_checked(monkeypatch, span):
+    monkeypatch.setattr(milp, "_SPAN", span)
     # By less than the solver's tolerance "fine" passes the budget; by more than rounding does.
     damage = {"a": {"fine": 0.0, "rough": 1.0}, "b": {"fine": 0.0, "rough": 5.0}}
     cost = {"a": {"fine": 1.0, "rough": 0.0}, "b": {"fine": 1.0, "rough": 0.0}}
