@@ -9,7 +9,6 @@ Runtime.  `off` is the root mean square of the change of logits over that of the
 from __future__ import annotations
 
 import argparse
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +18,10 @@ import numpy as np
 import onnx
 import torch
 from onnxruntime.quantization.calibrate import TensorsData
-from torch import Tensor, nn
-from torch.nn import functional
 
 from experiments.decode_images import decode
 from experiments.pretrained import EPS, SIDE, photos
+from experiments.resnet20 import normalised, resnet20
 from latency.device import parse_device
 from latency.lowering import to_onnx
 from latency.runtimes.onnx_runtime import open_session
@@ -41,42 +39,6 @@ from supernet.published import read_weights
 
 CLIP_IMAGES = 32  # every Clip between two layers costs a pass over them
 CPU = parse_device("cpu")
-MEAN, STD = (np.array(v, np.float32)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-
-
-class Block(nn.Module):
-    """Two convolutions and a way around them, which drops every other pixel and pads channels with zeros."""
-
-    def __init__(self, channels: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
-        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
-        self.stride, self.more = stride, (out - channels) // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (b, out, h / stride, w / stride) of `x` (b, channels, h, w)."""
-        y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-        if self.stride > 1:
-            x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.more, self.more))
-        return functional.relu(y + x)
-
-
-class ResNet20(nn.Module):
-    """The network of `resnet20_cifar10.th` (arXiv:1512.03385, section 4.2)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-        widths = (16, 16, 32, 64)
-        for i, (channels, out) in enumerate(itertools.pairwise(widths), 1):
-            first = Block(channels, out, 1 if i == 1 else 2)
-            setattr(self, f"layer{i}", nn.Sequential(first, Block(out, out, 1), Block(out, out, 1)))
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, 10) of images `x` (b, 3, 32, 32)."""
-        x = self.layer3(self.layer2(self.layer1(functional.relu(self.bn1(self.conv1(x))))))
-        return self.linear(x.mean((2, 3)))
 
 
 @dataclass
@@ -168,21 +130,16 @@ def lite0(data: Path, weights: Path) -> tuple[onnx.ModelProto, np.ndarray, np.nd
     return to_onnx(plain, (3, SIDE, SIDE)), np.ascontiguousarray(x[::2, :, ::-1, ::-1]), y[::2]
 
 
-def resnet20(data: Path, _weights: Path) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
+def cifar10(data: Path, _weights: Path) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
     """ResNet-20 and 2,500 test images with labels, drawn anew: in the file they stand class by class."""
-    state = torch.load(data / "resnet20_cifar10.th", map_location="cpu", weights_only=True)["state_dict"]
-    network = ResNet20()
-    network.load_state_dict({name.removeprefix("module."): t for name, t in state.items()})
     images, labels = decode(data / "cifar10_jpg_test.npz")
     some = np.random.default_rng(0).permutation(len(images))[:2500]
-    images, labels = images[some], labels[some]
-    x = (images.transpose(0, 3, 1, 2).astype(np.float32) / 255 - MEAN) / STD
-    return to_onnx(network.eval(), (3, 32, 32)), x, labels
+    return resnet20(data / "resnet20_cifar10.th"), normalised(images[some]), labels[some]
 
 
 NETWORKS: dict[str, tuple[Callable[..., tuple[onnx.ModelProto, np.ndarray, np.ndarray]], int, tuple[int, ...]]] = {
     "lite0": (lite0, 200, (8, 4)),
-    "resnet20": (resnet20, 500, (8, 4, 3, 2)),
+    "resnet20": (cifar10, 500, (8, 4, 3, 2)),
 }
 """What reads it, how many images it is calibrated on, and widths of weights."""
 

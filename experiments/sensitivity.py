@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from experiments.resnet20_qat import drawn, resnet20
+from experiments.resnet20 import resnet20
+from experiments.resnet20_qat import drawn
 from quant_search.sensitivity.catalog import MEASURES
 from quant_search.sensitivity.subject import Subject, by_layer
 

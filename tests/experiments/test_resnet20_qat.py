@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from experiments.decode_images import decode
-from experiments.resnet20_qat import ResNet20, normalised, policy, resnet20
+from experiments.resnet20 import ResNet20, normalised, resnet20
+from experiments.resnet20_qat import policy
 from latency.device import parse_device
 from latency.lowering import to_onnx
 from latency.runtimes.opening import open_session
