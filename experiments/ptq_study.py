@@ -97,11 +97,11 @@ class Study:
             for form, (model, ends) in forms.items():
                 uniform, start = self.uniform(bits, model), time.monotonic()
                 self.quantized(f"w{bits}{form}, one scale", model, ends, rounded(model, uniform, "max", False), start)
-                self.quantized(f"w{bits}{form}, covering", model, ends, rounded(model, uniform, "max"), start)
-                codes = rounded(model, uniform)
-                self.quantized(f"w{bits}{form}", model, ends, codes, start)
-                corrected = correct_biases(model, self.nodes, ends, self.images, codes)
-                self.quantized(f"w{bits}{form}, corrected", corrected, ends, codes, start)
+                for kind in ("mse", "max"):
+                    codes = rounded(model, uniform, kind)
+                    self.quantized(f"w{bits}{form}, {kind}", model, ends, codes, start)
+                    corrected = correct_biases(model, self.nodes, ends, self.images, codes)
+                    self.quantized(f"w{bits}{form}, {kind}, corrected", corrected, ends, codes, start)
             for method in methods:
                 self.learn(bits, method, ranges)
 
@@ -111,7 +111,7 @@ class Study:
         setting = Setting(steps=self.steps)
         found = reconstruct(self.model, self.nodes, ranges, self.images, uniform, method, setting)
         self.quantized(f"w{bits}, {method}", found.model, ranges, found.codes, start)
-        corrected = correct_biases(found.model, self.nodes, ranges, self.images, found.codes)
+        corrected = correct_biases(found.model, self.nodes, ranges, self.images, found.codes, target=self.model)
         self.quantized(f"w{bits}, {method}, corrected", corrected, ranges, found.codes, start)
 
 

@@ -31,6 +31,7 @@ def correct_biases(
     codes: Mapping[str, WeightCodes] | None = None,
     progress: Progress | None = None,
     threads: int = 1,
+    target: onnx.ModelProto | None = None,
 ) -> onnx.ModelProto:
     """A copy of `model` whose biases make up for the mean error of its quantized form; layers get one that have none.
 
@@ -38,14 +39,17 @@ def correct_biases(
     Two passes of the network over `images` (n, c, h, w) float32, in fp32 and quantized.
 
     Args:
-        nodes, ranges, codes: as for `onnx_qdq.quantize`.
+        nodes, ranges, codes: as for `onnx_qdq.quantize`.  Codes with scales of least error (`weight_codes.rounded`) cut
+            the largest weights, which makes outputs smaller rather than shifted: with few bits correct those of `max`.
+        target: the fp32 network whose means are come back to, with layers of the same names; `model` unless its biases
+            were learned for the codes.
 
     Raises:
         ValueError: as `quantize`, or no images.
     """
     corrected = with_biases(model)
     found = [layer for layer in layers_of(corrected, nodes) if layer.bias and layer.op_type != "MatMul"]
-    plain = Walk(model, images, threads=threads)
+    plain = Walk(target or model, images, threads=threads)
     rounded = Walk(quantize(corrected, nodes, ranges, codes, pack=False), images, threads=threads)
     for i, layer in enumerate(found):
         error = mean_output(rounded, layer) - mean_output(plain, layer)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from quant_search.layers import layers
+from quant_search.layers import layers, values_of, with_values
 from quant_search.onnx_qdq import activation_ranges, quantize
 from quant_search.ptq.bias_correction import correct_biases, mean_output
 from quant_search.ptq.walk import Walk
@@ -34,6 +34,14 @@ def test_the_mean_error_of_every_channel_is_gone(fp32, ranges, bits):
     before, after = (mean_errors(fp32, quantize(m, every(fp32), ranges, codes), X) for m in (fp32, corrected))
     for name in before:
         assert after[name] < 5e-3 and after[name] < 0.1 * before[name], name
+
+
+def test_biases_come_back_to_those_of_another_network(fp32, ranges):
+    biases = {layer.bias for layer in layers(fp32)}
+    moved = with_values(fp32, {n: value + 0.1 for n, value in values_of(fp32).items() if n in biases})
+    corrected = correct_biases(moved, every(fp32), ranges, X, target=fp32)
+    errors = mean_errors(fp32, quantize(corrected, every(fp32), ranges), X)
+    assert max(errors.values()) < 5e-3 < max(mean_errors(fp32, moved, X).values())
 
 
 def test_it_holds_on_other_images_and_brings_outputs_closer(fp32, ranges):
