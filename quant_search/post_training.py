@@ -48,7 +48,8 @@ class Form:
         model: in fp32.
         groups: name to nodes that change their precision together.
         learned: by bits; other weights are rounded to the nearest.
-        correcting: images (n, c, h, w) float32 on which biases are corrected in every file; none for no correction.
+        correcting: images (n, c, h, w) float32 on which biases are corrected in files whose weights have eight bits or
+            are not quantized; none for no correction.
     """
 
     model: onnx.ModelProto
@@ -72,8 +73,10 @@ class Form:
                 codes |= {name: learned.codes[name]} if name in learned.codes else {}
                 biases |= [learned.biases[name]] if name in learned.biases else []
         model, nodes = with_values(self.model, biases), nodes_in_int8(self.groups, chosen)
-        if self.correcting is not None and nodes:
-            model = correct_biases(model, nodes, self.ranges, self.correcting, codes)
+        # Scales of least error, which few bits have, make outputs smaller, not shifted: correcting makes them worse.
+        few = any((parse_precision(option).weight_bits or 8) < 8 for option in chosen.values())
+        if self.correcting is not None and nodes and not few:
+            model = correct_biases(model, nodes, self.ranges, self.correcting, codes, target=self.model)
         return in_precisions(model, self.groups, chosen, self.ranges, codes, pack)
 
 
