@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -7,13 +5,12 @@ import torch
 from experiments.decode_images import decode
 from experiments.resnet20 import ResNet20, normalised, resnet20
 from experiments.resnet20_qat import policy
+from experiments.tables import DATA
 from latency.device import parse_device
 from latency.lowering import to_onnx
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from quant_search.sensitivity.subject import by_layer
-
-DATA = next((root for root in (Path("../shared/data"), Path("shared/data")) if root.is_dir()), None)
 
 
 def test_the_first_and_the_last_layer_keep_eight_bits():
@@ -33,7 +30,7 @@ def test_images_are_in_the_weights_units():
     )
 
 
-@pytest.mark.skipif(DATA is None, reason="no shared/data with ResNet-20's weights and CIFAR-10")
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"ResNet-20's weights and CIFAR-10 are not in {DATA}")
 def test_the_published_weights_know_the_images():
     images, labels = (part[::40] for part in decode(DATA / "cifar10_jpg_test.npz"))  # sorted by class
     assert len(np.unique(labels)) == 10
