@@ -129,8 +129,8 @@ def _layers(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _final(record: Mapping[str, Any]) -> RenderableType:
-    table = Table(title="Measured", title_justify="left")
-    for column in ("file", "accuracy (test)", "validation", "latency", "95 % interval", "size", "MACs in int8"):
+    table = Table(title="Measured: accuracy, and the share of MACs in int8", title_justify="left")
+    for column in ("file", "test", "validation", "latency", "95 % interval", "size", "in int8"):
         table.add_column(column, justify="left" if column == "file" else "right")
     for name, final in record["final"].items():
         latency = final["latency_s"]

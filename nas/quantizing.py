@@ -201,7 +201,7 @@ class _Run:
             form, trials = improve(
                 self.model, self.groups, self.calibration, self._judge(), bits, self.wanted.rounding, told
             )
-            stage.say(f"int8 at KL {min(t.judged for t in trials):.4g} with {_kept(trials)}")
+            stage.say(f"int8 at KL {min(t.judged for t in trials):.2g}, {sum(t.kept for t in trials)} kept")
         return form, trials
 
     def _damage(self, form: Form) -> Sensitivity:
@@ -216,7 +216,7 @@ class _Run:
         with self.reporter.stage("time") as stage:
             plain = replace(form, correcting=None)  # which takes time, and changes no file's latency
             costs = measure_layers(form.model, self.groups, plain.build, self.device, self.store)
-            stage.say(f"layers add up to mixed files within {100 * costs.error:.1f} %")
+            stage.say(f"layers add up within {100 * costs.error:.0f} %")
         return costs
 
     def _files(self, form: Form, damage: Sensitivity, costs: LayerCosts) -> list[Made]:
@@ -336,7 +336,3 @@ def _outputs(file: bytes, device: Device, images: np.ndarray) -> np.ndarray:
 def _classes(file: bytes, device: Device, images: np.ndarray) -> np.ndarray:
     result: np.ndarray = _outputs(file, device, images).argmax(axis=1)
     return result
-
-
-def _kept(trials: Sequence[Trial]) -> str:
-    return ", ".join(dict.fromkeys(trial.name for trial in trials if trial.kept))
