@@ -193,6 +193,6 @@ def test_an_interrupted_search_says_how_to_go_on(finished, cache, tmp_path):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "to go on, repeat the command" in errors and str(tmp_path / "run") in errors
