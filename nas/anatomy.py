@@ -10,7 +10,7 @@ import numpy as np
 from latency.blocks import BlockTracer
 from predictors.block_table import Placed
 from quant_search.policy import PRECISIONS, SUFFIX, policy_of
-from quant_search.precision import kind_of, parse_precision
+from quant_search.precision import kind_of, stored_bytes
 from search_spaces.encoding import one_hot
 from search_spaces.space import INDEX, Architecture, SearchSpace
 
@@ -124,13 +124,13 @@ class Anatomy:
 def _count(placed: Sequence[Placed]) -> np.ndarray:
     macs, parameters, fp32, codes, layers = 0, 0, 0, 0.0, 0
     for block, precision in placed:
-        bits = parse_precision(precision).weight_bits
         macs += block.counts.macs
         layers += block.counts.layers
         parameters += block.counts.parameters
-        fp32 += 0 if bits else 4 * block.counts.parameters
-        # In a file, codes take a byte, or half of one.
-        codes += (1.0 if bits > 4 else 0.5) * block.counts.parameters if bits else 0.0
+        if precision == "fp32":
+            fp32 += 4 * block.counts.parameters
+        else:
+            codes += stored_bytes(precision) * block.counts.parameters
     return np.array([macs, parameters, fp32, codes, layers], dtype=float)
 
 

@@ -80,4 +80,4 @@ def with_policy(
     groups = {name: nodes_of(model, members) for name, members in lower.items()}
     nodes = nodes_in_int8(groups, policy := {name: policy[name] for name in groups})
     ranges = neutral_ranges(model) if images is None else activation_ranges(model, images[:RANGE_IMAGES], nodes=nodes)
-    return in_precisions(model, groups, policy, ranges)
+    return in_precisions(model, groups, policy, ranges, pack=True)

@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -54,8 +55,24 @@ def main() -> None:
     # Threads that wait actively for a neighbour's time slice make small networks a hundred times slower on a
     # busy machine.  Read by OpenMP when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGINT, _interrupt)
+    mind_interrupts()
     sys.exit(_run(sys.argv[1:]))
+
+
+def mind_interrupts() -> None:
+    """Makes Ctrl-C end the command wherever it falls."""
+    signal.signal(signal.SIGINT, _interrupt)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(what: sys.UnraisableHookArgs) -> None:
+    """An interrupt that falls into a finalizer, where Python drops it, comes again; all else is as ever."""
+    if what.exc_type is KeyboardInterrupt:
+        signal.signal(signal.SIGINT, _interrupt)
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.1, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(what)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

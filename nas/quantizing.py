@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -29,7 +30,7 @@ from nas.progress import Reporter
 from nas.sparsify import sparsified
 from quant_search.allocate import Problem, allocate, dual, problem_of, without_gains
 from quant_search.post_training import Form, Trial, improve
-from quant_search.precision import kind_of, parse_precision
+from quant_search.precision import kind_of, parse_precision, stored_bytes
 from quant_search.sensitivity.catalog import MEASURES
 from quant_search.sensitivity.kl import divergence
 from quant_search.sensitivity.subject import Sensitivity, Subject, by_layer
@@ -164,6 +165,7 @@ class _Run:
 
     def run(self) -> Quantized:
         self._sparsify()
+        self.groups = by_layer(self.model)
         form, trials = self._improve()
         damage = self._damage(form)
         costs = self._costs(form)
@@ -177,18 +179,16 @@ class _Run:
         if self.wanted.sparsity != "dense":
             with self.reporter.stage("prune") as stage:
                 examples = Examples(self.calibration, self.classes)
-                self.model = sparsified(self.model, self.wanted.sparsity, examples, self._judge())
-                stage.say(f"KL {self._judge()(self.model):.4g}")
-        self.groups = by_layer(self.model)
+                self.model = sparsified(self.model, self.wanted.sparsity, examples, self._judge)
+                stage.say(f"KL {self._judge(self.model):.4g}")
 
-    def _judge(self) -> Callable[[onnx.ModelProto], float]:
+    def _judge(self, file: onnx.ModelProto) -> float:
         """How far the outputs of a file are from those of the network that was given."""
-        dense = _outputs(self.dense.SerializeToString(), self.device, self.judging)
+        return divergence(_outputs(file.SerializeToString(), self.device, self.judging), self._wanted_outputs)
 
-        def judge(file: onnx.ModelProto) -> float:
-            return divergence(_outputs(file.SerializeToString(), self.device, self.judging), dense)
-
-        return judge
+    @cached_property
+    def _wanted_outputs(self) -> np.ndarray:
+        return _outputs(self.dense.SerializeToString(), self.device, self.judging)
 
     def _improve(self) -> tuple[Form, tuple[Trial, ...]]:
         bits = sorted({b for p in self.wanted.precisions if (b := parse_precision(p).weight_bits)} | {8}, reverse=True)
@@ -199,7 +199,7 @@ class _Run:
                 stage.say(f"{trial.name}: KL {trial.judged:.4g}{'' if trial.kept else ', left out'}")
 
             form, trials = improve(
-                self.model, self.groups, self.calibration, self._judge(), bits, self.wanted.rounding, told
+                self.model, self.groups, self.calibration, self._judge, bits, self.wanted.rounding, told
             )
             stage.say(f"int8 at KL {min(t.judged for t in trials):.2g}, {sum(t.kept for t in trials)} kept")
         return form, trials
@@ -235,21 +235,16 @@ class _Run:
                 models.append((self.model if plain else form.build(plan)).SerializeToString())
                 stage.advance()
             measured = latencies(models, self.device, costs, self.store)
-            fp32 = _classes(models[0], self.device, self.dataset.x_val)
             named = [*([("fp32", plans[SPARSE])] if sparse else []), *plans.items()]
+            classes = [_classes(model, self.device, self.dataset.x_val) for model in models]
             return [
-                self._made(name, plan, model, fp32, seconds)
-                for (name, plan), model, seconds in zip(named, models, measured, strict=True)
+                Made(name, plan, model, float((c == self.dataset.y_val).mean()), float((c == classes[0]).mean()), s)
+                for (name, plan), model, c, s in zip(named, models, classes, measured, strict=True)
             ]
 
     def _lower(self) -> list[str]:
         """int8, and then the other precisions that are not fp32."""
         return ["int8", *(p for p in self.wanted.precisions if p not in ("fp32", "int8"))]
-
-    def _made(self, name: str, plan: Mapping[str, str], model: bytes, fp32: np.ndarray, seconds: float) -> Made:
-        found = _classes(model, self.device, self.dataset.x_val)
-        right, agreed = found == self.dataset.y_val, found == fp32
-        return Made(name, plan, model, float(right.mean()), float(agreed.mean()), seconds)
 
     def _final(self, files: Sequence[Made]) -> dict[str, Final]:
         unique = list({made.name: made for made in files}.values())
@@ -275,8 +270,7 @@ def allocation_problem(
     rows = {g: {p: 0.0 if p == "fp32" else damage.of(g, p) for p in wanted.precisions} for g in groups}
     names = list(groups)
     if wanted.objective == "size":
-        bits = {p: parse_precision(p).weight_bits or 32 for p in wanted.precisions}
-        size = {g: {p: sum(_sizes(model, groups[g])) * bits[p] / 8 for p in wanted.precisions} for g in names}
+        size = {g: {p: sum(_sizes(model, groups[g])) * stored_bytes(p) for p in wanted.precisions} for g in names}
         return problem_of(without_gains(rows), {"size_bytes": size})
     kinds = {p: kind_of(p) for p in wanted.precisions}
     seconds = {g: {p: costs.seconds[g][kinds[p]] for p in wanted.precisions} for g in names}

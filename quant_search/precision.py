@@ -40,6 +40,16 @@ def parse_precision(name: str) -> Precision:
     return Precision(bits[0], bits[1] if bits[1:] else None)
 
 
+def stored_bytes(name: str) -> float:
+    """Bytes of a weight in a file: codes of up to four bits lie two to a byte, others take one each.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    bits = parse_precision(name).weight_bits
+    return 4.0 if bits is None else 0.5 if bits <= 4 else 1.0
+
+
 def is_precision(name: object) -> bool:
     """Whether there is a precision of this name."""
     try:

@@ -11,6 +11,7 @@ from quant_search.layers import layers_of, with_values
 from quant_search.onnx_qdq import quantize
 from quant_search.precision import INT8, parse_precision
 from quant_search.weight_codes import WeightCodes, rounded
+from quant_search.weight_only import stored
 
 
 def nodes_in_int8(groups: Mapping[str, Sequence[str]], chosen: Mapping[str, str]) -> list[str]:
@@ -63,13 +64,18 @@ def in_precisions(
     Args:
         ranges: of the activations that groups with 8-bit activations read and write.
         codes: node name to the weight it computes with; as `codes_of` rounds it unless given.
-        pack: as for `quantize`.
+        pack: store weights as they are counted: those of weights alone as codes, and codes of up to four bits as INT4,
+            two to a byte.  Kernels, outputs and time stay the same.
 
     Raises:
         ValueError: an unknown precision, or as `quantize`.
     """
     codes = codes_of(model, groups, chosen) if codes is None else codes
-    alone = [group for group, option in chosen.items() if parse_precision(option).activation_bits is None]
-    layers = layers_of(model, [name for group in alone for name in groups[group] if name in codes])
-    model = with_values(model, {layer.weight: codes[layer.name].weight(layer.out_axis) for layer in layers})
+    rest = [group for group, option in chosen.items() if parse_precision(option).activation_bits is None]
+    alone = {name: codes[name] for group in rest for name in groups[group] if name in codes}
+    if alone and pack:
+        model = stored(model, alone)
+    elif alone:
+        layers = layers_of(model, alone)
+        model = with_values(model, {layer.weight: codes[layer.name].weight(layer.out_axis) for layer in layers})
     return quantize(model, nodes_in_int8(groups, chosen), ranges, codes, pack)

@@ -186,6 +186,26 @@ def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(finished, cache
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
 
 
+def test_an_interrupt_in_a_finalizer_is_not_lost():
+    code = """
+import signal, time
+from nas.cli import mind_interrupts
+
+class Interrupted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+mind_interrupts()
+made = Interrupted()
+try:
+    del made
+    time.sleep(30)
+except KeyboardInterrupt:
+    raise SystemExit(7)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=25).returncode == 7
+
+
 def test_an_interrupted_search_says_how_to_go_on(finished, cache, tmp_path):
     command = [*NAS, "search", *SPACE, "--epochs", "5000", "--out", str(tmp_path / "run"), "--quiet"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(cache), stderr=subprocess.PIPE, text=True)
@@ -193,6 +213,6 @@ def test_an_interrupted_search_says_how_to_go_on(finished, cache, tmp_path):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "to go on, repeat the command" in errors and str(tmp_path / "run") in errors

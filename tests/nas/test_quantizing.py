@@ -76,3 +76,5 @@ def test_sizes_are_those_of_weights(model):
     wanted = Wanted(("fp32", "int8", "w4a8"), objective="size")
     found = problem(model, wanted, [0.1, 0.2], [0.3, math.pi])
     assert found.table("size_bytes").rows == ((36 * 4, 36, 18), (432 * 4, 432, 216))
+    few = problem(model, Wanted(("fp32", "w2a8", "w6"), objective="size"), [0.1, 0.2], [0.3, 0.4])
+    assert found.table("size_bytes").rows[0][1:] == few.table("size_bytes").rows[0][:0:-1]  # as files hold them

@@ -1,10 +1,12 @@
 import numpy as np
-from onnx import numpy_helper
+import pytest
+from onnx import TensorProto, numpy_helper
 
 from latency.device import parse_device
 from latency.runtimes.onnx_runtime import open_session
 from quant_search.layers import layers
 from quant_search.onnx_qdq import quantize
+from quant_search.precision import stored_bytes
 from quant_search.ranges import activation_ranges
 from quant_search.realise import in_precisions, rounded_weights
 from quant_search.sensitivity.subject import by_layer
@@ -34,6 +36,22 @@ def test_every_group_is_in_its_own_precision():
         assert codes.dtype == np.int8 and (codes.min(), codes.max()) == ends
     logits = open_session(file.SerializeToString(), CPU).run(x)
     assert np.isfinite(logits).all()
+
+
+def test_files_are_as_small_as_their_precisions():
+    model, groups = trained(), by_layer(trained())
+    x = digits()[0][:64]
+    ranges, size = activation_ranges(model, x), {}
+    for option in ("fp32", "int8", "w4a8", "w2a8", "w8", "w4"):
+        chosen = dict.fromkeys(groups, option)
+        packed, wide = (in_precisions(model, groups, chosen, ranges, pack=pack) for pack in (True, False))
+        tensors = [t for t in packed.graph.initializer if len(t.dims) > 1]
+        size[option] = sum(len(t.raw_data) for t in tensors if option == "fp32" or t.data_type != TensorProto.FLOAT)
+        outputs = [open_session(file.SerializeToString(), CPU).run(x) for file in (packed, wide)]
+        np.testing.assert_allclose(*outputs, atol=1e-4)
+    weights = size["fp32"] // 4
+    for option in ("int8", "w4a8", "w2a8", "w8", "w4"):
+        assert size[option] == pytest.approx(stored_bytes(option) * weights, abs=len(groups) + 64), option
 
 
 def test_int8_everywhere_is_the_writers_own_file_and_fp32_the_model():
