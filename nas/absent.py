@@ -23,15 +23,16 @@ from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
-from nas.candidate import Builder, Candidate
+from nas.candidate import Builds, Candidate
 from nas.config import Settings
 from nas.describe import describe_costs
 from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
+from nas.finetune import finetuned
 from nas.folder import JOURNAL, PROFILE, RECORD, open_folder, read_record
 from nas.journal import Journal
 from nas.names import check_names
-from nas.objectives import Evaluation
+from nas.objectives import Evaluation, Problem
 from nas.pareto import front
 from nas.pipeline import (
     Watched,
@@ -181,7 +182,7 @@ class PredictedPoint(Point):
 class PredictedEvaluator:
     """Measures accuracy and size of architectures on their files, and predicts latency."""
 
-    def __init__(self, builder: Builder, dataset: Dataset, profile: Profile) -> None:
+    def __init__(self, builder: Builds, dataset: Dataset, profile: Profile) -> None:
         self._builder, self._dataset, self._profile = builder, dataset, profile
 
     def __call__(self, arch: Architecture) -> dict[str, float]:
@@ -206,12 +207,15 @@ class PredictedEvaluator:
         """The file of an evaluation with its accuracies."""
         candidate: Candidate = self._builder.build(evaluation.arch)
         session = open_session(candidate.model, parse_device(_HERE))
+        val_accuracy = evaluation.values["val_accuracy"]
+        if candidate.tuned is not None:  # another file than the search had
+            val_accuracy = accuracy(session, self._dataset.x_val, self._dataset.y_val)
         predicted = self._profile.predict(evaluation.arch)
         mean, half = float(predicted.mean[0]), float(predicted.half_width(0.95)[0])
         return PredictedPoint(
             candidate=candidate,
             accuracy=accuracy(session, self._dataset.x_test, self._dataset.y_test),
-            val_accuracy=evaluation.values["val_accuracy"],
+            val_accuracy=val_accuracy,
             latency_s=mean,
             ci95_s=(max(0.0, mean - half), mean + half),
             undisturbed=float("nan"),
@@ -221,6 +225,12 @@ class PredictedEvaluator:
             batch=self._profile.data.batch,
             found_by=found_by,
         )
+
+
+def _as_verified(evaluation: Evaluation, point: Point, problem: Problem) -> Evaluation:
+    """The evaluation of a finalist with what its file has, which may have been trained on since."""
+    found = {"val_accuracy": point.val_accuracy, "size_bytes": float(len(point.candidate.model))}
+    return problem.evaluation(evaluation.arch, {**evaluation.values, **found}, evaluation.provenance)
 
 
 @dataclass(frozen=True)
@@ -253,7 +263,7 @@ class _Absent:
         inherited = inherit(s, fit_hardware(s.anatomy, self.profile))
         watched = Watched(lambda told: self._fit(inherited, told), s.settings.problem)
         searched = search_with(s, self.profile, inherited, watched, evaluator, journal)
-        verified = self._verify(searched.groups, evaluator)
+        verified = self._verify(searched.groups)
         seconds = {"profile": 0.0, "train": training_s}
         return Parts(space, self.profile, history, inherited, searched, verified, seconds)
 
@@ -262,7 +272,7 @@ class _Absent:
         s = self.setup
         found = find(s, self.profile, lambda arch: float(self.profile.predict(arch).mean[0]))
         searched = search_found(s, self.profile, found, evaluator, journal)
-        verified = self._verify(searched.groups, evaluator)
+        verified = self._verify(searched.groups)
         seconds = {"profile": 0.0, "train": found.history.final.seconds}
         return Parts(space, self.profile, found.history, None, searched, verified, seconds, found.plain())
 
@@ -280,20 +290,24 @@ class _Absent:
         accuracy_of = fit_accuracy_seen(self.setup.anatomy, inherited, told)
         return MetricPredictor(accuracy_of, fit_hardware(self.setup.anatomy, self.profile))
 
-    def _verify(self, groups: dict[str, list[Evaluation]], evaluator: PredictedEvaluator) -> Verified:
+    def _verify(self, groups: dict[str, list[Evaluation]]) -> Verified:
         """The files of the best, with their accuracies."""
         s = self.setup
         finalists = pick_finalists(s, groups)
+        evaluator = PredictedEvaluator(finetuned(s, builder_of(s), finalists), s.dataset, self.profile)
         with s.reporter.stage("verify", len(finalists)) as stage:
             points = []
             for evaluation, found_by in finalists:
                 points.append(evaluator.point(evaluation, found_by))
                 stage.advance()
-        evaluations = [evaluation for evaluation, _ in finalists]
-        kept, dropped = still_best(points, evaluations, len(front(evaluations)))
+        expected = len(front([evaluation for evaluation, _ in finalists]))
+        evaluations = [_as_verified(e, p, s.settings.problem) for (e, _), p in zip(finalists, points, strict=True)]
+        kept, dropped = still_best(points, evaluations, expected)
         if not kept:
             raise CannotBeDone(unmet(evaluations, s.settings))
-        return Verified(tuple(sorted(kept, key=lambda p: p.latency_s)), len(points), tuple(dropped), tuple(evaluations))
+        tuned = tuple(p.candidate.tuned for p in points if p.candidate.tuned is not None)
+        best = tuple(sorted(kept, key=lambda p: p.latency_s))
+        return Verified(best, len(points), tuple(dropped), tuple(evaluations), tuned=tuned)
 
     def _device(self) -> dict[str, Any]:
         data = self.data

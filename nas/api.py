@@ -92,6 +92,7 @@ def search(
     lr: float | None = None,
     evaluations: int = 28,
     baselines: bool = True,
+    finetune: int = 0,
     max_latency_s: float | None = None,
     max_energy_joules: float | None = None,
     max_size_bytes: float | None = None,
@@ -121,6 +122,8 @@ def search(
             search, and need be given only where they were classes and objects.
         budget_s: of the whole run, roughly; training gets its share of it unless `epochs` is given.
         evaluations: real ones of the search; each baseline gets as many.
+        finetune: steps that each network of the front is trained on, alone and in its precisions, before its file is
+            verified; what becomes worse by it stays as it was.
         max_energy_joules: of a call; CPU packages or GPU board, where their counters can be read.
         max_memory_bytes: of activations at once, as `latency.memory.peak_bytes` has it.
         max_traffic_bytes: of activations read and written, all operators together.
@@ -151,6 +154,7 @@ def search(
             lr=lr,
             evaluations=evaluations,
             baselines=baselines,
+            finetune=finetune,
             max_latency_s=max_latency_s,
             max_energy_joules=max_energy_joules,
             max_size_bytes=max_size_bytes,

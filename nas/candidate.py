@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import onnx
+from onnxruntime.quantization import CalibrationMethod
+from onnxruntime.quantization.calibrate import TensorsData
 from torch import nn
 
 from latency.blocks import BlockTracer
@@ -23,12 +26,32 @@ RANGE_IMAGES = 128  # training images that activation ranges are taken from
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """What training a network further, in its own precisions, came to.
+
+    Args:
+        inherited, finetuned: validation accuracy of the file before and after; None where training failed.
+        why: it failed.
+    """
+
+    inherited: float
+    finetuned: float | None
+    why: str | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether the file that was trained stands; of one that became worse, the file before it does."""
+        return self.finetuned is not None and self.finetuned >= self.inherited
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One architecture as a file.
 
     Args:
         model: the bytes of the ONNX file.
         policy: block name to precision.
+        tuned: how its fine-tuning went, where there was one.
     """
 
     arch: Architecture
@@ -36,6 +59,40 @@ class Candidate:
     policy: Mapping[str, str]
     macs: int
     parameters: int
+    tuned: Tuned | None = None
+
+
+class Builds(Protocol):
+    """What makes the files of architectures."""
+
+    def build(self, arch: Architecture) -> Candidate:
+        """The file of `arch`.
+
+        Raises:
+            ValueError: the network has no ONNX form.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Unrounded:
+    """A network in fp32, and what it is rounded to.
+
+    Args:
+        groups, chosen: as for `realise.in_precisions`; blocks in fp32 are left out.
+        ranges: of activations.
+    """
+
+    model: onnx.ModelProto
+    groups: Mapping[str, Sequence[str]]
+    chosen: Mapping[str, str]
+    ranges: TensorsData
+
+    def file(self) -> onnx.ModelProto:
+        """The network with each block in its precision."""
+        if not self.groups:
+            return self.model
+        return in_precisions(self.model, self.groups, self.chosen, self.ranges, pack=True)
 
 
 class Builder:
@@ -58,26 +115,47 @@ class Builder:
         Raises:
             ValueError: the network has no ONNX form.
         """
-        policy = policy_of(arch, self._tracer.blocks, self._precisions)
+        return self.candidate(arch, self.unrounded(arch).file().SerializeToString())
+
+    def unrounded(self, arch: Architecture) -> Unrounded:
+        """The network of `arch` in fp32, and what its policy rounds it to.
+
+        Raises:
+            ValueError: the network has no ONNX form.
+        """
         model = to_onnx(self.network(arch), self._dataset.image_shape)
-        model = with_policy(model, self._tracer.blocks, policy, self._images)
+        return unrounded(model, self._tracer.blocks, self.policy(arch), self._images)
+
+    def policy(self, arch: Architecture) -> Mapping[str, str]:
+        """Block name to precision."""
+        return policy_of(arch, self._tracer.blocks, self._precisions)
+
+    def candidate(self, arch: Architecture, model: bytes, tuned: Tuned | None = None) -> Candidate:
+        """`arch` with the bytes of its file."""
         traced = self._tracer.trace(arch)
         macs, parameters = (sum(getattr(b.counts, name) for b in traced) for name in ("macs", "parameters"))
-        return Candidate(arch, model.SerializeToString(), policy, macs, parameters)
+        return Candidate(arch, model, self.policy(arch), macs, parameters, tuned)
 
 
 def with_policy(
     model: onnx.ModelProto, blocks: Sequence[Block], policy: Mapping[str, str], images: np.ndarray | None
 ) -> onnx.ModelProto:
-    """`model` with each block in the precision that `policy` sets it to.
+    """`model` with each block in the precision that `policy` sets it to; arguments as of `unrounded`."""
+    return unrounded(model, blocks, policy, images).file()
+
+
+def unrounded(
+    model: onnx.ModelProto, blocks: Sequence[Block], policy: Mapping[str, str], images: np.ndarray | None
+) -> Unrounded:
+    """`model` and what `policy` rounds it to.
 
     Args:
         images: (n, c, h, w) that activations are calibrated on; None for a file of which only the speed counts.
     """
     lower = {block.name: block.members for block in blocks if policy.get(block.name, "fp32") != "fp32"}
     if not lower:
-        return model
+        return Unrounded(model, {}, {}, TensorsData(CalibrationMethod.MinMax, {}))
     groups = {name: nodes_of(model, members) for name, members in lower.items()}
     nodes = nodes_in_int8(groups, policy := {name: policy[name] for name in groups})
     ranges = neutral_ranges(model) if images is None else activation_ranges(model, images[:RANGE_IMAGES], nodes=nodes)
-    return in_precisions(model, groups, policy, ranges, pack=True)
+    return Unrounded(model, groups, policy, ranges)

@@ -73,6 +73,7 @@ class Settings(Training):
     supernet_fingerprint: str | None = None
     evaluations: int = Field(default=28, ge=4)
     baselines: bool = True
+    finetune: int = Field(default=0, ge=0)  # steps that each finalist is trained on, in its precisions
     max_latency_s: float | None = Field(default=None, gt=0)
     max_energy_joules: float | None = Field(default=None, gt=0)
     max_size_bytes: float | None = Field(default=None, gt=0)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nas.format import amount, small
+from nas.format import amount, percent, small
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Cost:
     Args:
         metric: its name in evaluations and files, with its unit.
         words: its name in reports.
-        unit: s, B, J or nothing, for counts.
+        unit: s, B, J, % of a share, or nothing, for counts.
         of: what decides it: the file alone, the graph that a run-time makes of it for a batch, or the whole device.
     """
 
@@ -27,6 +27,8 @@ class Cost:
 
     def show(self, value: float) -> str:
         """A value as people read it, such as `1.2 ms`."""
+        if self.unit == "%":
+            return percent(value)
         return small(value, self.unit) if self.unit in ("s", "J") else amount(value, self.unit)
 
     def of_point(self, point: Mapping[str, Any]) -> float | None:
@@ -49,6 +51,8 @@ COSTS = {
 
 
 MOST_OBJECTIVES = 4
+_INHERITED = Cost("inherited_val_accuracy", "validation, inherited", "%")
+_FINETUNED = Cost("finetuned_val_accuracy", "fine-tuned", "%")
 _THROUGHPUT = Cost("images_per_s", "images/s", "")
 
 
@@ -71,9 +75,11 @@ def costs_of(record: Mapping[str, Any]) -> dict[str, Cost]:
 def columns_of(record: Mapping[str, Any]) -> list[Cost]:
     """What the table of a run's front shows besides latency, size and MACs, which it shows in any case.
 
-    Costs that were made small or bounded; and throughput, where a call has several images.
+    Accuracies before and after fine-tuning; costs that were made small or bounded; and throughput, where a call has
+    several images.
     """
     settings, batch = record.get("settings") or {}, (record.get("device") or {}).get("batch") or 1
     asked = {n: c for n, c in COSTS.items() if n in costs_of(record) or settings.get(f"max_{c.metric}")}
+    tuned = (_INHERITED, _FINETUNED) if settings.get("finetune") else ()
     more = [cost for cost in asked.values() if cost.metric not in ("latency_s", "size_bytes", "macs")]
-    return [*more, _THROUGHPUT] if batch > 1 else more
+    return [*tuned, *more, *((_THROUGHPUT,) if batch > 1 else ())]

@@ -1,7 +1,7 @@
 """A run from settings to a verified front, stage by stage; a stage whose result is there is not done again.
 
 space → supernet → inherited accuracies ┐
-      → device profile ─────────────────┴→ search → verify → report
+      → device profile ─────────────────┴→ search (→ fine-tuning) → verify → report
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
 from nas.evaluating import Measure, one_by_one
 from nas.executed import Executed
+from nas.finetune import finetuned
 from nas.folder import JOURNAL, PROFILE, RECORD, alone_in, check_disk, open_folder
 from nas.inherit import Inheritance
 from nas.journal import Journal
@@ -371,10 +372,11 @@ def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | N
     """
     settings = setup.settings
     finalists = pick_finalists(setup, groups, most)
+    builder = finetuned(setup, builder_of(setup), finalists)
     with setup.reporter.stage("verify") as stage:
         verified = verify_front(
             finalists,
-            builder_of(setup),
+            builder,
             setup.dataset,
             setup.device,
             setup.store,

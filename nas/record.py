@@ -14,6 +14,7 @@ from latency.device import Device, environment, fingerprint
 from latency.store import MeasurementStore
 from nas.advantage import advantages
 from nas.anatomy import Anatomy
+from nas.candidate import Tuned
 from nas.config import Settings
 from nas.objectives import Evaluation
 from nas.predict import Inherited, fit_accuracy
@@ -108,7 +109,7 @@ def make_record(setup: Setup, parts: Parts) -> dict[str, Any]:
         **({"accuracy_predictor": _accuracy_record(setup.anatomy, parts.inherited)} if parts.inherited else {}),
         **({"relaxed": parts.relaxed} if parts.relaxed else {}),
         "search": _search_record(setup, parts.searched),
-        "verify": _verify_record(parts.searched, parts.verified),
+        "verify": _verify_record(setup, parts.searched, parts.verified),
         "front": _write_front(setup.folder, parts.verified),
         "seconds": parts.seconds["all"],
     }
@@ -186,12 +187,26 @@ def importance(space: SearchSpace, evaluations: Sequence[Evaluation], metrics: S
     return sorted(found, key=lambda e: -sum(e[metric] for metric in metrics))
 
 
-def _verify_record(searched: Searched, verified: Verified) -> dict[str, Any]:
+def _verify_record(setup: Setup, searched: Searched, verified: Verified) -> dict[str, Any]:
     record: dict[str, Any] = {
         "candidates": verified.candidates,
         "dropped": [{"arch": arch, "why": why} for arch, why in verified.dropped],
     }
+    if verified.tuned:
+        record["finetuned"] = _finetuned_record(setup.settings.finetune, verified.tuned)
     return record | missed(searched.predictions)
+
+
+def _finetuned_record(steps: int, tuned: Sequence[Tuned]) -> dict[str, Any]:
+    """What fine-tuning came to, over all candidates that were verified; what became worse gained nothing."""
+    gains = [t.finetuned - t.inherited if t.kept and t.finetuned is not None else 0.0 for t in tuned]
+    return {
+        "steps": steps,
+        "trained": len(tuned),
+        "kept": sum(t.kept for t in tuned),
+        "failed": sum(t.finetuned is None for t in tuned),
+        "median_gain": float(np.median(gains)),
+    }
 
 
 def _write_front(folder: Path, verified: Verified) -> list[dict[str, Any]]:

@@ -71,6 +71,7 @@ def headline(record: Record) -> str:
             _found(record),
             _predictions(record),
             _disturbed(record),
+            _tuned(record),
             _carried(record) or _worth(record),
             _faithful(record),
         )
@@ -166,6 +167,20 @@ def _predictions(record: Record) -> str:
     )
 
 
+def _tuned(record: Record) -> str:
+    """What fine-tuning came to."""
+    found = field(record, "verify", "finetuned")
+    if not found:
+        return ""
+    said = (
+        f"{found['trained']} candidates were trained {found['steps']} steps on, each in its own precisions: "
+        f"{100 * found['median_gain']:+.1f} points of validation accuracy in the middle"
+    )
+    worse, failed = found["trained"] - found["kept"] - found["failed"], found["failed"]
+    said += f"; {worse} became worse and {'stands' if worse == 1 else 'stand'} as before" if worse else ""
+    return f"{said}; {failed} could not be trained." if failed else f"{said}."
+
+
 def _carried(record: Record) -> str:
     """Where a retargeted run comes from, and what it cost on the new device."""
     counts, origin = field(record, "retarget", "timings"), field(record, "retarget", "from", "device")
@@ -174,7 +189,7 @@ def _carried(record: Record) -> str:
     return (
         f"Carried over from a run on {origin} with {counts['all']} timings here ({counts['neutral']} of untrained "
         f"networks, {counts['evaluations']} of the search) and {field(record, 'retarget', 'verified_files')} files "
-        "verified; nothing was trained."
+        f"verified; {'no supernet' if field(record, 'verify', 'finetuned') else 'nothing'} was trained."
     )
 
 

@@ -25,6 +25,7 @@ from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.config import Settings
 from nas.evaluating import one_by_one
+from nas.finetune import FOLDER as FINETUNED
 from nas.folder import JOURNAL, RECORD, default_folder, open_folder, read_record, read_settings
 from nas.inherit import FILE as INHERITED
 from nas.inherit import read_inherited
@@ -114,6 +115,9 @@ def retarget(
         for name in (FILE_NAME, INHERITED, PACE_FILE):
             if not (folder / name).exists():
                 write_bytes(folder / name, (source / name).read_bytes())
+        for file in sorted((source / FINETUNED).glob("[!.]*")):  # what was trained serves every device
+            if not (folder / FINETUNED / file.name).exists():
+                write_bytes(folder / FINETUNED / file.name, file.read_bytes())
         anatomy = known.anatomy
         if settings.precisions != was.precisions:
             anatomy = Anatomy(known.architectures, anatomy.tracer, settings.precisions)

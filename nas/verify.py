@@ -18,7 +18,7 @@ from latency.measurement import Measurement
 from latency.runtimes.opening import int8_share, open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
-from nas.candidate import Builder, Candidate
+from nas.candidate import Builds, Candidate, Tuned
 from nas.executed import OF_GRAPH, Executed
 from nas.measuring import count_rounds
 from nas.objectives import Evaluation, Problem, cost_array
@@ -36,7 +36,7 @@ class RealEvaluator:
     """
 
     def __init__(
-        self, builder: Builder, dataset: Dataset, device: Device, store: MeasurementStore, executed: Executed
+        self, builder: Builds, dataset: Dataset, device: Device, store: MeasurementStore, executed: Executed
     ) -> None:
         self._builder, self._dataset, self._device, self._store = builder, dataset, device, store
         self._executed = executed
@@ -110,9 +110,22 @@ class Point:
             "parameters": self.candidate.parameters,
             **{name: int(value) if name.endswith("_bytes") else value for name, value in self.executed.items()},
             "int8_share": self.int8_share,
+            **_training(self.candidate.tuned),
             "provenance": "verified",
             "found_by": self.found_by,
         }
+
+
+def _training(tuned: Tuned | None) -> dict[str, Any]:
+    """How the fine-tuning of a point went, where there was one; `weights` are those that its file has."""
+    if tuned is None:
+        return {}
+    return {
+        "weights": "finetuned" if tuned.kept else "inherited",
+        "inherited_val_accuracy": tuned.inherited,
+        "finetuned_val_accuracy": tuned.finetuned,
+        **({"not_finetuned": tuned.why} if tuned.why else {}),
+    }
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,7 @@ class Verified:
         dropped: architecture and reason of each that the search had on its front and verification took off.
         evaluations: of all candidates, with their careful measurements.
         contentions: who else used the machine while energy was measured.
+        tuned: how fine-tuning went of each candidate, where there was one.
     """
 
     points: tuple[Point, ...]
@@ -131,11 +145,12 @@ class Verified:
     dropped: tuple[tuple[str, str], ...]
     evaluations: tuple[Evaluation, ...]
     contentions: tuple[Contention, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
 
 
 def verify_front(
     finalists: Sequence[tuple[Evaluation, str]],
-    builder: Builder,
+    builder: Builds,
     dataset: Dataset,
     device: Device,
     store: MeasurementStore,
@@ -163,7 +178,14 @@ def verify_front(
     kept, dropped = still_best(points, measured_again, expected)
     stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")
     front_points = tuple(sorted(kept, key=lambda p: p.latency_s))
-    return Verified(front_points, len(points), tuple(dropped), tuple(measured_again), tuple(executed.contentions))
+    return Verified(
+        front_points,
+        len(points),
+        tuple(dropped),
+        tuple(measured_again),
+        tuple(executed.contentions),
+        tuple(candidate.tuned for candidate in candidates if candidate.tuned is not None),
+    )
 
 
 def _point(

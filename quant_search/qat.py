@@ -30,6 +30,9 @@ _CALIBRATION = 512  # images
 Augment = Callable[[Tensor, np.random.Generator], Tensor]
 """Changes images (b, ...) at random; every draw comes from the generator."""
 
+Teacher = Callable[[Tensor], Tensor]
+"""Logits (b, classes) of images (b, ...), on their device."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -38,7 +41,7 @@ class Recipe:
     Args:
         lr: of weights and steps at the start, from which a cosine leads to 0 (arXiv:1902.08153, section 2.3).
         weight_decay: of weights, not of biases and steps.
-        distill: share of the loss that is the divergence from the fp32 network's classes; the rest is the labels'.
+        distill: share of the loss that is the divergence from the teacher's classes; the rest is the labels'.
         largest_norm: to which the gradient of all weights and steps is cut.
 
     Raises:
@@ -98,6 +101,7 @@ def train(
     *,
     ranges: TensorsData | None = None,
     augment: Augment | None = None,
+    teacher: Teacher | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Trained:
@@ -111,6 +115,8 @@ def train(
         labels: classes (n,); none are needed where all of the loss is distilled.
         ranges: that activations begin with; by default those of 512 images, drawn by the seed.
         augment: what is done to the images of each step.
+        teacher: by default the network in fp32, as it was given; in a network that is not rounded at all it is that
+            network itself, which holds it where it began.
 
     Raises:
         ValueError: images and labels that do not fit, a network that torch cannot run, or a loss that is not finite.
@@ -119,7 +125,7 @@ def train(
     if ranges is None:
         some = np.random.default_rng(recipe.seed).permutation(len(images))[:_CALIBRATION]
         ranges = activation_ranges(model, images[some], nodes=nodes_in_int8(groups, chosen))
-    twin, teacher = Twin(model, groups, chosen, ranges).to(device), to_torch(model).to(device)
+    twin, teacher = Twin(model, groups, chosen, ranges).to(device), teacher or to_torch(model).to(device)
     optimizer, losses = _optimizer(twin, recipe), list[float]()
     for step, (x, y) in enumerate(_batches(images, labels, recipe, augment, device)):
         for group in optimizer.param_groups:
@@ -163,7 +169,7 @@ def _optimizer(twin: Twin, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _step(
-    twin: Twin, teacher: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor | None, recipe: Recipe
+    twin: Twin, teacher: Teacher, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor | None, recipe: Recipe
 ) -> float:
     logits, loss = twin(x), torch.zeros((), device=x.device)
     if recipe.distill > 0:

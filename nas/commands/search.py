@@ -50,6 +50,9 @@ def search(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 28,
     baselines: Annotated[bool, typer.Option(help="Compare with random search and uniform scaling.")] = True,
+    finetune: Annotated[
+        int, typer.Option(help="Steps that each network of the front is trained on, alone, in its precisions.")
+    ] = 0,
     max_latency: Annotated[str | None, typer.Option(help="Bound on the latency: 2ms, 500us.")] = None,
     max_energy: Annotated[str | None, typer.Option(help="Bound on the energy of a call: 5mJ.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Bound on the file: 1MB, 200kB.")] = None,
@@ -93,6 +96,7 @@ def search(
             lr=lr,
             evaluations=evaluations,
             baselines=baselines,
+            finetune=finetune,
             max_latency_s=parse_quantity(max_latency, "s") if max_latency is not None else None,
             max_energy_joules=parse_quantity(max_energy, "J") if max_energy is not None else None,
             max_size_bytes=parse_quantity(max_size, "B") if max_size is not None else None,
