@@ -52,7 +52,6 @@ def study(dataset: Dataset, arguments: argparse.Namespace) -> list[list[str]]:
         for steps in arguments.steps:
             tuning, found, started_s = Tuning(builder, dataset, device, steps, 0, joint.largest()), [], time.monotonic()
             for arch in archs:
-                # The precisions of the smallest stand for any: all are replaced.
                 row = uniform(joint.architecture({**joint.smallest().assignment, **arch}), precision)
                 after = tuning.train(row, lambda *_: None)
                 files = (builder.build(row).model, after.file)
@@ -63,8 +62,12 @@ def study(dataset: Dataset, arguments: argparse.Namespace) -> list[list[str]]:
             gain = 100 * np.array([b - a for *_, a, b in found])
             seconds = (time.monotonic() - started_s) / len(archs)
             rows.append(
-                [dataset.name, precision, str(steps), *(f"{mean:.2f}" for mean in means)]
-                + [f"{gain.mean():+.2f} ({gain.min():+.2f} to {gain.max():+.2f})", f"{seconds:.0f}"]
+                [
+                    *(dataset.name, precision, str(steps)),
+                    *(f"{mean:.2f}" for mean in means),
+                    f"{gain.mean():+.2f} ({gain.min():+.2f} to {gain.max():+.2f})",
+                    f"{seconds:.0f}",
+                ]
             )
     return rows
 

@@ -63,6 +63,7 @@ def _final_of(found: Quantized, final: Final) -> dict[str, Any]:
         "val_accuracy": final.made.val_accuracy,
         "latency_s": {"median": final.measured.median_s, "ci95": list(final.measured.ci95_s)},
         "size_bytes": len(final.made.model),
+        **({"dense_bytes": final.made.dense_bytes} if final.made.dense_bytes else {}),
         "int8_share": share.share,
         "fp32_islands": list(share.islands),
     }
@@ -75,6 +76,7 @@ def _file(made: Made) -> dict[str, Any]:
         "agreement": made.agreement,
         "latency_s": made.latency_s,
         "size_bytes": len(made.model),
+        **({"dense_bytes": made.dense_bytes} if made.dense_bytes else {}),
         "in_fp32": [layer for layer, precision in made.chosen.items() if precision == "fp32"],
     }
 
@@ -160,4 +162,8 @@ def _outcome(record: Mapping[str, Any]) -> str:
     drop = 100 * (before["accuracy"] - after["accuracy"])
     how = f"{drop:.1f} points less accurate" if drop >= 0 else f"{-drop:.1f} points more accurate"
     smaller = before["size_bytes"] / after["size_bytes"]
-    return f"{record['chosen']}: {speed:.2f} times as fast as fp32, {smaller:.1f} times smaller, {how} on test images."
+    said = f"{record['chosen']}: {speed:.2f} times as fast as fp32, {smaller:.1f} times smaller, {how} on test images."
+    if dense := after.get("dense_bytes"):
+        factor = dense / after["size_bytes"]
+        said += f" Its zeros are not stored: with them it would be {factor:.2f} times as large, {amount(dense, 'B')}."
+    return said

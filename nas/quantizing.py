@@ -16,6 +16,7 @@ from functools import cached_property
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from latency.compare import LEAST_CLAIM
 from latency.device import Device
@@ -27,7 +28,7 @@ from latency.store import MeasurementStore
 from nas.layer_costs import LayerCosts, latencies, measure_layers
 from nas.measuring import count_rounds
 from nas.progress import Reporter
-from nas.sparsify import sparsified
+from nas.sparsify import puts_zeros, sparsified
 from quant_search.allocate import Problem, allocate, dual, problem_of, without_gains
 from quant_search.post_training import Form, Trial, improve
 from quant_search.precision import kind_of, parse_precision, stored_bytes
@@ -35,6 +36,7 @@ from quant_search.sensitivity.catalog import MEASURES
 from quant_search.sensitivity.kl import divergence
 from quant_search.sensitivity.subject import Sensitivity, Subject, by_layer
 from quant_search.sparsity.criterion import Examples
+from quant_search.sparsity.stored import stored_sparsely
 from supernet.data import Dataset
 
 CALIBRATION = 256
@@ -76,6 +78,7 @@ class Made:
     Args:
         chosen: layer to precision.
         agreement: the share of validation images that fall into the same class as in fp32.
+        dense_bytes: of the same file with its zeros stored as well, where they are not.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Made:
     val_accuracy: float
     agreement: float
     latency_s: float
+    dense_bytes: int | None = None
 
     def cost(self, objective: str) -> float:
         """Seconds of a call, or bytes of the file."""
@@ -172,7 +176,7 @@ class _Run:
         files = self._files(form, damage, costs)
         chosen = best_of(files, self.wanted)
         final = self._final([files[0], next(made for made in files if made.name == "int8"), chosen])
-        weights = {group: sum(_sizes(self.model, nodes)) for group, nodes in self.groups.items()}
+        weights = {group: sum(w.size for w in _weights(self.model, n)) for group, n in self.groups.items()}
         return Quantized(chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights)
 
     def _sparsify(self) -> None:
@@ -229,18 +233,29 @@ class _Run:
             if found not in plans.values():
                 plans[f"mixed {len(plans) - len(self._lower())}"] = found
         with self.reporter.stage("files", len(plans)) as stage:
-            models = [self.dense.SerializeToString()] if sparse else []
+            made: list[tuple[bytes, int | None]] = [(self.dense.SerializeToString(), None)] if sparse else []
             for plan in plans.values():
                 plain = set(plan.values()) == {"fp32"}
-                models.append((self.model if plain else form.build(plan)).SerializeToString())
+                made.append(self._stored(self.model if plain else form.build(plan)))
                 stage.advance()
+            models = [model for model, _ in made]
             measured = latencies(models, self.device, costs, self.store)
             named = [*([("fp32", plans[SPARSE])] if sparse else []), *plans.items()]
             classes = [_classes(model, self.device, self.dataset.x_val) for model in models]
             return [
-                Made(name, plan, model, float((c == self.dataset.y_val).mean()), float((c == classes[0]).mean()), s)
-                for (name, plan), model, c, s in zip(named, models, classes, measured, strict=True)
+                Made(
+                    name, plan, model, float((c == self.dataset.y_val).mean()), float((c == classes[0]).mean()), s, size
+                )
+                for (name, plan), (model, size), c, s in zip(named, made, classes, measured, strict=True)
             ]
+
+    def _stored(self, model: onnx.ModelProto) -> tuple[bytes, int | None]:
+        """The bytes of a file, whose zeros are left out where size counts; and how many there were with them."""
+        dense = model.SerializeToString()
+        if self.wanted.objective != "size" or not puts_zeros(self.wanted.sparsity):
+            return dense, None
+        stored = stored_sparsely(model).SerializeToString()
+        return stored, len(dense) if len(stored) < len(dense) else None
 
     def _lower(self) -> list[str]:
         """int8, and then the other precisions that are not fp32."""
@@ -270,7 +285,8 @@ def allocation_problem(
     rows = {g: {p: 0.0 if p == "fp32" else damage.of(g, p) for p in wanted.precisions} for g in groups}
     names = list(groups)
     if wanted.objective == "size":
-        size = {g: {p: sum(_sizes(model, groups[g])) * stored_bytes(p) for p in wanted.precisions} for g in names}
+        weights, zeros = {g: _weights(model, groups[g]) for g in names}, puts_zeros(wanted.sparsity)
+        size = {g: {p: _bytes(weights[g], stored_bytes(p), zeros) for p in wanted.precisions} for g in names}
         return problem_of(without_gains(rows), {"size_bytes": size})
     kinds = {p: kind_of(p) for p in wanted.precisions}
     seconds = {g: {p: costs.seconds[g][kinds[p]] for p in wanted.precisions} for g in names}
@@ -314,12 +330,22 @@ def _some(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
     return x[np.sort(rng.permutation(len(x))[:n])]
 
 
-def _sizes(model: onnx.ModelProto, nodes: Iterable[str]) -> list[int]:
-    """Elements of the weights that nodes read."""
-    shapes = {t.name: t.dims for t in model.graph.initializer}
-    wanted = set(nodes)
+def _weights(model: onnx.ModelProto, nodes: Iterable[str]) -> list[np.ndarray]:
+    """The weights that nodes read."""
+    values, wanted = {t.name: t for t in model.graph.initializer}, set(nodes)
     read = [n.input[1] for n in model.graph.node if n.name in wanted and len(n.input) > 1]
-    return [int(np.prod(shapes[name])) for name in read if name in shapes and len(shapes[name]) > 1]
+    return [numpy_helper.to_array(values[name]) for name in read if name in values and len(values[name].dims) > 1]
+
+
+def _bytes(weights: Iterable[np.ndarray], each: float, sparsely: bool) -> float:
+    """Bytes of weights, of so many each.
+
+    Args:
+        sparsely: whether they may be stored as nonzero values beside a bit for each.
+    """
+    if not sparsely:
+        return sum(weight.size for weight in weights) * each
+    return float(sum(min(w.size * each, np.count_nonzero(w) * each + w.size / 8) for w in weights))
 
 
 def _outputs(file: bytes, device: Device, images: np.ndarray) -> np.ndarray:

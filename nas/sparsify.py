@@ -40,6 +40,15 @@ def check_sparsity(
         stage.say(f"{text} is {factor} times as fast on {device.name} in {precision}")
 
 
+def puts_zeros(text: str) -> bool:
+    """Whether a sparsity leaves tensors as they are and zeros in them.
+
+    Raises:
+        ValueError: an unknown pattern.
+    """
+    return not isinstance(parse_pattern(text), Dense | Channels)
+
+
 def sparsified(
     model: onnx.ModelProto, text: str, examples: Examples, judge: Callable[[onnx.ModelProto], float]
 ) -> onnx.ModelProto:

@@ -134,3 +134,18 @@ def test_bad_wishes_are_refused_before_any_work(folder, tmp_path, arguments, mes
     done = quantize(tmp_path, *arguments)
     assert (done.returncode, message in done.stderr) == (2 if "missing" not in message else 1, True), done.stderr
     assert sorted(file.name for file in tmp_path.iterdir() if file.name != "cache") == ["net.onnx", "text.onnx"]
+
+
+def test_zeros_that_are_not_stored_make_files_smaller(folder, tmp_path):
+    shutil.copy(folder / "net.onnx", tmp_path)
+    wanted = ["--sparsity", "unstructured:0.8", "--objective", "size", "--max-drop", 100]
+    done = quantize(tmp_path, "net.onnx", *wanted, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    file, chosen = tmp_path / "quantized" / "net" / "model.onnx", record["final"][record["chosen"]]
+    assert file.stat().st_size == chosen["size_bytes"] < chosen["dense_bytes"]
+    assert "Its zeros are not stored: with them it would be" in " ".join(done.stderr.split())
+    int8, sizes = record["final"]["int8"], {made["name"]: made for made in record["files"]}
+    assert int8["int8_share"] == 1 and not int8["fp32_islands"] and int8["size_bytes"] < int8["dense_bytes"]
+    assert "dense_bytes" not in sizes["fp32"]  # the network that was given
+    assert sizes["sparse fp32"]["size_bytes"] < 0.7 * sizes["sparse fp32"]["dense_bytes"]

@@ -13,6 +13,8 @@ from nas.quantizing import Made, Wanted, allocation_problem, best_of
 from quant_search.allocate import allocate, dual
 from quant_search.ptq.intake import prepared
 from quant_search.sensitivity.subject import Sensitivity, by_layer
+from quant_search.sparsity.masking import apply_masks, masks_of
+from quant_search.sparsity.parse import parse_pattern
 
 
 def made(name, val_accuracy, latency_s, size=1, agreement=1.0):
@@ -78,3 +80,14 @@ def test_sizes_are_those_of_weights(model):
     assert found.table("size_bytes").rows == ((36 * 4, 36, 18), (432 * 4, 432, 216))
     few = problem(model, Wanted(("fp32", "w2a8", "w6"), objective="size"), [0.1, 0.2], [0.3, 0.4])
     assert found.table("size_bytes").rows[0][1:] == few.table("size_bytes").rows[0][:0:-1]  # as files hold them
+
+
+def test_sizes_of_weights_with_zeros_are_those_of_values_and_bits(model):
+    wanted = Wanted(("fp32", "int8", "w4a8"), objective="size", sparsity="unstructured:0.5")
+    masked = apply_masks(model, masks_of(model, parse_pattern("unstructured:0.75")))
+    found = problem(masked, wanted, [0.1, 0.2], [0.3, 0.4])
+    conv, gemm = 36, 432
+    rows = [tuple(n / 4 * each + n / 8 for each in (4, 1, 0.5)) for n in (conv, gemm)]
+    assert found.table("size_bytes").rows == tuple(rows)
+    dense = problem(model, wanted, [0.1, 0.2], [0.3, 0.4])
+    assert dense.table("size_bytes").rows == ((144, 36, 18), (1728, 432, 216))  # no zeros, no gain
