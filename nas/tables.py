@@ -85,7 +85,7 @@ def front_table(front: Sequence[Mapping[str, Any]], others: Sequence[Cost] = ())
             amount(point["size_bytes"], "B"),
             amount(point["macs"]),
             *("" if (value := cost.of_point(point)) is None else cost.show(value) for cost in others),
-            *((percent(kept),) if (kept := kept_channels(point)) is not None else ()),
+            *(("" if (kept := kept_channels(point)) is None else percent(kept),) if thinned else ()),
             describe(point["policy"]),
         )
     return table
