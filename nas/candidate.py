@@ -43,6 +43,11 @@ class Tuned:
         """Whether the file that was trained stands; of one that became worse, the file before it does."""
         return self.finetuned is not None and self.finetuned >= self.inherited
 
+    @property
+    def gain(self) -> float:
+        """Of validation accuracy; nothing where the file stands as it was."""
+        return self.finetuned - self.inherited if self.kept and self.finetuned is not None else 0.0
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -27,6 +27,7 @@ from latency.runtimes.session import accuracy
 from nas.candidate import Builder, Builds, Candidate, Tuned, Unrounded
 from nas.objectives import Evaluation
 from nas.record import Setup
+from nas.verify import with_twins
 from quant_search.policy import SUFFIX
 from quant_search.qat import Augment, Recipe, Teacher, train
 from search_spaces.space import Architecture
@@ -48,16 +49,17 @@ def finetuned(setup: Setup, builder: Builder, finalists: Sequence[tuple[Evaluati
     if not s.settings.finetune:
         return builder
     tuned = FinetunedBuilder(builder, s.folder / FOLDER)
-    with s.reporter.stage("finetune", len(finalists) * s.settings.finetune) as stage:
+    archs = list(with_twins({evaluation.arch: found_by for evaluation, found_by in finalists}))
+    with s.reporter.stage("finetune", len(archs) * s.settings.finetune) as stage:
         tuning = Tuning(builder, s.dataset, s.device, s.settings.finetune, s.settings.seed, s.space.largest())
         gains = []
-        for i, (evaluation, _) in enumerate(finalists):
-            if not tuned.has(evaluation.arch):
-                tuned.keep(evaluation.arch, tuning.train(evaluation.arch, lambda *_: stage.advance()))
-            stage.expect(len(finalists) * s.settings.finetune)
-            found = tuned.tuned(evaluation.arch)
-            gains.append(found.finetuned - found.inherited if found.kept and found.finetuned is not None else 0.0)
-            stage.say(f"{i + 1} of {len(finalists)}, {100 * float(np.median(gains)):+.1f} points in the middle")
+        for i, arch in enumerate(archs):
+            if tuned.has(arch):
+                stage.advance(s.settings.finetune)
+            else:
+                tuned.keep(arch, tuning.train(arch, lambda *_: stage.advance()))
+            gains.append(tuned.tuned(arch).gain)
+            stage.say(f"{i + 1} of {len(archs)}, {100 * float(np.median(gains)):+.1f} points in the middle")
     return tuned
 
 

@@ -11,7 +11,7 @@ from latency.energy import counters_of
 from nas.config import Settings, Training
 from nas.metrics import COSTS, MOST_OBJECTIVES, untold
 from nas.searchers.catalog import SEARCHERS
-from quant_search.policy import PRECISIONS, check_precisions
+from quant_search.policy import PRECISIONS, check_precisions, checked_patterns, densities
 from quant_search.precision import kind_of
 from search_spaces.catalog import SPACES, SpaceEntry
 from supernet.catalog import OPTIMIZERS, STRATEGIES, WEIGHT_FILES
@@ -118,6 +118,27 @@ def parse_precisions(text: str) -> tuple[str, ...]:
     precisions = tuple(p.strip() for p in text.split(","))
     check_precisions(precisions)
     return precisions
+
+
+def parse_sparsity(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """`channels,2:4`, or these in a list, as the names of patterns; `channels` stands for the usual densities.
+
+    Raises:
+        ValueError: no such pattern, or one given twice.
+    """
+    return checked_patterns(patterns.split(",") if isinstance(patterns, str) else patterns)
+
+
+def parse_channels(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """As `parse_sparsity`, for what is trained and profiled: patterns of channels alone.
+
+    Raises:
+        ValueError: as of `parse_sparsity`, or zeros, which files alone have.
+    """
+    names = parse_sparsity(patterns)
+    if zeros := [name for name in names if not densities([name])]:
+        raise ValueError(f"sparsity {zeros[0]!r} puts zeros into files, which nothing here has: give channels:0.5")
+    return names
 
 
 def parse_objectives(text: str) -> tuple[str, ...]:

@@ -54,7 +54,8 @@ from nas.searchers.nsga2 import NSGA2
 from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
-from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.sparsify import check_zeros
+from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.training import pace_in, recipe_of, take_weights, train_stage
 from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
@@ -104,12 +105,11 @@ def run(
     """
     check_names(settings)
     device = parse_device(settings.device)
-    network, architectures = build_network(
-        space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
-    )
+    network, architectures = network_for(settings, space, dataset)
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     if SEARCHERS[settings.searcher].maker is not None:  # what it refuses, it refuses before anything is written
         make_searcher(settings.searcher, joint, len(settings.problem.objectives), settings.seed)
+    check_zeros(settings, device, reporter)
     check(settings, network, architectures, dataset)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
     check_disk(folder)
@@ -189,6 +189,7 @@ def profiled_space(setup: Setup) -> ProfiledSpace:
         input_shape=shape,
         num_classes=classes,
         precisions=s.precisions,
+        sparsity=s.sparsity,
         fingerprint=s.space_fingerprint,
     )
 

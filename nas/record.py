@@ -199,13 +199,12 @@ def _verify_record(setup: Setup, searched: Searched, verified: Verified) -> dict
 
 def _finetuned_record(steps: int, tuned: Sequence[Tuned]) -> dict[str, Any]:
     """What fine-tuning came to, over all candidates that were verified; what became worse gained nothing."""
-    gains = [t.finetuned - t.inherited if t.kept and t.finetuned is not None else 0.0 for t in tuned]
     return {
         "steps": steps,
         "trained": len(tuned),
         "kept": sum(t.kept for t in tuned),
         "failed": sum(t.finetuned is None for t in tuned),
-        "median_gain": float(np.median(gains)),
+        "median_gain": float(np.median([t.gain for t in tuned])),
     }
 
 

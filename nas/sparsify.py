@@ -8,7 +8,9 @@ import onnx
 
 from latency.device import Device
 from latency.store import MeasurementStore
+from nas.config import Settings
 from nas.progress import Reporter
+from quant_search.precision import kind_of
 from quant_search.sparsity.channels import channel_groups
 from quant_search.sparsity.criterion import Examples
 from quant_search.sparsity.factor import check_pays
@@ -47,6 +49,25 @@ def puts_zeros(text: str) -> bool:
         ValueError: an unknown pattern.
     """
     return not isinstance(parse_pattern(text), Dense | Channels)
+
+
+def check_zeros(settings: Settings, device: Device, reporter: Reporter) -> None:
+    """Refuses a search for networks with zeros in their weights, with the factor measured on the device.
+
+    Fewer channels are another matter: each network is measured beside its twin with all of them.
+
+    Raises:
+        ValueError: a pattern of zeros.
+    """
+    for name in settings.sparsity:
+        if isinstance(parse_pattern(name), Channels):
+            continue
+        with MeasurementStore(say=reporter.message) as store:
+            check_sparsity(name, device, kind_of(settings.precisions[0]), False, store, reporter)
+        raise ValueError(
+            f"sparsity {name!r} is put into the weights of one network: search without it, and then "
+            f"`nas quantize FILE --sparsity {name} --objective size`"
+        )
 
 
 def sparsified(
