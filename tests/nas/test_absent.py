@@ -74,7 +74,7 @@ def finished(profile, tmp_path_factory):
             patch.setattr(f"{module}.measure_models", None)  # nothing is timed
         for name, value in {"FIRST": 8, "SCALED": 4, "ROUNDS": 1, "A_ROUND": 4}.items():
             patch.setattr(nas.inherit, name, value)
-        run_absent(settings_for(profile, dataset), Small, dataset, folder, SilentReporter())
+        run_absent(settings_for(profile, dataset, finetune=3), Small, dataset, folder, SilentReporter())
     return folder
 
 
@@ -87,6 +87,7 @@ def test_latencies_are_predicted_and_accuracies_are_those_of_the_files(finished)
         low, high = point["latency_s"]["ci95"]
         assert low < point["latency_s"]["median"] < high
         assert (finished / point["file"]).stat().st_size == point["size_bytes"]
+        assert point["val_accuracy"] == max(point["inherited_val_accuracy"], point["finetuned_val_accuracy"])
     record = read_record(finished)
     assert record["device"]["name"] == "gpu" and record["device"]["fingerprint"] == "far"
     assert [row["latency_s"] for row in record["space"]["rows"]] == sorted(

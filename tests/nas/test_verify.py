@@ -7,7 +7,7 @@ import pytest
 from latency.contention import Contention
 from nas.candidate import Candidate
 from nas.objectives import Bound, Problem, maximize, minimize
-from nas.verify import Point, _metrics, _with_twins, missed, still_best
+from nas.verify import Point, _metrics, with_twins, missed, still_best
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -103,5 +103,5 @@ def test_twins_are_verified_once_behind_the_finalists():
     density = Choice("body.0.density", (0.5, 1.0))
     space = SearchSpace("thin", [Choice("a", (1, 2)), density])
     found = {space.row((0, 0)): "search", space.row((1, 1)): "random", space.row((1, 0)): "search"}
-    assert _with_twins(found) == {**found, space.row((0, 1)): "search"}
-    assert list(_with_twins(found))[:3] == list(found)
+    assert with_twins(found) == {**found, space.row((0, 1)): "search"}
+    assert list(with_twins(found))[:3] == list(found)
