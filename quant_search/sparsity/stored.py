@@ -4,10 +4,11 @@ A bitmap beside the values (as in EIE's and SCNN's compressed weights, arXiv:160
 indices, which take more from a density of some hundredths on) is n / 8 bytes for n weights, whatever the pattern.
 Standard operators of opset 13 rebuild the weight, once for all weights of a type:
 
-    bits = (mask >> (0..7)) mod 2;  weight = values[bits * cumsum(bits)],  where values[0] = 0
+    bits = mask mod (2, 4 .. 256) >= (1, 2 .. 128);  weight = values[bits * cumsum(bits)],  where values[0] = 0
 
 All their inputs are constants, so that ONNX Runtime computes them as it opens the file, before it looks for int8
-kernels: kernels, outputs and time of a call are those of the dense file, to the bit.
+kernels: kernels, outputs and time of a call are those of the dense file, to the bit.  OpenVINO 2026.4 gives the same
+outputs, but leaves the int8 kernel of some products.
 """
 
 from __future__ import annotations
@@ -99,18 +100,23 @@ def _chain(weights: Sequence[_Weight], name: str) -> tuple[list[TensorProto], li
     kept = np.concatenate([w.kept for w in weights])
     codes = np.concatenate([w.codes for w in weights])[kept]
     values = np.append(np.zeros(1, codes.dtype), codes)  # the first stands for every zero
+    powers = 2 ** np.arange(_BITS, dtype=np.int32)
+    rest = -len(kept) % _BITS  # of the last byte
+    sizes = [*(len(w.codes) for w in weights), *([rest] if rest else [])]
     tensors = [
         _values(values, weights[0].tensor.data_type, f"{name}.values"),
         numpy_helper.from_array(np.packbits(kept, bitorder="little")[:, None], f"{name}.mask"),
-        numpy_helper.from_array(np.arange(_BITS, dtype=np.uint8), f"{name}.positions"),
-        numpy_helper.from_array(np.array(2, np.uint8), f"{name}.two"),
+        numpy_helper.from_array(powers * 2, f"{name}.above"),
+        numpy_helper.from_array(powers - 1, f"{name}.below"),
         numpy_helper.from_array(np.array([-1], np.int64), f"{name}.flat"),
         numpy_helper.from_array(np.array(0, np.int64), f"{name}.axis"),
-        numpy_helper.from_array(np.array([*map(_size, weights), -len(kept) % _BITS], np.int64), f"{name}.sizes"),
+        numpy_helper.from_array(np.array(sizes, np.int64), f"{name}.sizes"),
     ]
     made = [
-        ("BitShift", ["mask", "positions"], "shifted", {"direction": "RIGHT"}),
-        ("Mod", ["shifted", "two"], "bits", {}),
+        # Not by BitShift, which OpenVINO 2026.4 rounds to nearest.
+        ("Cast", ["mask"], "bytes", {"to": TensorProto.INT32}),
+        ("Mod", ["bytes", "above"], "lower", {}),
+        ("Greater", ["lower", "below"], "bits", {}),
         ("Reshape", ["bits", "flat"], "row", {}),
         ("Cast", ["row"], "kept", {"to": TensorProto.INT32}),
         ("CumSum", ["kept", "axis"], "counts", {}),
@@ -123,13 +129,10 @@ def _chain(weights: Sequence[_Weight], name: str) -> tuple[list[TensorProto], li
     made.append(("Gather", [source, "places"], "all", {}))
     nodes = [_node(op, inputs, [output], name, settings) for op, inputs, output, settings in made]
     parts = [f"{w.tensor.name}.flat" for w in weights]
-    nodes.append(helper.make_node("Split", [f"{name}.all", f"{name}.sizes"], [*parts, f"{name}.rest"], f"{name}.Split"))
+    parts += [f"{name}.rest"] if rest else []
+    nodes.append(helper.make_node("Split", [f"{name}.all", f"{name}.sizes"], parts, f"{name}.Split"))
     shapes = [_shaped(w.tensor) for w in weights]
     return [*tensors, *(shape for shape, _ in shapes)], [*nodes, *(node for _, node in shapes)]
-
-
-def _size(weight: _Weight) -> int:
-    return len(weight.codes)
 
 
 def _node(op: str, inputs: Sequence[str], outputs: Sequence[str], name: str, settings: dict[str, object]) -> NodeProto:

@@ -7,7 +7,7 @@ import pytest
 from latency.contention import Contention
 from nas.candidate import Candidate
 from nas.objectives import Bound, Problem, maximize, minimize
-from nas.verify import Point, _metrics, with_twins, missed, still_best
+from nas.verify import Point, _metrics, missed, still_best, with_twins
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
