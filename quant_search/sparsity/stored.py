@@ -13,7 +13,7 @@ outputs, but leaves the int8 kernel of some products.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,23 +97,39 @@ def _codes(tensor: TensorProto) -> np.ndarray:
 
 def _chain(weights: Sequence[_Weight], name: str) -> tuple[list[TensorProto], list[NodeProto]]:
     """The constants and nodes that rebuild all weights of a type, under their own names."""
-    kept = np.concatenate([w.kept for w in weights])
-    codes = np.concatenate([w.codes for w in weights])[kept]
-    values = np.append(np.zeros(1, codes.dtype), codes)  # the first stands for every zero
+    data_type, sizes = weights[0].tensor.data_type, [len(w.codes) for w in weights]
+    shapes = [_shaped(w.tensor) for w in weights]
+    parts = [f"{w.tensor.name}.flat" for w in weights]
+    if rest := -sum(sizes) % _BITS:  # of the last byte
+        parts.append(f"{name}.rest")
+    constants = {**_constants(weights), "sizes": np.array([*sizes, rest][: len(parts)], np.int64)}
+    tensors = [numpy_helper.from_array(array, f"{name}.{part}") for part, array in constants.items()]
+    split = helper.make_node("Split", [f"{name}.all", f"{name}.sizes"], parts, f"{name}.Split")
+    nodes = [_node(op, inputs, output, name, settings) for op, inputs, output, settings in _steps(data_type)]
+    return (
+        [_values(weights, f"{name}.values"), *tensors, *(shape for shape, _ in shapes)],
+        [*nodes, split, *(node for _, node in shapes)],
+    )
+
+
+def _constants(weights: Sequence[_Weight]) -> dict[str, np.ndarray]:
+    """What `_steps` reads besides values; bit k of a byte is set where byte mod 2^(k+1) > 2^k - 1."""
     powers = 2 ** np.arange(_BITS, dtype=np.int32)
-    rest = -len(kept) % _BITS  # of the last byte
-    sizes = [*(len(w.codes) for w in weights), *([rest] if rest else [])]
-    tensors = [
-        _values(values, weights[0].tensor.data_type, f"{name}.values"),
-        numpy_helper.from_array(np.packbits(kept, bitorder="little")[:, None], f"{name}.mask"),
-        numpy_helper.from_array(powers * 2, f"{name}.above"),
-        numpy_helper.from_array(powers - 1, f"{name}.below"),
-        numpy_helper.from_array(np.array([-1], np.int64), f"{name}.flat"),
-        numpy_helper.from_array(np.array(0, np.int64), f"{name}.axis"),
-        numpy_helper.from_array(np.array(sizes, np.int64), f"{name}.sizes"),
-    ]
-    made = [
-        # Not by BitShift, which OpenVINO 2026.4 rounds to nearest.
+    mask = np.packbits(np.concatenate([w.kept for w in weights]), bitorder="little")
+    return {
+        "mask": mask[:, None],
+        "above": powers * 2,
+        "below": powers - 1,
+        "flat": np.array([-1], np.int64),
+        "axis": np.array(0, np.int64),
+    }
+
+
+def _steps(data_type: int) -> list[tuple[str, list[str], str, dict[str, int]]]:
+    """Operator, inputs, output and attributes of each node from mask and values to all weights, one after another."""
+    four_bits = data_type == TensorProto.INT4
+    return [
+        # Not by BitShift, which OpenVINO 2026.4 rounds to the nearest.
         ("Cast", ["mask"], "bytes", {"to": TensorProto.INT32}),
         ("Mod", ["bytes", "above"], "lower", {}),
         ("Greater", ["lower", "below"], "bits", {}),
@@ -121,29 +137,23 @@ def _chain(weights: Sequence[_Weight], name: str) -> tuple[list[TensorProto], li
         ("Cast", ["row"], "kept", {"to": TensorProto.INT32}),
         ("CumSum", ["kept", "axis"], "counts", {}),
         ("Mul", ["counts", "kept"], "places", {}),
+        *([("Cast", ["values"], "wide", {"to": TensorProto.INT8})] if four_bits else []),
+        ("Gather", ["wide" if four_bits else "values", "places"], "all", {}),
     ]
-    source = "values"
+
+
+def _node(op: str, inputs: Sequence[str], output: str, name: str, settings: Mapping[str, int]) -> NodeProto:
+    read = [f"{name}.{part}" for part in inputs]
+    return helper.make_node(op, read, [f"{name}.{output}"], f"{name}.{op}.{output}", **settings)
+
+
+def _values(weights: Sequence[_Weight], name: str) -> TensorProto:
+    """The nonzero values of all weights behind a zero, which stands for every one."""
+    codes = np.concatenate([np.zeros(1, weights[0].codes.dtype), *(w.codes[w.kept] for w in weights)])
     if weights[0].tensor.data_type == TensorProto.INT4:
-        made.append(("Cast", ["values"], "wide", {"to": TensorProto.INT8}))
-        source = "wide"
-    made.append(("Gather", [source, "places"], "all", {}))
-    nodes = [_node(op, inputs, [output], name, settings) for op, inputs, output, settings in made]
-    parts = [f"{w.tensor.name}.flat" for w in weights]
-    parts += [f"{name}.rest"] if rest else []
-    nodes.append(helper.make_node("Split", [f"{name}.all", f"{name}.sizes"], parts, f"{name}.Split"))
-    shapes = [_shaped(w.tensor) for w in weights]
-    return [*tensors, *(shape for shape, _ in shapes)], [*nodes, *(node for _, node in shapes)]
-
-
-def _node(op: str, inputs: Sequence[str], outputs: Sequence[str], name: str, settings: dict[str, object]) -> NodeProto:
-    named = ([f"{name}.{part}" for part in parts] for parts in (inputs, outputs))
-    return helper.make_node(op, *named, f"{name}.{op}.{outputs[0]}", **settings)
-
-
-def _values(codes: np.ndarray, data_type: int, name: str) -> TensorProto:
-    if data_type == TensorProto.INT4:
         return packed_tensor(codes, name)
-    return numpy_helper.from_array(codes.view(np.float32) if data_type == TensorProto.FLOAT else codes, name)
+    floats = weights[0].tensor.data_type == TensorProto.FLOAT
+    return numpy_helper.from_array(codes.view(np.float32) if floats else codes, name)
 
 
 def _shaped(tensor: TensorProto) -> tuple[TensorProto, NodeProto]:
