@@ -59,7 +59,8 @@ def check_names(settings: Settings) -> None:
     check_objectives(settings.objectives)
     check_searcher(settings.searcher, len(settings.problem.objectives))
     check_precisions(settings.precisions)
-    check_pays(settings.precisions, settings.objectives, settings.device)
+    if settings.profile is not None and "size" not in settings.objectives:
+        check_kernels(settings.precisions)
     if settings.profile is None:  # else the device need not be there
         _check_measurable(check_device(settings.device, settings.precisions), settings.problem.metrics)
     elif unknown := untold(settings.problem.metrics, graph=False):
@@ -171,17 +172,16 @@ def check_objectives(names: Sequence[str]) -> None:
         )
 
 
-def check_pays(precisions: Sequence[str], objectives: Sequence[str], device: str) -> None:
-    """Refuses precisions that make files smaller and nothing else, unless size is what counts.
+def check_kernels(precisions: Sequence[str]) -> None:
+    """Refuses precisions without kernels of their own, whose latencies are those of another.
 
     Raises:
         ValueError: with the kernels that they run in, and what to do.
     """
     smaller = [precision for precision in precisions if precision not in PRECISIONS]
-    if smaller and "size" not in objectives:
+    if smaller:
         raise ValueError(
-            f"precision {smaller[0]!r} runs in the kernels of {kind_of(smaller[0])} on {device}, no faster and less "
-            "accurate: ask for size (--objective size), or leave it out"
+            f"precision {smaller[0]!r} runs in the kernels of {kind_of(smaller[0])}: a profile of that serves both"
         )
 
 

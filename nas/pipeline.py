@@ -41,6 +41,7 @@ from nas.metrics import Cost
 from nas.names import check_names
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
+from nas.paying import check_wishes
 from nas.predict import Inherited, Predicts, PredictsHardware, fit_hardware, fit_metrics
 from nas.profile_data import ProfiledSpace
 from nas.profiling import SEARCHING, Profiler
@@ -54,7 +55,6 @@ from nas.searchers.nsga2 import NSGA2
 from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
-from nas.sparsify import check_zeros
 from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.training import pace_in, recipe_of, take_weights, train_stage
 from nas.verify import RealEvaluator, Verified, verify_front
@@ -109,7 +109,7 @@ def run(
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     if SEARCHERS[settings.searcher].maker is not None:  # what it refuses, it refuses before anything is written
         make_searcher(settings.searcher, joint, len(settings.problem.objectives), settings.seed)
-    check_zeros(settings, device, reporter)
+    check_wishes(settings, device, reporter)
     check(settings, network, architectures, dataset)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
     check_disk(folder)

@@ -15,7 +15,7 @@ from latency.harness import PARTS, QUICK
 from nas.bundle import BundleWriter, Result, read_result
 from nas.device_profile import Profile, fit_profile
 from nas.measuring import say_busy
-from nas.names import check_device, check_pays
+from nas.names import check_device, check_kernels
 from nas.profile_data import ProfileData, ProfiledSpace, Subject
 from nas.profiles import anatomy_of, built_space, profiled_space
 from nas.profiling import LONG_S, WHOLE, NeutralModels, Plan, middle, planned, references
@@ -53,7 +53,7 @@ def write_profile_bundle(
         ValueError: an argument that cannot be met, found before anything is written.
     """
     check_precisions(precisions)
-    check_pays(precisions, ("latency",), "every device")
+    check_kernels(precisions)
     check_device("cpu", precisions)
     writer, reporter = BundleWriter(Path(folder)), reporter or SilentReporter()
     profiled = profiled_space(space, preset, image_size, in_channels, num_classes, precisions, sparsity)

@@ -14,7 +14,7 @@ from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.device_profile import Profile, fit_profile
 from nas.measuring import say_busy
-from nas.names import catalog_entry, check_device, check_pays, checked_preset
+from nas.names import catalog_entry, check_device, check_kernels, checked_preset
 from nas.profile_data import ProfileData, ProfiledSpace, read_profile
 from nas.profiling import WHOLE, Plan, Profiler
 from nas.progress import Reporter, SilentReporter
@@ -57,7 +57,7 @@ def measure_profile(
         RuntimeError, ChildProcessError: the run-time fails on a model, or the process that measures dies.
     """
     check_precisions(precisions)
-    check_pays(precisions, ("latency",), "every device")
+    check_kernels(precisions)
     chosen = check_device(device, precisions)
     started_s = time.perf_counter()
     reporter = reporter or SilentReporter()

@@ -6,14 +6,8 @@ from collections.abc import Callable
 
 import onnx
 
-from latency.device import Device
-from latency.store import MeasurementStore
-from nas.config import Settings
-from nas.progress import Reporter
-from quant_search.precision import kind_of
 from quant_search.sparsity.channels import channel_groups
 from quant_search.sparsity.criterion import Examples
-from quant_search.sparsity.factor import check_pays
 from quant_search.sparsity.masking import apply_masks, masks_of
 from quant_search.sparsity.parse import parse_pattern
 from quant_search.sparsity.patterns import Channels, Dense
@@ -23,25 +17,6 @@ from quant_search.sparsity.selection import adaptive_keep, score_units, uniform_
 _ROUND_TO = 8  # channels: what kernels' vectors hold
 
 
-def check_sparsity(
-    text: str, device: Device, precision: str, for_size: bool, store: MeasurementStore | None, reporter: Reporter
-) -> None:
-    """Refuses a sparsity that the device does not turn into time, with the factor measured on it.
-
-    Args:
-        for_size: whether size is what counts.
-
-    Raises:
-        ValueError: an unknown pattern, or one that does not pay.
-    """
-    pattern = parse_pattern(text)
-    if isinstance(pattern, Dense) or for_size:
-        return
-    with reporter.stage("factor") as stage:
-        factor = check_pays(pattern, device, precision, store=store, on_round=stage.advance)
-        stage.say(f"{text} is {factor} times as fast on {device.name} in {precision}")
-
-
 def puts_zeros(text: str) -> bool:
     """Whether a sparsity leaves tensors as they are and zeros in them.
 
@@ -49,25 +24,6 @@ def puts_zeros(text: str) -> bool:
         ValueError: an unknown pattern.
     """
     return not isinstance(parse_pattern(text), Dense | Channels)
-
-
-def check_zeros(settings: Settings, device: Device, reporter: Reporter) -> None:
-    """Refuses a search for networks with zeros in their weights, with the factor measured on the device.
-
-    Fewer channels are another matter: each network is measured beside its twin with all of them.
-
-    Raises:
-        ValueError: a pattern of zeros.
-    """
-    for name in settings.sparsity:
-        if isinstance(parse_pattern(name), Channels):
-            continue
-        with MeasurementStore(say=reporter.message) as store:
-            check_sparsity(name, device, kind_of(settings.precisions[0]), False, store, reporter)
-        raise ValueError(
-            f"sparsity {name!r} is put into the weights of one network: search without it, and then "
-            f"`nas quantize FILE --sparsity {name} --objective size`"
-        )
 
 
 def sparsified(
