@@ -22,7 +22,8 @@ from nas.folder import alone_in, check_disk, open_folder, read_training
 from nas.progress import Reporter, SilentReporter
 from nas.spec import SpaceLike, build_network, space_fingerprint
 from nas.weights import run_data, trained_network
-from search_spaces.network import extract
+from quant_search.for_all import QuantizedForAll
+from search_spaces.network import extract, find_space
 from search_spaces.space import Architecture, SearchSpace
 from supernet.atomic import write_bytes, write_json
 from supernet.calibrate import calibrate_, calibration_images, inherited_accuracy
@@ -108,7 +109,7 @@ def train_run(
     if settings.pretrained is not None:
         settings = begin_with_(network, settings, reporter)
     with joined(), ExitStack() as stack:
-        _check_trainable(network, found, dataset, recipe)
+        _check_trainable(*in_all_precisions(network, found, settings), dataset, recipe)
         first = world()[0] == 0
         if first:
             check_disk(folder)
@@ -117,7 +118,8 @@ def train_run(
         pace = first_says(pace_in(folder, network, found, dataset, recipe, settings.autocast) if first else _NO_PACE)
         stack.enter_context(using_threads(pace.threads))
         recipe = replace(recipe, autocast=pace.autocast)
-        history = train_stage(recipe, network, found, dataset, folder, reporter, snapshots=True)
+        in_all, joint = in_all_precisions(network, found, settings)
+        history = train_stage(recipe, in_all, joint, dataset, folder, reporter, snapshots=True)
     return Trained(folder, settings, network, found, dataset, history)
 
 
@@ -133,6 +135,17 @@ def _check_trainable(network: nn.Module, space: SearchSpace, dataset: Dataset, r
     recipe.strategy.prepare_(scratch)
     free = lambda rows: np.zeros(len(rows))  # noqa: E731 (MACs take seconds to count, and decide nothing here)
     Learner(scratch, space, dataset, recipe, total_steps=1, costs=free)
+
+
+def in_all_precisions(network: nn.Module, space: SearchSpace, settings: Training) -> tuple[nn.Module, SearchSpace]:
+    """What the settings train, and its space: the network itself, or one that shares its weights and rounds.
+
+    Whatever is trained, the checkpoint holds the network's weights under their own names.
+    """
+    if not settings.train_precisions:
+        return network, space
+    in_all = QuantizedForAll(network, settings.train_precisions)
+    return in_all, find_space(in_all, space.name)
 
 
 def begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> Training:
@@ -247,7 +260,8 @@ def costs_of(network: nn.Module, space: SearchSpace, dataset: Dataset) -> Costs:
 
     @functools.cache
     def anatomy() -> Anatomy:
-        return Anatomy(space, BlockTracer(network, dataset.image_shape), ("fp32",))
+        plain = network.network if isinstance(network, QuantizedForAll) else network
+        return Anatomy(space, BlockTracer(plain, dataset.image_shape), ("fp32",))
 
     def macs(population: np.ndarray) -> np.ndarray:
         counted: np.ndarray = anatomy().counts(population)[:, 0]

@@ -115,7 +115,12 @@ def round_layers_(
             undo.append(layer.register_forward_pre_hook(_round_input).remove)
         if precision.weight_bits is not None:
             undo.append(_RoundedInPlace(layer, precision.weight_bits).undo)
-    return lambda: [back() for back in undo] and None
+
+    def give_back() -> None:
+        for back in undo:
+            back()
+
+    return give_back
 
 
 class _RoundedInPlace:

@@ -117,8 +117,8 @@ class Learner:
 
     def permute_(self, order: ChannelOrder) -> None:
         """Put channels into another order, and with them their averages and what the optimizer remembers of them."""
-        for module in (self.network, self.ema.module):  # by the names of its tensors, which its state may not have
-            permute_(dict((*module.named_parameters(), *module.named_buffers())), order)
+        permute_(self.network.state_dict(), order)
+        permute_(self.ema.module.state_dict(), order)
         slots = self.optimizer.state
         for key in {key for kept in slots.values() for key, value in kept.items() if _per_weight(value)}:
             kept = {n: slots[p][key] for n, p in self.network.named_parameters() if key in slots.get(p, {})}
