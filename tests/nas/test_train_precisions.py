@@ -1,5 +1,6 @@
 """Supernets that are trained for several precisions: what their runs hold, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 from command import nas as command
@@ -12,7 +13,8 @@ from nas.names import check_names
 from nas.pipeline import pace_of, train
 from nas.pipeline import run as search
 from nas.progress import SilentReporter
-from nas.training import open_trained
+from nas.training import costs_of, in_all_precisions, open_trained
+from quant_search.policy import uniform
 from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
 from supernet.snapshots import find_snapshots
 from supernet.strategies.once_for_all import OnceForAll
@@ -71,6 +73,14 @@ def test_searches_train_so_and_take_such_weights(trained, tmp_path):
         assert torch.equal(taken[name], value) and torch.equal(weights[name], value)
 
 
+def test_costs_are_macs_times_bits(trained):
+    network, space = in_all_precisions(trained.network, trained.space, trained.settings)
+    largest = [uniform(space.largest(), name).indices for name in ("w2a8", "int8", "fp32")]
+    costs = costs_of(network, space, trained.dataset)(np.array(largest))
+    macs = costs_of(trained.network, trained.space, trained.dataset)(np.array([trained.space.largest().indices]))
+    assert costs.tolist() == [macs[0] * bits for bits in (2 * 8, 8 * 8, 32 * 32)]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -100,7 +110,7 @@ def test_a_search_that_is_the_training_is_refused():
 )
 def test_the_command_line_says_what_is_wrong_in_a_line(arguments, message, tmp_path):
     done = command(*arguments, "--out", tmp_path / "r", cwd=tmp_path, cache=tmp_path)
-    assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
