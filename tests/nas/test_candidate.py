@@ -7,8 +7,9 @@ from small_space import Small
 
 from latency.blocks import BlockTracer
 from latency.device import parse_device
+from latency.lowering import to_onnx
 from latency.runtimes.onnx_runtime import open_session
-from nas.candidate import Builder
+from nas.candidate import Builder, with_policy
 from nas.spec import build_network
 from quant_search.layer_rounding import round_layers_
 from quant_search.policy import joint_space, policy_of, uniform
@@ -56,9 +57,15 @@ def test_what_a_file_of_few_bits_computes_is_normalised(made):
 
 
 def test_the_same_weights_give_the_same_bytes(made):
-    _, space, builder, data = made
+    network, space, builder, data = made
     arch = space.smallest()
     candidate = builder.build(arch)
     assert candidate.model == builder.build(arch).model and set(candidate.policy.values()) == {"w2a8"}
     logits = open_session(candidate.model, parse_device("cpu")).run(data.x_val[:8])
     assert logits.shape == (8, data.num_classes) and np.isfinite(logits).all()
+    blocks, images = find_blocks(network), calibration_images(data)
+    files = [
+        with_policy(to_onnx(plain, data.image_shape), blocks, candidate.policy, images).SerializeToString()
+        for plain in (builder.network(arch, candidate.policy), builder.network(arch))
+    ]
+    assert candidate.model == files[0] != files[1]
