@@ -26,6 +26,7 @@ Precisions = Annotated[str, typer.Option(help="Precisions that a block may have,
 _IN_ANY = "Precisions that shared weights are trained for, by commas, each block in any; else fp32 alone."
 TrainedIn = Annotated[str | None, typer.Option("--precision", help=_IN_ANY)]
 SearchTrainedIn = Annotated[str | None, typer.Option("--train-precision", help=_IN_ANY)]
+Sparsity = Annotated[str, typer.Option(help="channels (or channels:0.5, ...): blocks may have fewer; dense: not.")]
 Bundle = Annotated[
     Path | None, typer.Option("--bundle", help="Write a folder to measure with where this toolkit does not run.")
 ]

@@ -38,6 +38,9 @@ def search(
     preset: Preset = None,
     image_size: ImageSize = None,
     precision: Precisions = "fp32,int8",
+    sparsity: Annotated[
+        str, typer.Option(help="channels (or channels:0.5, ...), 2:4, 16x4:0.5, ...; refused where it gains no time.")
+    ] = "dense",
     objective: Annotated[
         str, typer.Option(help=f"Costs to make small, beside accuracy, by commas: {', '.join(COSTS)}.")
     ] = "latency",
@@ -74,7 +77,7 @@ def search(
     """Search a space for the best networks on a device; repeat the command to resume."""
     from nas.config import Settings, data_setting, first_line, parse_duration, parse_quantity
     from nas.folder import OF_TRAINING, default_folder, with_supernet
-    from nas.names import check_names, parse_objectives
+    from nas.names import check_names, parse_objectives, parse_sparsity
 
     if supernet is not None:
         refuse_beside(context, "--supernet", refused=OF_TRAINING)
@@ -86,6 +89,7 @@ def search(
             image_size=image_size,
             device=device,
             precisions=names_of(precision),
+            sparsity=parse_sparsity(sparsity),
             objectives=parse_objectives(objective),
             strategy=strategy,
             searcher=searcher,
