@@ -1,7 +1,7 @@
 """Width by bits: one network in every width and every precision, and which bits are on the front at which cost.
 
-A wider network of fewer bits against a narrower one of more, at equal bytes or bit operations: the sweep of Abdolrashidi
-et al., "Pareto-optimal quantized ResNet is mostly 4-bit" (arXiv:2105.03536, section 3).
+A wider network of fewer bits against a narrower one of more, at equal bytes or bit operations: the sweep of
+Abdolrashidi et al., "Pareto-optimal quantized ResNet is mostly 4-bit" (arXiv:2105.03536, section 3).
 """
 
 from __future__ import annotations

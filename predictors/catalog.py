@@ -18,9 +18,7 @@ from predictors.ridge import fit_ridge
 from search_spaces.space import SearchSpace
 
 
-def _fit_apq(
-    space: SearchSpace, columns: Sequence[int], rows: np.ndarray, targets: np.ndarray, seed: int
-) -> Predictor:
+def _fit_apq(space: SearchSpace, columns: Sequence[int], rows: np.ndarray, targets: np.ndarray, seed: int) -> Predictor:
     from predictors.quantized_mlp import fit_quantized_mlp  # loads torch
 
     return fit_quantized_mlp(space, columns, rows, targets, seed)

@@ -43,7 +43,7 @@ class Policies:
 
     def lowered(self, population: np.ndarray) -> np.ndarray:
         """Which blocks have at most which bits (n, f): 1 where the block is there and its option is not above k."""
-        parts = [np.zeros((len(population), 0))]
+        parts: list[np.ndarray] = [np.zeros((len(population), 0))]
         for j in self.columns:
             active = self.space.active_column(population, j)
             at_most = population[:, j][:, None] <= np.arange(len(self.space.choices[j].options) - 1)

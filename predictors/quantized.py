@@ -2,8 +2,8 @@
 
 What networks in full precision reach is learnt first; what quantized ones lose against that is a sum over blocks that
 never shrinks as bits fall (`predictors/drop.py`); and one Gaussian process over all choices, the policy's among them,
-learns whatever is left of both.  The two steps are those of a known mean function (Rasmussen and Williams, 2006, section
-2.7), whose form is what few quantized values cannot show.
+learns whatever is left of both.  The drop is an explicit mean function (Rasmussen and Williams, 2006, section 2.7): its
+form is what few quantized values cannot show.
 """
 
 from __future__ import annotations

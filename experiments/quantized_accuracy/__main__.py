@@ -1,7 +1,7 @@
 """How many quantized files does a predictor need that knows accuracies in full precision, and is a joint search better?
 
 python -m experiments.quantized_accuracy --out FOLDER [--images digits|cifar10] [--data DIR] [--part curves|product]
-    [--steps N] [--inherited N] [--files N] [--splits 5] [--budget N] [--seeds N]
+    [--steps N] [--inherited N] [--files N] [--splits 5] [--budget N] [--seeds N] [--costs size bits] [--networks 1 6]
 
 Trains a tiny `mbconv` supernet, takes accuracies of random subnets in fp32 with its weights, and makes real ONNX files
 of random subnets under random policies (fp32, int8, w4a8, w3a8, w2a8 for each block), whose accuracy is ONNX Runtime's.
@@ -12,7 +12,8 @@ intervals over splits.  `product`: hypervolume of searching both at once against
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from experiments.lines import open_lines, read_lines
 from experiments.quantized_accuracy.collect import Effort, Points, collect
 from experiments.quantized_accuracy.curves import METHODS, SIZES, Found, compared, interval
 from experiments.quantized_accuracy.product import truth_of, volumes
 
 PARTS = ("curves", "product")
-_NETWORKS = (1, 6)  # whose policies are searched after the architectures
 
 
 def shown(found: Sequence[Found]) -> Table:
@@ -43,20 +44,30 @@ def shown(found: Sequence[Found]) -> Table:
     return table
 
 
-def product(points: Points, budget: int, seeds: int, console: Console) -> None:
-    """Prints what each way of searching reaches, and by how much the first is better."""
-    for cost in ("size", "bits"):
+def product(points: Points, given: argparse.Namespace, console: Console) -> None:
+    """Searches, each seed once, and prints what each way reaches, and by how much searching at once is better."""
+    file = given.out / f"product-{given.budget}.jsonl"
+    known = {(row["cost"], row["seed"]): row["volumes"] for row in read_lines(file)}
+    for cost in given.costs:
         truth = truth_of(points, cost)
-        found = [volumes(truth, budget, seed, _NETWORKS) for seed in range(seeds)]
-        first, *others = found[0]
-        for name in others:
-            ahead = np.array([f[first] - f[name] for f in found])
-            mean, half = interval(ahead.tolist())
-            console.print(
-                f"{cost}: {first} {np.mean([f[first] for f in found]):.3f}, {name} "
-                f"{np.mean([f[name] for f in found]):.3f}; ahead by {mean:.3f} ± {half:.3f}, in {(ahead > 0).sum()} "
-                f"of {seeds} seeds"
-            )
+        with open_lines(file) as lines:
+            for seed in range(given.seeds):
+                if (cost, seed) not in known:
+                    found = known[cost, seed] = volumes(truth, given.budget, seed, given.networks)
+                    lines.write(json.dumps({"cost": cost, "seed": seed, "volumes": found}) + "\n")
+        console.print(ahead(cost, [known[cost, seed] for seed in range(given.seeds)]))
+
+
+def ahead(cost: str, found: Sequence[Mapping[str, float]]) -> str:
+    """By how much the first way is ahead of each other one, over seeds."""
+    first, *others = found[0]
+    parts = []
+    for name in others:
+        gaps = [f[first] - f[name] for f in found]
+        (mean, half), wins = interval(gaps), sum(gap > 0 for gap in gaps)
+        reached = ", ".join(f"{way} {np.mean([f[way] for f in found]):.3f}" for way in (first, name))
+        parts.append(f"{reached}; ahead by {mean:.3f} ± {half:.3f}, in {wins} of {len(gaps)} seeds")
+    return f"{cost}: " + " | ".join(parts)
 
 
 def main() -> None:
@@ -73,6 +84,10 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--budget", type=int, default=144, help="look-ups of each search")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--costs", nargs="+", default=["size", "bits"], choices=("size", "bits"))
+    parser.add_argument(
+        "--networks", type=int, nargs="+", default=[1, 6], help="whose policies are searched afterwards"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=180)
@@ -84,7 +99,7 @@ def main() -> None:
     if given.part in (None, "curves"):
         console.print(shown(list(compared(points, SIZES, given.splits))))
     if given.part in (None, "product"):
-        product(points, given.budget, given.seeds, console)
+        product(points, given, console)
 
 
 if __name__ == "__main__":

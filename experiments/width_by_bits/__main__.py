@@ -33,7 +33,7 @@ from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from nas.anatomy import Anatomy
 from nas.candidate import Builder
-from nas.sweep import Swept, best_within, front_by, sweep, widths_of
+from nas.sweep import Made, Swept, best_within, front_by, sweep, widths_of
 from quant_search.policy import joint_space, policy_of
 from quant_search.qat import Recipe as Tuning
 from quant_search.qat import train
@@ -106,7 +106,7 @@ def swept(arguments: argparse.Namespace) -> dict[str, list[Swept]]:
 
 
 def kept(
-    file: Path, anatomy: Anatomy, widths: Sequence[Architecture], made: object, ends: tuple[str, str]
+    file: Path, anatomy: Anatomy, widths: Sequence[Architecture], made: Made, ends: tuple[str, str]
 ) -> list[Swept]:
     """The points of a file, those that it lacks made."""
     known = {tuple(row["row"]): (row["accuracy"], row["size_bytes"]) for row in read_lines(file)}
@@ -115,7 +115,7 @@ def kept(
         def remembered(arch: Architecture) -> tuple[float, int]:
             if arch.indices not in known:
                 start = time.perf_counter()
-                found, size = made(arch)  # type: ignore[operator]
+                found, size = made(arch)
                 known[arch.indices] = found, size
                 row = {"row": arch.indices, "accuracy": found, "size_bytes": size, "s": time.perf_counter() - start}
                 lines.write(json.dumps(row) + "\n")
@@ -180,7 +180,7 @@ def main() -> None:
 
 def asdict_of(point: Swept) -> dict[str, object]:
     """As JSON."""
-    return {**asdict(point), "arch": {k: v for k, v in point.arch.values.items()}}
+    return {**asdict(point), "arch": dict(point.arch.values)}
 
 
 if __name__ == "__main__":
