@@ -53,7 +53,7 @@ from nas.profile_data import ProfileData, ProfiledSpace, read_profile
 from nas.progress import Reporter
 from nas.record import Parts, Setup, make_record
 from nas.relaxed import check_relaxed, find, is_relaxed, search_found
-from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.verify import Point, Verified, still_best
 from quant_search.policy import joint_space
 from search_spaces.network import find_blocks
@@ -100,9 +100,7 @@ def run_absent(
     check_names(settings)
     file = Path(str(settings.profile))
     data = read_profile(file)
-    network, architectures = build_network(
-        space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
-    )
+    network, architectures = network_for(settings, space, dataset)
     mark = space_fingerprint(space, network, architectures)
     settings = settings.model_copy(update={"space_fingerprint": mark})
     anatomy = Anatomy(
@@ -137,6 +135,7 @@ def _check_profile(file: Path, data: ProfileData, wanted: ProfiledSpace) -> None
         "images": (got.input_shape, wanted.input_shape),
         "classes": (got.num_classes, wanted.num_classes),
         "precisions": (got.precisions, wanted.precisions),
+        "sparsity": (got.sparsity or ("dense",), wanted.sparsity or ("dense",)),
         "space": ((got.name, got.preset, got.fingerprint), (wanted.name, wanted.preset, wanted.fingerprint)),
     }
     if got.fingerprint == wanted.fingerprint:
@@ -157,9 +156,10 @@ def profile_command(space: ProfiledSpace, device: str) -> str:
     """The command that profiles `device` for `space`."""
     channels, size, _ = space.input_shape
     preset = f" --preset {space.preset}" if space.preset else ""
+    sparsity = f" --sparsity {','.join(space.sparsity)}" if space.sparsity else ""
     return (
         f"nas profile --space {space.name}{preset} --image-size {size} --channels {channels} "
-        f"--classes {space.num_classes} --precision {','.join(space.precisions)} --device {device} --out FILE"
+        f"--classes {space.num_classes} --precision {','.join(space.precisions)}{sparsity} --device {device} --out FILE"
     )
 
 

@@ -14,7 +14,7 @@ from nas.absent import with_profile
 from nas.config import IN_PYTHON, Settings, Training, data_setting, first_line, pretrained_setting
 from nas.device_profile import Profile
 from nas.folder import AnyTraining, default_folder, read_settings, with_supernet
-from nas.names import check_names, check_training
+from nas.names import check_names, check_training, parse_channels, parse_sparsity
 from nas.profiles import measure_profile
 from nas.progress import LiveReporter, Reporter, SilentReporter
 from nas.results import export_point, verify_again
@@ -81,6 +81,7 @@ def search(
     preset: str | None = None,
     image_size: int | None = None,
     precisions: Sequence[str] = ("fp32", "int8"),
+    sparsity: Sequence[str] = (),
     objectives: Sequence[str] = ("latency",),
     strategy: str = "sandwich",
     supernet: Path | str | None = None,
@@ -113,6 +114,8 @@ def search(
         space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
         data: a name, a path, a `Dataset`, or a pair of torch datasets (train, test).
         out: the run folder; by default one below `runs/` named after the settings.
+        sparsity: patterns that blocks may have besides dense: `channels` (or `channels:0.5`, ...), `2:4`, `16x4:0.5`,
+            `unstructured:0.8`; what the device does not turn into time is refused with the measured factor.
         objectives: costs to make small, beside accuracy: latency, energy, size, macs, parameters, memory, traffic and
             roofline.
         strategy: how shared weights are trained, a name in `supernet.catalog.STRATEGIES`; of those that search as they
@@ -141,6 +144,7 @@ def search(
             image_size=image_size,
             device=device,
             precisions=tuple(precisions),
+            sparsity=parse_sparsity(sparsity),
             objectives=(objectives,) if isinstance(objectives, str) else tuple(objectives),
             strategy=strategy,
             searcher=searcher,
@@ -190,6 +194,7 @@ def train(
     out: Path | str | None = None,
     preset: str | None = None,
     image_size: int | None = None,
+    sparsity: Sequence[str] = (),
     seed: int = 0,
     budget_s: float = 240.0,
     epochs: int | None = None,
@@ -205,6 +210,7 @@ def train(
     Args:
         space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
         data: a name, a path, a `Dataset`, or a pair of torch datasets (train, test).
+        sparsity: `channels` (or `channels:0.5`, ...), where weights are to serve blocks with fewer channels too.
         strategy: a name in `supernet.catalog.STRATEGIES`, or a value such as `Sandwich(randoms=2)`.
         pretrained: whose weights to begin with; see `supernet.pretrained`.
         autocast: whether forward passes compute in bfloat16; by default where a trial shows that it is faster.
@@ -220,6 +226,7 @@ def train(
             preset=preset,
             data=data_setting(str(data)) if isinstance(data, (str, Path)) else IN_PYTHON,
             image_size=image_size,
+            sparsity=parse_channels(sparsity),
             strategy=strategy if isinstance(strategy, str) else repr(strategy),
             seed=seed,
             budget_s=budget_s,
@@ -244,6 +251,7 @@ def profile(
     *,
     device: str = "cpu",
     precisions: Sequence[str] = ("fp32", "int8"),
+    sparsity: Sequence[str] = (),
     preset: str | None = None,
     image_size: int | None = None,
     in_channels: int = 3,
@@ -259,6 +267,7 @@ def profile(
 
     Args:
         space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
+        sparsity: `channels` (or `channels:0.5`, ...), of a space whose blocks may have fewer.
         preset: of a ready-made space; by default the one for the image size, or its largest.
         image_size, num_classes: by default those of the preset; 32 and 10 for a space of one's own.
         remeasure: measures what the store has anew.
@@ -273,6 +282,7 @@ def profile(
             space,
             device=device,
             precisions=precisions,
+            sparsity=parse_channels(sparsity),
             preset=preset,
             image_size=image_size,
             in_channels=in_channels,

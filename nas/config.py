@@ -39,6 +39,7 @@ class Training(BaseModel):
     data: str = "digits"
     data_fingerprint: str = ""
     image_size: int | None = Field(default=None, ge=4, le=4096)
+    sparsity: tuple[str, ...] = ()  # patterns that blocks may have, besides dense
     strategy: str = "sandwich"
     seed: int = Field(default=0, ge=0)
     budget_s: float = Field(default=240.0, gt=0)

@@ -24,7 +24,7 @@ from nas.folder import FIDELITY, RECORD, alone_in, read_fidelity, read_record, r
 from nas.progress import Reporter, SilentReporter, Stage
 from nas.relaxed import is_relaxed
 from nas.report import write_report
-from nas.spec import SpaceLike, build_network
+from nas.spec import SpaceLike, network_for
 from nas.training import Trained, begin_with_, costs_of, open_trained, pace_in, read_history, recipe_of
 from search_spaces.network import extract
 from search_spaces.space import INDEX, Architecture, SearchSpace
@@ -206,13 +206,7 @@ class _Alone:
 
     def _fresh(self) -> nn.Module:
         settings, dataset = self.run.settings, self.run.dataset
-        network, _ = build_network(
-            self.space or settings.space,
-            dataset.image_shape,
-            dataset.num_classes,
-            settings.preset,
-            settings.seed + _OTHER_SEED,
-        )
+        network, _ = network_for(settings, self.space or settings.space, dataset, settings.seed + _OTHER_SEED)
         if settings.pretrained is not None:
             self._begin_with_pretrained_(network)
         return network

@@ -11,7 +11,7 @@ from latency.energy import counters_of
 from nas.config import Settings, Training
 from nas.metrics import COSTS, MOST_OBJECTIVES, untold
 from nas.searchers.catalog import SEARCHERS
-from quant_search.policy import PRECISIONS, check_precisions
+from quant_search.policy import PRECISIONS, check_precisions, checked_patterns, densities
 from quant_search.precision import kind_of
 from search_spaces.catalog import SPACES, SpaceEntry
 from supernet.catalog import OPTIMIZERS, STRATEGIES, WEIGHT_FILES
@@ -59,7 +59,8 @@ def check_names(settings: Settings) -> None:
     check_objectives(settings.objectives)
     check_searcher(settings.searcher, len(settings.problem.objectives))
     check_precisions(settings.precisions)
-    check_pays(settings.precisions, settings.objectives, settings.device)
+    if settings.profile is not None and "size" not in settings.objectives:
+        check_kernels(settings.precisions)
     if settings.profile is None:  # else the device need not be there
         _check_measurable(check_device(settings.device, settings.precisions), settings.problem.metrics)
     elif unknown := untold(settings.problem.metrics, graph=False):
@@ -120,6 +121,27 @@ def parse_precisions(text: str) -> tuple[str, ...]:
     return precisions
 
 
+def parse_sparsity(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """`channels,2:4`, or these in a list, as the names of patterns; `channels` stands for the usual densities.
+
+    Raises:
+        ValueError: no such pattern, or one given twice.
+    """
+    return checked_patterns(patterns.split(",") if isinstance(patterns, str) else patterns)
+
+
+def parse_channels(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """As `parse_sparsity`, for what is trained and profiled: patterns of channels alone.
+
+    Raises:
+        ValueError: as of `parse_sparsity`, or zeros, which files alone have.
+    """
+    names = parse_sparsity(patterns)
+    if zeros := [name for name in names if not densities([name])]:
+        raise ValueError(f"sparsity {zeros[0]!r} puts zeros into files, which nothing here has: give channels:0.5")
+    return names
+
+
 def parse_objectives(text: str) -> tuple[str, ...]:
     """`latency,size` as a tuple.
 
@@ -150,17 +172,16 @@ def check_objectives(names: Sequence[str]) -> None:
         )
 
 
-def check_pays(precisions: Sequence[str], objectives: Sequence[str], device: str) -> None:
-    """Refuses precisions that make files smaller and nothing else, unless size is what counts.
+def check_kernels(precisions: Sequence[str]) -> None:
+    """Refuses precisions without kernels of their own, whose latencies are those of another.
 
     Raises:
         ValueError: with the kernels that they run in, and what to do.
     """
     smaller = [precision for precision in precisions if precision not in PRECISIONS]
-    if smaller and "size" not in objectives:
+    if smaller:
         raise ValueError(
-            f"precision {smaller[0]!r} runs in the kernels of {kind_of(smaller[0])} on {device}, no faster and less "
-            "accurate: ask for size (--objective size), or leave it out"
+            f"precision {smaller[0]!r} runs in the kernels of {kind_of(smaller[0])}: a profile of that serves both"
         )
 
 

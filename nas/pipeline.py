@@ -40,6 +40,7 @@ from nas.metrics import Cost
 from nas.names import check_names
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
+from nas.paying import check_wishes
 from nas.predict import Inherited, Predicts, PredictsHardware, fit_hardware, fit_metrics
 from nas.profile_data import ProfiledSpace
 from nas.profiling import SEARCHING, Profiler
@@ -53,7 +54,7 @@ from nas.searchers.nsga2 import NSGA2
 from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
-from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.training import pace_in, recipe_of, take_weights, train_stage
 from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
@@ -103,12 +104,11 @@ def run(
     """
     check_names(settings)
     device = parse_device(settings.device)
-    network, architectures = build_network(
-        space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed
-    )
+    network, architectures = network_for(settings, space, dataset)
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     if SEARCHERS[settings.searcher].maker is not None:  # what it refuses, it refuses before anything is written
         make_searcher(settings.searcher, joint, len(settings.problem.objectives), settings.seed)
+    check_wishes(settings, device, reporter)
     check(settings, network, architectures, dataset)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
     check_disk(folder)
@@ -188,6 +188,7 @@ def profiled_space(setup: Setup) -> ProfiledSpace:
         input_shape=shape,
         num_classes=classes,
         precisions=s.precisions,
+        sparsity=s.sparsity,
         fingerprint=s.space_fingerprint,
     )
 

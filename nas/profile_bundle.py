@@ -15,7 +15,7 @@ from latency.harness import PARTS, QUICK
 from nas.bundle import BundleWriter, Result, read_result
 from nas.device_profile import Profile, fit_profile
 from nas.measuring import say_busy
-from nas.names import check_device, check_pays
+from nas.names import check_device, check_kernels
 from nas.profile_data import ProfileData, ProfiledSpace, Subject
 from nas.profiles import anatomy_of, built_space, profiled_space
 from nas.profiling import LONG_S, WHOLE, NeutralModels, Plan, middle, planned, references
@@ -38,6 +38,7 @@ def write_profile_bundle(
     image_size: int | None = None,
     in_channels: int = 3,
     num_classes: int | None = None,
+    sparsity: Sequence[str] = (),
     plan: Plan = WHOLE,
     seed: int = 0,
     reporter: Reporter | None = None,
@@ -46,16 +47,16 @@ def write_profile_bundle(
 
     Args:
         folder: new or empty.
-        space, precisions, preset, image_size, in_channels, num_classes, plan, seed: as of `measure_profile`.
+        space, precisions, sparsity, preset, image_size, in_channels, num_classes, plan, seed: as of `measure_profile`.
 
     Raises:
         ValueError: an argument that cannot be met, found before anything is written.
     """
     check_precisions(precisions)
-    check_pays(precisions, ("latency",), "every device")
+    check_kernels(precisions)
     check_device("cpu", precisions)
     writer, reporter = BundleWriter(Path(folder)), reporter or SilentReporter()
-    profiled = profiled_space(space, preset, image_size, in_channels, num_classes, precisions)
+    profiled = profiled_space(space, preset, image_size, in_channels, num_classes, precisions, sparsity)
     network, anatomy, profiled = built_space(space, profiled, seed)
     plans = {way: planned(anatomy, plan, seed, by_parts=way == "parts") for way in _PLANS}
     first = middle(anatomy)

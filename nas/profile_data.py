@@ -74,6 +74,7 @@ class ProfiledSpace(_Record):
     input_shape: tuple[int, int, int]
     num_classes: int
     precisions: tuple[str, ...]
+    sparsity: tuple[str, ...] = ()
     fingerprint: str
 
 

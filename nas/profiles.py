@@ -14,7 +14,7 @@ from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.device_profile import Profile, fit_profile
 from nas.measuring import say_busy
-from nas.names import catalog_entry, check_device, check_pays, checked_preset
+from nas.names import catalog_entry, check_device, check_kernels, checked_preset
 from nas.profile_data import ProfileData, ProfiledSpace, read_profile
 from nas.profiling import WHOLE, Plan, Profiler
 from nas.progress import Reporter, SilentReporter
@@ -32,6 +32,7 @@ def measure_profile(
     *,
     device: str = "cpu",
     precisions: Sequence[str] = ("fp32", "int8"),
+    sparsity: Sequence[str] = (),
     preset: str | None = None,
     image_size: int | None = None,
     in_channels: int = 3,
@@ -45,6 +46,7 @@ def measure_profile(
 
     Args:
         space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
+        sparsity: patterns of channels that blocks may have, such as `channels:0.5`.
         preset: of a ready-made space; by default the one for the image size, or its largest.
         image_size, num_classes: by default those of the preset; 32 and 10 for a space of one's own.
         plan: how many networks are measured.
@@ -55,11 +57,11 @@ def measure_profile(
         RuntimeError, ChildProcessError: the run-time fails on a model, or the process that measures dies.
     """
     check_precisions(precisions)
-    check_pays(precisions, ("latency",), "every device")
+    check_kernels(precisions)
     chosen = check_device(device, precisions)
     started_s = time.perf_counter()
     reporter = reporter or SilentReporter()
-    profiled = profiled_space(space, preset, image_size, in_channels, num_classes, precisions)
+    profiled = profiled_space(space, preset, image_size, in_channels, num_classes, precisions, sparsity)
     network, anatomy, profiled = built_space(space, profiled, seed)
     with MeasurementStore(remeasure=remeasure, say=reporter.message) as store, reporter.stage("profile") as stage:
         profiler = Profiler(network, anatomy, profiled.input_shape, chosen, store)
@@ -111,6 +113,7 @@ def profiled_space(
     in_channels: int,
     num_classes: int | None,
     precisions: Sequence[str],
+    sparsity: Sequence[str] = (),
 ) -> ProfiledSpace:
     """The space with what it is built for; nothing is built yet."""
     size, classes = _OWN
@@ -131,13 +134,16 @@ def profiled_space(
         input_shape=(in_channels, size, size),
         num_classes=num_classes or classes,
         precisions=tuple(precisions),
+        sparsity=tuple(sparsity),
         fingerprint="",
     )
 
 
 def built_space(space: SpaceLike, profiled: ProfiledSpace, seed: int) -> tuple[nn.Module, Anatomy, ProfiledSpace]:
     """The network, what predictors see of it, and the space with its fingerprint."""
-    network, architectures = build_network(space, profiled.input_shape, profiled.num_classes, profiled.preset, seed)
+    network, architectures = build_network(
+        space, profiled.input_shape, profiled.num_classes, profiled.preset, seed, profiled.sparsity
+    )
     joint: SearchSpace = joint_space(architectures, find_blocks(network), profiled.precisions)
     anatomy = Anatomy(joint, BlockTracer(network, profiled.input_shape), profiled.precisions)
     mark = space_fingerprint(space, network, architectures)

@@ -12,11 +12,11 @@ from rich.console import Console
 from latency.device import Device
 from latency.store import MeasurementStore
 from nas.given import classes_of, read_given
-from nas.names import check_device, check_pays
+from nas.names import check_device
+from nas.paying import check_precisions_pay, check_sparsity
 from nas.pixels import in_pixels
 from nas.progress import LiveReporter, Reporter, SilentReporter
 from nas.quantizing import Quantized, Wanted, quantize_model
-from nas.sparsify import check_sparsity
 from quant_search.precision import kind_of, parse_precision
 from quant_search.ptq.intake import prepared
 from quant_search.ptq.reconstruct import METHODS
@@ -93,7 +93,9 @@ def quantize_given(
         )
     with MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
         lower = kind_of(next(p for p in wanted.precisions if p != "fp32"))
-        check_sparsity(wanted.sparsity, device, lower, wanted.objective == "size", store, reporter)
+        for_size = wanted.objective == "size"
+        check_precisions_pay(wanted.precisions, device, for_size, store, reporter)
+        check_sparsity(wanted.sparsity, device, lower, for_size, store, reporter)
         return quantize_model(given, in_pixels(dataset, pixels), device, wanted, store, reporter)
 
 
@@ -124,7 +126,6 @@ def check_wanted(
     parse_pattern(sparsity)
     if not 0 <= max_drop <= 1:
         raise ValueError(f"max_drop is a share of the validation images, 0 to 1, got {max_drop}")
-    check_pays(names, (objective,), device)
     place = check_device(device, [kind_of(name) for name in names])
     if place.runtime != "onnxruntime":
         raise ValueError(f"layers are timed in ONNX Runtime, and {device!r} is another run-time: give --device cpu")

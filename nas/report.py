@@ -71,6 +71,7 @@ def headline(record: Record) -> str:
             _found(record),
             _predictions(record),
             _disturbed(record),
+            _thinned(record),
             _carried(record) or _worth(record),
             _faithful(record),
         )
@@ -164,6 +165,23 @@ def _predictions(record: Record) -> str:
         f"{missed}, with their 95 % intervals. `nas verify {origin['run']}` measures them there, and "
         f"`nas verify {origin['run']} --bundle DIR` packs them for a device without this toolkit."
     )
+
+
+def _thinned(record: Record) -> str:
+    """What fewer channels came to."""
+    front = record.get("front") or []
+    ratios = [ratio for point in front if (ratio := _against_dense(point)) is not None]
+    if not ratios:
+        return ""
+    low, high = (f"{end:.2f}" for end in (min(ratios), max(ratios)))
+    span = low if low == high else f"{low} to {high}"
+    return f"{len(ratios)} of {len(front)} files keep fewer channels, {span} times as fast as with all of them."
+
+
+def _against_dense(point: Record) -> float | None:
+    """How many times faster a point is than its twin with all channels; None of one that has them."""
+    dense, own = field(point, "dense_twin", "latency_s"), field(point, "latency_s", "median")
+    return dense / own if is_number(dense) and is_number(own) and own > 0 else None
 
 
 def _carried(record: Record) -> str:
@@ -306,7 +324,8 @@ def _architecture(point: Record) -> Html:
     formats = [f"{k}: {v}" for k, v in (field(point, "policy") or {}).items()]
     found = f", found by {GROUPS.get(by, by)}" if (by := point.get("found_by")) else ""
     weights = f", {amount(n)} parameters" if is_number(n := point.get("parameters")) else ""
-    said = text(f"{_provenance(point)}{found}{weights}")
+    twin = f", {ratio:.2f} times as fast as with all channels" if (ratio := _against_dense(point)) else ""
+    said = text(f"{_provenance(point)}{found}{weights}{twin}")
     lists = "".join(f"<pre>{text(chr(10).join(lines))}</pre>" for lines in (choices, formats) if lines)
     return Html(f'<details><summary>show</summary>{said}<div class="lists">{lists}</div></details>')
 

@@ -6,12 +6,8 @@ from collections.abc import Callable
 
 import onnx
 
-from latency.device import Device
-from latency.store import MeasurementStore
-from nas.progress import Reporter
 from quant_search.sparsity.channels import channel_groups
 from quant_search.sparsity.criterion import Examples
-from quant_search.sparsity.factor import check_pays
 from quant_search.sparsity.masking import apply_masks, masks_of
 from quant_search.sparsity.parse import parse_pattern
 from quant_search.sparsity.patterns import Channels, Dense
@@ -19,25 +15,6 @@ from quant_search.sparsity.refit import refit
 from quant_search.sparsity.selection import adaptive_keep, score_units, uniform_keep
 
 _ROUND_TO = 8  # channels: what kernels' vectors hold
-
-
-def check_sparsity(
-    text: str, device: Device, precision: str, for_size: bool, store: MeasurementStore | None, reporter: Reporter
-) -> None:
-    """Refuses a sparsity that the device does not turn into time, with the factor measured on it.
-
-    Args:
-        for_size: whether size is what counts.
-
-    Raises:
-        ValueError: an unknown pattern, or one that does not pay.
-    """
-    pattern = parse_pattern(text)
-    if isinstance(pattern, Dense) or for_size:
-        return
-    with reporter.stage("factor") as stage:
-        factor = check_pays(pattern, device, precision, store=store, on_round=stage.advance)
-        stage.say(f"{text} is {factor} times as fast on {device.name} in {precision}")
 
 
 def sparsified(

@@ -7,16 +7,23 @@ import hashlib
 import importlib
 import inspect
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from nas.config import first_line
+from nas.config import Training, first_line
 from nas.names import catalog_entry, checked_preset, suggestion
+from quant_search.policy import densities
+from search_spaces.densities import add_densities_
 from search_spaces.network import check_network, find_space
 from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from supernet.data import Dataset
 
 SpaceLike = str | type[nn.Module] | nn.Module
 _ARGUMENTS = ("in_channels", "image_size", "num_classes")
@@ -30,25 +37,49 @@ def space_name(space: SpaceLike) -> str:
 
 
 def build_network(
-    space: SpaceLike, image_shape: tuple[int, int, int], num_classes: int, preset: str | None = None, seed: int = 0
+    space: SpaceLike,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    preset: str | None = None,
+    seed: int = 0,
+    sparsity: Sequence[str] = (),
 ) -> tuple[nn.Module, SearchSpace]:
     """The elastic network that `space` names, for images (c, h, w), freshly initialised from `seed`, and its space.
 
     A class is called with those of `in_channels`, `image_size` and `num_classes` that its `__init__` takes.
 
+    Args:
+        sparsity: patterns; of those of channels, each block with inner channels has the density as a choice.
+
     Raises:
-        ValueError: an unknown name, a module that cannot be imported, a class that cannot be built, no choices, or
-            a forward that does not run at some option.
+        ValueError: an unknown name, a module that cannot be imported, a class that cannot be built, no choices, no
+            channels that a block could do without, or a forward that does not run at some option.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not `torch.manual_seed`, which also seeds every accelerator
         network = _build(space, image_shape, num_classes, preset)
+        if kept := densities(sparsity):
+            add_densities_(network, kept)
         found = find_space(network, space_name(space))
         # That the catalog's own forwards run at every option is a law; of images, shapes alone matter to them.
         ready_made = isinstance(space, str) and ":" not in space
         checked = copy.deepcopy(network).to("meta") if ready_made else network
         check_network(checked, found, image_shape, num_classes, only_ends=ready_made)
     return network, found
+
+
+def network_for(
+    settings: Training, space: SpaceLike, dataset: Dataset, seed: int | None = None
+) -> tuple[nn.Module, SearchSpace]:
+    """As `build_network`, what `settings` ask for with `space` for the images of `dataset`."""
+    return build_network(
+        space,
+        dataset.image_shape,
+        dataset.num_classes,
+        settings.preset,
+        settings.seed if seed is None else seed,
+        settings.sparsity,
+    )
 
 
 def space_fingerprint(space: SpaceLike, network: nn.Module, found: SearchSpace) -> str:

@@ -66,10 +66,12 @@ def front_table(front: Sequence[Mapping[str, Any]], others: Sequence[Cost] = ())
     Args:
         others: columns besides those of every front.
     """
+    thinned = any(kept_channels(point) is not None for point in front)
     table = _table(
         f"Verified front: {len(front)} files",
         *("point", "accuracy (test)", "validation", "latency", "95 % interval", "size", "MACs"),
         *(cost.words for cost in others),
+        *(("channels",) if thinned else ()),
         "precision",
     )
     for i, point in enumerate(front):
@@ -83,9 +85,16 @@ def front_table(front: Sequence[Mapping[str, Any]], others: Sequence[Cost] = ())
             amount(point["size_bytes"], "B"),
             amount(point["macs"]),
             *("" if (value := cost.of_point(point)) is None else cost.show(value) for cost in others),
+            *(("" if (kept := kept_channels(point)) is None else percent(kept),) if thinned else ()),
             describe(point["policy"]),
         )
     return table
+
+
+def kept_channels(point: Mapping[str, Any]) -> float | None:
+    """The mean share of inner channels that the blocks of a point keep; None where they have no choice."""
+    kept = [float(value) for name, value in point["arch"].items() if name.endswith(".density")]
+    return sum(kept) / len(kept) if kept else None
 
 
 def hypervolume_table(search: Mapping[str, Any]) -> RenderableType:

@@ -20,7 +20,7 @@ from nas.anatomy import Anatomy
 from nas.config import Training
 from nas.folder import alone_in, check_disk, open_folder, read_training
 from nas.progress import Reporter, SilentReporter
-from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.weights import run_data, trained_network
 from search_spaces.network import extract
 from search_spaces.space import Architecture, SearchSpace
@@ -103,7 +103,7 @@ def train_run(
             "nas.search(strategy=NAME) goes on to measured files"
         )
     recipe = recipe_of(settings, strategy)
-    network, found = build_network(space, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
+    network, found = network_for(settings, space, dataset)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, found)})
     if settings.pretrained is not None:
         settings = begin_with_(network, settings, reporter)

@@ -6,11 +6,12 @@ Validation accuracy decides what stays on the front; test accuracy is only repor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from latency.compare import LEAST_CLAIM
 from latency.contention import Contention
 from latency.device import Device
 from latency.harness import CAREFUL, QUICK, measure_models
@@ -24,6 +25,7 @@ from nas.measuring import count_rounds
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, non_dominated
 from nas.progress import Stage
+from search_spaces.densities import dense_twin
 from search_spaces.space import Architecture
 from supernet.data import Dataset
 
@@ -74,6 +76,7 @@ class Point:
         found_by: the search or a baseline.
         contention: who else used the machine meanwhile.
         batch: images in the call that the latency is of.
+        dense_s: the latency of the same network with all its channels; None of one that has them.
     """
 
     candidate: Candidate
@@ -88,6 +91,12 @@ class Point:
     found_by: str
     contention: Contention | None = None
     batch: int = 1
+    dense_s: float | None = None
+
+    @property
+    def pays(self) -> bool:
+        """Whether it has all its channels, or is faster by more than noise for those it lacks."""
+        return self.dense_s is None or self.dense_s > self.latency_s * (1 + LEAST_CLAIM)
 
     def plain(self, file: str) -> dict[str, Any]:
         """As it stands in `front.json`."""
@@ -104,6 +113,7 @@ class Point:
                 "quiet_rounds": self.quiet_rounds,
                 "contention": self.contention and self.contention.plain(),
             },
+            **({} if self.dense_s is None else {"dense_twin": {"latency_s": self.dense_s}}),
             "images_per_s": self.batch / self.latency_s,
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
@@ -144,26 +154,45 @@ def verify_front(
 ) -> Verified:
     """Builds the files of the finalists and measures them carefully, all interleaved.
 
+    A network with fewer channels is measured beside its twin with all of them, which may take its place on the front:
+    it must be 3 % faster.
+
     Args:
         finalists: evaluations with what found each, the front first and reserves behind it.
     """
     expected = len(front([evaluation for evaluation, _ in finalists]))
-    rounds = count_rounds(stage, 2 * len(finalists))
+    found_by = _with_twins({evaluation.arch: name for evaluation, name in finalists})
+    rounds = count_rounds(stage, 2 * len(found_by))
     candidates = []
-    for evaluation, _ in finalists:
-        candidates.append(builder.build(evaluation.arch))
+    for arch in found_by:
+        candidates.append(builder.build(arch))
         stage.advance()
     measured = measure_models([c.model for c in candidates], device, CAREFUL, store, rounds)
     executed = Executed((*OF_GRAPH, *problem.metrics), device, store, careful=True)
+    seconds = {c.arch: m.median_s for c, m in zip(candidates, measured, strict=True)}
     points = []
-    for (_, found_by), candidate, measurement in zip(finalists, candidates, measured, strict=True):
-        points.append(_point(candidate, measurement, executed.of(candidate.model), found_by, dataset, device))
+    for candidate, measurement in zip(candidates, measured, strict=True):
+        name, dense = found_by[candidate.arch], _dense_twin(candidate.arch)
+        point = _point(candidate, measurement, executed.of(candidate.model), name, dataset, device)
+        points.append(point if dense is None else replace(point, dense_s=seconds[dense]))
         stage.advance()
     measured_again = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
     kept, dropped = still_best(points, measured_again, expected)
     stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")
     front_points = tuple(sorted(kept, key=lambda p: p.latency_s))
     return Verified(front_points, len(points), tuple(dropped), tuple(measured_again), tuple(executed.contentions))
+
+
+def _dense_twin(arch: Architecture) -> Architecture | None:
+    """The network with all channels; None of one that has them."""
+    dense = dense_twin(arch)
+    return None if dense == arch else dense
+
+
+def _with_twins(found_by: Mapping[Architecture, str]) -> dict[Architecture, str]:
+    """The architectures and, behind them, their twins with all channels, each with what found it."""
+    twins = {dense: name for arch, name in found_by.items() if (dense := _dense_twin(arch))}
+    return {**found_by, **{dense: name for dense, name in twins.items() if dense not in found_by}}
 
 
 def _point(
@@ -195,15 +224,20 @@ def still_best(
     points: Sequence[Point], evaluations: Sequence[Evaluation], expected: int
 ) -> tuple[list[Point], list[tuple[str, str]]]:
     """The points that keep to the bounds and that no other one dominates, and why others of the first `expected` go."""
-    allowed = [i for i, e in enumerate(evaluations) if e.violation == 0]
+    allowed = [i for i, e in enumerate(evaluations) if e.violation == 0 and points[i].pays]
     best = non_dominated(cost_array([evaluations[i] for i in allowed]))
     kept = [i for i, on in zip(allowed, best, strict=True) if on]
     dropped = [
-        (str(points[i].candidate.arch), "dominated after re-measuring" if i in allowed else "over a bound")
-        for i in range(expected)
-        if i not in kept
+        (str(points[i].candidate.arch), _reason(points[i], i in allowed)) for i in range(expected) if i not in kept
     ]
     return [points[i] for i in kept], dropped
+
+
+def _reason(point: Point, allowed: bool) -> str:
+    """Why a point is not on the front."""
+    if allowed:
+        return "dominated after re-measuring"
+    return "over a bound" if point.pays else "not 3 % faster than with all its channels"
 
 
 def _metrics(point: Point) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from nas.config import IN_PYTHON, Training
-from nas.spec import SpaceLike, build_network, space_fingerprint
+from nas.spec import SpaceLike, network_for, space_fingerprint
 from search_spaces.space import SearchSpace
 from supernet.checkpoint import FILE_NAME, load_averaged_
 from supernet.data import Dataset, load_data
@@ -39,7 +39,7 @@ def trained_network(
         ValueError: the space has changed since.
     """
     like = space or settings.space
-    network, found = build_network(like, dataset.image_shape, dataset.num_classes, settings.preset, settings.seed)
+    network, found = network_for(settings, like, dataset)
     if space_fingerprint(like, network, found) != settings.space_fingerprint:
         raise ValueError(f"the space {settings.space} has changed since the run in {folder}: its weights do not fit")
     load_averaged_(network, folder / FILE_NAME)

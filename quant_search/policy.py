@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from quant_search.precision import is_precision, parse_precision
+from quant_search.sparsity.parse import parse_pattern
+from quant_search.sparsity.patterns import Channels, Dense
 from search_spaces.product import product
 from search_spaces.space import Architecture, SearchSpace
 from search_spaces.value import Choice
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from search_spaces.network import Block
 
 SUFFIX = ".precision"
+DENSITIES = (0.5, 0.75)
+"""Shares of channels that blocks may keep, where nothing else is said."""
+
 PRECISIONS = ("fp32", "int8")
 """What has kernels of its own; all others run in those of one of them, and are only smaller."""
 
@@ -32,6 +37,27 @@ def check_precisions(precisions: Sequence[str]) -> None:
         parse_precision(precision)
     if len(set(precisions)) < len(precisions) or not precisions:
         raise ValueError(f"precisions must be given, each once, got {tuple(precisions)}")
+
+
+def checked_patterns(texts: Sequence[str]) -> tuple[str, ...]:
+    """The names of the patterns of sparsity that blocks may have besides dense; `channels` stands for `DENSITIES`.
+
+    Raises:
+        ValueError: no such pattern, or one given twice.
+    """
+    usual = tuple(f"channels:{density}" for density in DENSITIES)
+    given = [text.strip() for text in texts]
+    every = [name for text in given for name in (usual if text == "channels" else (text,))]
+    names = [pattern.name for pattern in map(parse_pattern, every) if not isinstance(pattern, Dense)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"patterns of sparsity must be given once each, got {', '.join(given)}")
+    return tuple(names)
+
+
+def densities(patterns: Sequence[str]) -> tuple[float, ...]:
+    """The shares of channels that may be kept, of those of the patterns that are of channels."""
+    found = map(parse_pattern, patterns)
+    return tuple(pattern.share for pattern in found if isinstance(pattern, Channels))
 
 
 def policy_choices(blocks: Sequence[Block], precisions: Sequence[str]) -> tuple[Choice, ...]:

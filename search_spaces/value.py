@@ -147,11 +147,24 @@ def round_to(number: float, multiple: int) -> int:
     return rounded + multiple if rounded < 0.9 * number else rounded
 
 
+def thinned(width: Size, density: Choice, multiple: int) -> Expression:
+    """The channels of `width` that are kept at a density, at most that share of them: a multiple, at least one.
+
+    A width below one multiple stays as it is.
+    """
+    return _expression("thinned", width, density, multiple)
+
+
+def _kept(width: int, density: float, multiple: int) -> int:
+    return width if density == 1 else min(width, max(1, int(width * density) // multiple) * multiple)
+
+
 _OPERATORS: dict[str, Callable[..., int | float]] = {
     "*": operator.mul,
     "+": operator.add,
     "//": operator.floordiv,
     "rounded": round_to,
+    "thinned": _kept,
 }
 
 

@@ -19,6 +19,7 @@ from nas.commands.options import (
     Quiet,
     Remeasure,
     Seed,
+    Sparsity,
     bundle_line,
     refuse_beside,
 )
@@ -109,6 +110,7 @@ def profile(
     channels: Annotated[int, typer.Option(min=1, help="Of the images.")] = 3,
     classes: Annotated[int | None, typer.Option(min=2, help="Of the logits; by default the preset's.")] = None,
     precision: Precisions = "fp32,int8",
+    sparsity: Sparsity = "dense",
     remeasure: Remeasure = False,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="The profile; by default one below profiles/.")] = None,
@@ -122,7 +124,7 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Measure a device for a space, and say how well latencies of networks it has not seen are predicted."""
-    from nas.names import check_device, parse_precisions
+    from nas.names import check_device, parse_channels, parse_precisions
 
     check_file(out)
     output = Output(as_json, quiet)
@@ -134,7 +136,7 @@ def profile(
         refuse_beside(context, "--import", allowed=("result", "out"))
         _import_profile(result, out, output)
         return
-    precisions = parse_precisions(precision)
+    precisions, patterns = parse_precisions(precision), parse_channels(sparsity)
     if bundle is not None:
         refuse_beside(context, "--bundle", refused=("device", "remeasure", "out"))
         from nas.profile_bundle import write_profile_bundle
@@ -144,6 +146,7 @@ def profile(
                 bundle,
                 space,
                 precisions=precisions,
+                sparsity=patterns,
                 preset=preset,
                 image_size=image_size,
                 in_channels=channels,
@@ -161,6 +164,7 @@ def profile(
             space,
             device=place.name,
             precisions=precisions,
+            sparsity=patterns,
             preset=preset,
             image_size=image_size,
             in_channels=channels,

@@ -23,6 +23,7 @@ DataName = Annotated[
 ImageSize = Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")]
 Remeasure = Annotated[bool, typer.Option("--remeasure", help="Measure anew what was measured before.")]
 Precisions = Annotated[str, typer.Option(help="Precisions that a block may have, by commas.")]
+Sparsity = Annotated[str, typer.Option(help="channels (or channels:0.5, ...): blocks may have fewer; dense: not.")]
 Bundle = Annotated[
     Path | None, typer.Option("--bundle", help="Write a folder to measure with where this toolkit does not run.")
 ]

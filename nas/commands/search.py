@@ -36,6 +36,9 @@ def search(
     preset: Preset = None,
     image_size: ImageSize = None,
     precision: Precisions = "fp32,int8",
+    sparsity: Annotated[
+        str, typer.Option(help="channels (or channels:0.5, ...), 2:4, 16x4:0.5, ...; refused where it gains no time.")
+    ] = "dense",
     objective: Annotated[
         str, typer.Option(help=f"Costs to make small, beside accuracy, by commas: {', '.join(COSTS)}.")
     ] = "latency",
@@ -71,7 +74,7 @@ def search(
     """Search a space for the best networks on a device; repeat the command to resume."""
     from nas.config import Settings, data_setting, first_line, parse_duration, parse_quantity
     from nas.folder import OF_TRAINING, default_folder, with_supernet
-    from nas.names import check_names, parse_objectives
+    from nas.names import check_names, parse_objectives, parse_sparsity
 
     if supernet is not None:
         refuse_beside(context, "--supernet", refused=OF_TRAINING)
@@ -83,6 +86,7 @@ def search(
             image_size=image_size,
             device=device,
             precisions=tuple(p.strip() for p in precision.split(",")),
+            sparsity=parse_sparsity(sparsity),
             objectives=parse_objectives(objective),
             strategy=strategy,
             searcher=searcher,

@@ -17,6 +17,7 @@ from nas.commands.options import (
     RunFolder,
     Seed,
     SpaceName,
+    Sparsity,
     StrategyName,
     refuse_beside,
     say,
@@ -30,6 +31,7 @@ def train(
     strategy: StrategyName = "sandwich",
     preset: Preset = None,
     image_size: ImageSize = None,
+    sparsity: Sparsity = "dense",
     pretrained: Annotated[
         str | None, typer.Option("--from", help="Begin with these weights: a timm model, .safetensors, .pth or run.")
     ] = None,
@@ -55,7 +57,7 @@ def train(
     """Train the shared weights of a space; repeat to resume. `nas search --supernet RUN` goes on from it."""
     from nas.config import Training, data_setting, first_line, parse_duration, pretrained_setting
     from nas.folder import default_folder
-    from nas.names import check_training
+    from nas.names import check_training, parse_channels
 
     try:
         settings = Training(
@@ -63,6 +65,7 @@ def train(
             preset=preset,
             data=data_setting(data),
             image_size=image_size,
+            sparsity=parse_channels(sparsity),
             strategy=strategy,
             seed=seed,
             budget_s=parse_duration(budget),

@@ -10,9 +10,10 @@ from latency.device import Device, entry_of
 from latency.harness import measure_models
 from latency.store import MeasurementStore
 from latency.worker import Effort
-from quant_search.onnx_qdq import quantize
 from quant_search.policy import check_precisions
+from quant_search.precision import kind_of
 from quant_search.ranges import neutral_ranges
+from quant_search.realise import in_precisions
 
 Latency = Callable[[Sequence[onnx.ModelProto]], list[float]]  # fp32 models to seconds, in the same order
 
@@ -25,10 +26,11 @@ def deployed(model: onnx.ModelProto, device: Device, precision: str = "fp32") ->
     """
     check_precisions((precision,))
     entry = entry_of(device)
-    if precision not in entry.precisions:
+    if kind_of(precision) not in entry.precisions:
         raise ValueError(f"device {device.name!r} does not turn {precision} into time: {entry.fp32_only}")
-    if precision == "int8":
-        model = quantize(model, [node.name for node in model.graph.node], neutral_ranges(model))
+    if precision != "fp32":
+        groups = {"all": [node.name for node in model.graph.node]}
+        model = in_precisions(model, groups, {"all": precision}, neutral_ranges(model), pack=True)
     return bytes(model.SerializeToString())
 
 

@@ -23,12 +23,14 @@ from latency.lowering import to_onnx
 from latency.measurement import settings_of, subject_of
 from latency.store import MeasurementStore
 from latency.worker import Effort
+from quant_search.precision import kind_of
 from quant_search.sparsity.channels import channel_groups, prune_channels
 from quant_search.sparsity.deployed import deployed
 from quant_search.sparsity.masking import apply_masks, masks_of
 from quant_search.sparsity.patterns import Channels, Dense, Pattern
 from quant_search.sparsity.selection import score_units, uniform_keep
 
+DENSE = Dense()
 LEAST_FACTOR = 1 + LEAST_CLAIM
 _METHOD = 1  # to be raised when the network or the way of measuring changes
 _SHAPE = (3, 56, 56)
@@ -110,22 +112,55 @@ def measured_factor(
     """
     dense = network(seed)
     whole, pruned = (deployed(model, device, precision) for model in (dense, sparse(dense, pattern)))
+    return _measured(whole, pruned, (pattern.name, precision), device, store, effort, on_round, seed)
+
+
+def measured_precision(
+    precision: str,
+    device: Device,
+    store: MeasurementStore | None = None,
+    effort: Effort = COMPARING,
+    on_round: Callable[[], object] = lambda: None,
+    seed: int = 0,
+) -> Factor:
+    """By what factor `device` runs a network in `precision` faster than in the one whose kernels it uses.
+
+    Raises:
+        ValueError: an unknown precision, or one whose kernels the device does not have.
+        RuntimeError, ChildProcessError: as of `compare_models`.
+    """
+    dense = network(seed)
+    whole, smaller = (deployed(dense, device, name) for name in (kind_of(precision), precision))
+    return _measured(whole, smaller, (DENSE.name, precision), device, store, effort, on_round, seed)
+
+
+def _measured(
+    whole: bytes,
+    pruned: bytes,
+    names: tuple[str, str],
+    device: Device,
+    store: MeasurementStore | None,
+    effort: Effort,
+    on_round: Callable[[], object],
+    seed: int,
+) -> Factor:
+    """The factor of a pair of files; `names` are those of the pattern and the precision."""
     subject, place = subject_of(whole + pruned), fingerprint(device)
-    settings = settings_of({"sparsity": pattern.name, "method": _METHOD, "batch": device.batch, **asdict(effort)})
+    settings = settings_of({"sparsity": names[0], "method": _METHOD, "batch": device.batch, **asdict(effort)})
     known = _read(store.get_record(subject, place, settings)) if store else None
     if known is not None and known.decided:
         return known
-    found = factor_of(pattern, device, precision, compare_models(whole, pruned, device, effort, on_round, seed))
+    found = factor_of(*names, device, compare_models(whole, pruned, device, effort, on_round, seed))
     if store:
         store.put_record(subject, place, settings, json.dumps(asdict(found)))
     return found
 
 
-def factor_of(pattern: Pattern, device: Device, precision: str, comparison: Comparison) -> Factor:
-    """The factor of a comparison of the sparse network with the dense one."""
+def factor_of(pattern: str, precision: str, device: Device, comparison: Comparison) -> Factor:
+    """The factor of a comparison of the sparse network with the dense one, by the name of its pattern."""
     low, high = comparison.ci95
     return Factor(
-        pattern.name, device.name, precision, 1 / comparison.ratio, (1 / high, 1 / low), 1 / comparison.control_ratio
+        pattern, device.name, precision, 1 / comparison.ratio, (1 / high, 1 / low), 1 / comparison.control_ratio
     )
 
 
@@ -155,13 +190,39 @@ def check_pays(
     return factor
 
 
+def check_precision_pays(
+    precision: str,
+    device: Device,
+    *,
+    store: MeasurementStore | None = None,
+    effort: Effort = COMPARING,
+    on_round: Callable[[], object] = lambda: None,
+) -> Factor:
+    """The measured factor of a precision that runs in the kernels of another.
+
+    Raises:
+        ValueError: it is not faster than that one, with the measured factor; or as of `measured_precision`.
+    """
+    factor = measured_precision(precision, device, store, effort, on_round)
+    if not factor.pays:
+        raise ValueError(
+            f"precision {precision!r} runs in the kernels of {kind_of(precision)} on {device.name}: less accurate, and "
+            f"measured factor {_measurement(factor)}; ask for size (--objective size), or leave it out"
+        )
+    return factor
+
+
 def refusal(factor: Factor) -> str:
     """Why a pattern is refused, and what to do."""
-    busy = "" if factor.trustworthy else f" on a busy machine (control {factor.control:.2f})"
     return (
-        f"sparsity {factor.pattern!r} is not faster on {factor.device} in {factor.precision}: measured factor {factor}"
-        f"{busy}, expected an interval above {LEAST_FACTOR:.2f}; use channels:0.5, or ask for size (--objective size)"
+        f"sparsity {factor.pattern!r} is not faster on {factor.device} in {factor.precision}: measured factor "
+        f"{_measurement(factor)}; use channels:0.5, or ask for size (--objective size)"
     )
+
+
+def _measurement(factor: Factor) -> str:
+    busy = "" if factor.trustworthy else f" on a busy machine (control {factor.control:.2f})"
+    return f"{factor}{busy}, expected an interval above {LEAST_FACTOR:.2f}"
 
 
 def sparse(model: onnx.ModelProto, pattern: Pattern) -> onnx.ModelProto:

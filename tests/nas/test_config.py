@@ -22,6 +22,7 @@ OTHER = {
     "data_fingerprint": "abc",
     "image_size": 32,
     "device": "cpu:2",
+    "sparsity": ("channels:0.5",),
     "precisions": ("fp32",),
     "objectives": ("size",),
     "searcher": "random",

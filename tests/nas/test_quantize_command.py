@@ -117,7 +117,7 @@ def test_fewer_channels_stand_beside_the_dense_network(folder):
         (["net"], "'net' is no network: give FILE.onnx"),
         (["net.onnx", "--precision", "int8"], "precisions are fp32 and what may take its place"),
         (["net.onnx", "--precision", "fp32,int9"], "unknown precision 'int9'"),
-        (["net.onnx", "--precision", "fp32,w4a8"], "runs in the kernels of int8 on cpu, no faster"),
+        (["net.onnx", "--precision", "fp32,w4a8"], "in the kernels of int8 on cpu: less accurate, and measured factor"),
         (["net.onnx", "--objective", "speed"], "unknown objective 'speed'"),
         (["net.onnx", "--rounding", "adarond"], "did you mean 'adaround'?"),
         (["net.onnx", "--sensitivity", "hesian"], "did you mean 'hessian'?"),

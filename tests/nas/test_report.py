@@ -330,6 +330,14 @@ def test_a_lead_that_chance_may_have_made_is_no_advantage(record):
     assert "as good by chance 12.0 % of the time against random sampling: it was not worth" in said
 
 
+def test_points_with_fewer_channels_say_how_much_faster_they_are(record):
+    assert "channels" not in headline(record)
+    for point, factor in zip(record["front"], (1.1, 1.25), strict=False):
+        point["dense_twin"] = {"latency_s": factor * point["latency_s"]["median"]}
+    assert "2 of 16 files keep fewer channels, 1.10 to 1.25 times as fast as with all of them." in headline(record)
+    assert "1.25 times as fast as with all channels" in page(record)
+
+
 def test_headline_without_baselines_claims_nothing(record):
     record["search"]["hypervolume"] = {"search": 0.83, "random": None}
     assert headline(record).endswith("No baseline was run, so whether the search was worth it is not known.")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from latency.device import parse_device
+from nas.paying import check_sparsity
 from nas.progress import SilentReporter
-from nas.sparsify import check_sparsity, sparsified
+from nas.sparsify import sparsified
 from quant_search.ptq.intake import prepared
 from quant_search.sparsity.criterion import Examples
 from quant_search.sparsity.weighted import zeros_of

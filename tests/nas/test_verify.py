@@ -7,7 +7,7 @@ import pytest
 from latency.contention import Contention
 from nas.candidate import Candidate
 from nas.objectives import Bound, Problem, maximize, minimize
-from nas.verify import Point, _metrics, missed, still_best
+from nas.verify import Point, _metrics, _with_twins, missed, still_best
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -87,3 +87,21 @@ def test_misses_are_medians():
     pair = lambda p, v: {"predicted": p, "verified": v}  # noqa: E731
     rows = [{"latency_s": pair(1.0, 1.0 + e), "val_accuracy": pair(0.9, 0.9 - e)} for e in (0.01, 0.02, 0.5)]
     assert missed(rows) == pytest.approx({"latency_miss": 0.02, "accuracy_miss": 0.02})
+
+
+def test_a_point_with_fewer_channels_must_be_faster_than_with_all():
+    dense, even, faster = point(0, 0.9, 1.03), point(1, 0.9, 1.0), point(2, 0.9, 1.0)
+    points = [dense, dataclasses.replace(even, dense_s=1.03), dataclasses.replace(faster, dense_s=1.031)]
+    assert [p.pays for p in points] == [True, False, True]
+    kept, dropped = still_best(points[:2], again(points[:2]), 2)
+    assert kept == [dense] and dropped == [("a=1", "not 3 % faster than with all its channels")]
+    assert still_best(points, again(points), 1)[0] == points[2:]
+    assert points[2].plain("f")["dense_twin"] == {"latency_s": 1.031} and "dense_twin" not in dense.plain("f")
+
+
+def test_twins_are_verified_once_behind_the_finalists():
+    density = Choice("body.0.density", (0.5, 1.0))
+    space = SearchSpace("thin", [Choice("a", (1, 2)), density])
+    found = {space.row((0, 0)): "search", space.row((1, 1)): "random", space.row((1, 0)): "search"}
+    assert _with_twins(found) == {**found, space.row((0, 1)): "search"}
+    assert list(_with_twins(found))[:3] == list(found)

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from torch import nn
 
-from quant_search.policy import PRECISIONS, describe, joint_space, policy_choices, policy_of, uniform
+from quant_search.policy import (
+    PRECISIONS,
+    checked_patterns,
+    densities,
+    describe,
+    joint_space,
+    policy_choices,
+    policy_of,
+    uniform,
+)
 from search_spaces.elastic import Conv2d, Linear, Sequence
 from search_spaces.network import Network, find_blocks, find_space
 from search_spaces.product import project
@@ -100,3 +109,15 @@ def test_unknown_and_doubled_precisions_are_refused():
 )
 def test_policies_in_a_word(precisions, words):
     assert describe({str(i): p for i, p in enumerate(precisions)}) == words
+
+
+def test_patterns_are_told_by_their_names_and_channels_by_the_usual_densities():
+    assert checked_patterns(["dense"]) == () and checked_patterns([]) == ()
+    assert checked_patterns(["channels", " 2:4"]) == ("channels:0.5", "channels:0.75", "2:4")
+    assert checked_patterns(["channels:.25"]) == ("channels:0.25",)
+    assert densities(("channels:0.25", "2:4", "channels:0.5")) == (0.25, 0.5)
+    for wrong in (["channels:0.5", "channels"], ["2:4", "2:4"]):
+        with pytest.raises(ValueError, match="given once each"):
+            checked_patterns(wrong)
+    with pytest.raises(ValueError, match="unknown sparsity 'chanels'"):
+        checked_patterns(["chanels"])

@@ -10,7 +10,17 @@ from latency.graph import kernels_of, totals
 from latency.store import MeasurementStore
 from latency.timing import Timing
 from latency.worker import Effort, Worker
-from quant_search.sparsity.factor import Factor, check_pays, factor_of, measured_factor, network, refusal, sparse
+from quant_search.sparsity.factor import (
+    Factor,
+    check_pays,
+    check_precision_pays,
+    factor_of,
+    measured_factor,
+    measured_precision,
+    network,
+    refusal,
+    sparse,
+)
 from quant_search.sparsity.parse import parse_pattern
 from quant_search.sparsity.patterns import Channels, Dense, NofM
 from quant_search.sparsity.weighted import layers_of, zeros_of
@@ -25,10 +35,10 @@ def timing(seconds):
 
 
 def test_the_factor_is_dense_over_sparse_with_its_interval():
-    found = factor_of(NofM(2, 4), CPU, "int8", compare(timing(1.2), timing(1.2), timing(0.8)))
+    found = factor_of("2:4", "int8", CPU, compare(timing(1.2), timing(1.2), timing(0.8)))
     assert found == Factor("2:4", "cpu", "int8", pytest.approx(1.5), (pytest.approx(1.5), pytest.approx(1.5)), 1.0)
     assert found.pays and str(found) == "1.50 (1.50 to 1.50)"
-    slower = factor_of(NofM(2, 4), CPU, "fp32", compare(timing(1.0), timing(1.01), timing(2.0)))
+    slower = factor_of("2:4", "fp32", CPU, compare(timing(1.0), timing(1.01), timing(2.0)))
     assert (
         not slower.pays and slower.speedup == pytest.approx(0.5, rel=0.01) and slower.control == pytest.approx(1 / 1.01)
     )
@@ -117,6 +127,17 @@ def test_a_real_measurement_is_finite(text, precision):
     low, high = found.ci95
     assert 0 < low <= high < 100 and 0 < found.speedup < 100 and 0 < found.control < 100
     assert (found.pattern, found.device, found.precision) == (text, "cpu", precision)
+
+
+def test_a_precision_in_anothers_kernels_is_refused_with_its_factor(store):
+    measured_precision("w4a8", CPU, store, EFFORT)
+    slow = dataclasses.replace(SLOW, pattern="dense", precision="w4a8")
+    store._execute("UPDATE measurements SET record = ?", (json.dumps(dataclasses.asdict(slow)),))
+    with pytest.raises(ValueError, match=r"'w4a8' runs in the kernels of int8 on cpu: .* measured factor 1\.00"):
+        check_precision_pays("w4a8", CPU, store=store, effort=EFFORT)
+    quick = dataclasses.replace(FAST, pattern="dense", precision="w4a8")
+    store._execute("UPDATE measurements SET record = ?", (json.dumps(dataclasses.asdict(quick)),))
+    assert check_precision_pays("w4a8", CPU, store=store, effort=EFFORT) == quick
 
 
 def test_the_network_has_the_layers_that_are_searched():
