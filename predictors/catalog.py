@@ -90,6 +90,7 @@ PREDICTORS = {
     ),
 }
 
+# The methods that know what a policy is.
 QUANTIZED = {
     "drop-gp": QuantizedEntry(
         summary="a Gaussian process around a drop that never shrinks as bits fall (the default)",
@@ -104,4 +105,3 @@ QUANTIZED = {
         fit=_fit_apq,
     ),
 }
-"""The methods that know what a policy is, by name."""
