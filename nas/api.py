@@ -91,6 +91,7 @@ def search(
     epochs: int | None = None,
     batch: int | None = None,
     lr: float | None = None,
+    train_precisions: Sequence[str] = (),
     evaluations: int = 28,
     baselines: bool = True,
     max_latency_s: float | None = None,
@@ -123,6 +124,7 @@ def search(
         supernet: the folder of a training (`nas.train`) whose weights are taken; its space and data are those of the
             search, and need be given only where they were classes and objects.
         budget_s: of the whole run, roughly; training gets its share of it unless `epochs` is given.
+        train_precisions: that shared weights are trained for, each block in any of them; in fp32 alone by default.
         evaluations: real ones of the search; each baseline gets as many.
         max_energy_joules: of a call; CPU packages or GPU board, where their counters can be read.
         max_memory_bytes: of activations at once, as `latency.memory.peak_bytes` has it.
@@ -153,6 +155,7 @@ def search(
             epochs=epochs,
             batch=batch,
             lr=lr,
+            train_precisions=tuple(train_precisions),
             evaluations=evaluations,
             baselines=baselines,
             max_latency_s=max_latency_s,
@@ -201,6 +204,7 @@ def train(
     quiet: bool = False,
     pretrained: str | None = None,
     autocast: bool | None = None,
+    train_precisions: Sequence[str] = (),
     **recipe: float | str,
 ) -> Trained:
     """Trains the shared weights of `space`, from which `nas.search(supernet=...)` goes on.
@@ -214,6 +218,7 @@ def train(
         strategy: a name in `supernet.catalog.STRATEGIES`, or a value such as `Sandwich(randoms=2)`.
         pretrained: whose weights to begin with; see `supernet.pretrained`.
         autocast: whether forward passes compute in bfloat16; by default where a trial shows that it is faster.
+        train_precisions: that blocks may have, each in any of them at any step; in fp32 alone by default.
         recipe: batch, lr, optimizer, weight_decay, label_smoothing, ema_decay, clip, mixup or erase, as
             `supernet.recipe.Recipe` has them.
 
@@ -233,6 +238,7 @@ def train(
             epochs=epochs,
             pretrained=None if pretrained is None else pretrained_setting(pretrained),
             autocast=autocast,
+            train_precisions=tuple(train_precisions),
             **recipe,  # type: ignore[arg-type]
         )
     except ValueError as error:

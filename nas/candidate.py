@@ -11,6 +11,7 @@ from torch import nn
 
 from latency.blocks import BlockTracer
 from latency.lowering import nodes_of, to_onnx
+from quant_search.layer_rounding import round_layers_
 from quant_search.policy import policy_of
 from quant_search.ranges import activation_ranges, neutral_ranges
 from quant_search.realise import in_precisions, nodes_in_int8
@@ -46,10 +47,17 @@ class Builder:
         self._precisions = tuple(precisions)
         self._images = calibration_images(dataset)
 
-    def network(self, arch: Architecture) -> nn.Module:
-        """The plain torch network of `arch` (without its policy), calibrated, in eval mode."""
+    def network(self, arch: Architecture, policy: Mapping[str, str] | None = None) -> nn.Module:
+        """The plain torch network of `arch` in fp32, calibrated, in eval mode.
+
+        Args:
+            policy: block name to the precision in which weights are while batch norms are calibrated; fp32 by default.
+                Norms whose statistics are those of fp32 weights shift what weights of four bits or fewer compute.
+        """
         plain = extract(self._network, arch)
+        give_back = round_layers_(plain, self._tracer.blocks, policy or {}, activations=False)
         calibrate_(plain, self._images)
+        give_back()
         return plain
 
     def build(self, arch: Architecture) -> Candidate:
@@ -59,7 +67,7 @@ class Builder:
             ValueError: the network has no ONNX form.
         """
         policy = policy_of(arch, self._tracer.blocks, self._precisions)
-        model = to_onnx(self.network(arch), self._dataset.image_shape)
+        model = to_onnx(self.network(arch, policy), self._dataset.image_shape)
         model = with_policy(model, self._tracer.blocks, policy, self._images)
         traced = self._tracer.trace(arch)
         macs, parameters = (sum(getattr(b.counts, name) for b in traced) for name in ("macs", "parameters"))

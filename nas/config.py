@@ -54,6 +54,7 @@ class Training(BaseModel):
     mixup: float | None = Field(default=None, ge=0)
     erase: float | None = Field(default=None, ge=0, le=1)
     autocast: bool | None = None  # whether in bfloat16; None for what is faster
+    train_precisions: tuple[str, ...] = ()  # in which weights are trained, by block and step; none for fp32 alone
     pretrained: str | None = None  # whose weights the training begins with
     pretrained_fingerprint: str | None = None
 

@@ -40,6 +40,8 @@ def check_training(settings: Training, by_name: bool = True, alone: bool = True)
             f"strategy {settings.strategy!r} searches as it trains, and a training alone ends with no architecture: "
             f"nas search --strategy {settings.strategy} goes on to measured files"
         )
+    if settings.train_precisions:
+        _check_train_precisions(settings)
     if settings.optimizer is not None and settings.optimizer not in OPTIMIZERS:
         near = suggestion(settings.optimizer, OPTIMIZERS)
         raise ValueError(f"unknown optimizer {settings.optimizer!r}{near}; there are {', '.join(OPTIMIZERS)}")
@@ -48,6 +50,25 @@ def check_training(settings: Training, by_name: bool = True, alone: bool = True)
         raise ValueError(f"there is no file of weights {file}")
     if ":" not in settings.space:
         checked_preset(settings.space, settings.preset)
+
+
+def _check_train_precisions(settings: Training) -> None:
+    """Refuses precisions that there are not, and strategies that cannot train in them.
+
+    Raises:
+        ValueError: with what to leave out.
+    """
+    check_precisions(settings.train_precisions)
+    if settings.strategy in STRATEGIES and STRATEGIES[settings.strategy].relaxed:
+        raise ValueError(
+            f"strategy {settings.strategy!r} mixes options, and trains in fp32 alone: leave the precisions "
+            f"{','.join(settings.train_precisions)} of the training out, or take another strategy"
+        )
+    if settings.strategy == "once-for-all" or settings.strategy.startswith("OnceForAll("):  # by name, or as a value
+        raise ValueError(
+            "once-for-all sorts channels by the weights of a network in fp32: leave the precisions of the training "
+            "out, or take the strategy 'sandwich'"
+        )
 
 
 def check_names(settings: Settings) -> None:

@@ -55,7 +55,7 @@ from nas.searchers.protocol import CostModel, Searcher
 from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
 from nas.spec import SpaceLike, network_for, space_fingerprint
-from nas.training import pace_in, recipe_of, take_weights, train_stage
+from nas.training import in_all_precisions, pace_in, recipe_of, take_weights, train_stage
 from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
@@ -212,7 +212,8 @@ def train(setup: Setup) -> History:
     if s.settings.supernet is not None:
         return take_weights(s.folder, Path(s.settings.supernet), s.network)
     recipe = replace(training_recipe(s.settings), autocast=pace_of(s).autocast)
-    return train_stage(recipe, s.network, s.architectures, s.dataset, s.folder, s.reporter)
+    trained, space = in_all_precisions(s.network, s.architectures, s.settings)
+    return train_stage(recipe, trained, space, s.dataset, s.folder, s.reporter)
 
 
 def inherit(setup: Setup, hardware: PredictsHardware, rounds: int | None = None) -> Inherited:

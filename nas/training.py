@@ -6,6 +6,7 @@ import copy
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +23,10 @@ from nas.folder import alone_in, check_disk, open_folder, read_training
 from nas.progress import Reporter, SilentReporter
 from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.weights import run_data, trained_network
-from search_spaces.network import extract
+from quant_search.for_all import QuantizedForAll
+from quant_search.policy import policy_of
+from quant_search.precision import Precision, parse_precision
+from search_spaces.network import extract, find_space
 from search_spaces.space import Architecture, SearchSpace
 from supernet.atomic import write_bytes, write_json
 from supernet.calibrate import calibrate_, calibration_images, inherited_accuracy
@@ -108,7 +112,7 @@ def train_run(
     if settings.pretrained is not None:
         settings = begin_with_(network, settings, reporter)
     with joined(), ExitStack() as stack:
-        _check_trainable(network, found, dataset, recipe)
+        _check_trainable(*in_all_precisions(network, found, settings), dataset, recipe)
         first = world()[0] == 0
         if first:
             check_disk(folder)
@@ -117,7 +121,8 @@ def train_run(
         pace = first_says(pace_in(folder, network, found, dataset, recipe, settings.autocast) if first else _NO_PACE)
         stack.enter_context(using_threads(pace.threads))
         recipe = replace(recipe, autocast=pace.autocast)
-        history = train_stage(recipe, network, found, dataset, folder, reporter, snapshots=True)
+        in_all, joint = in_all_precisions(network, found, settings)
+        history = train_stage(recipe, in_all, joint, dataset, folder, reporter, snapshots=True)
     return Trained(folder, settings, network, found, dataset, history)
 
 
@@ -133,6 +138,17 @@ def _check_trainable(network: nn.Module, space: SearchSpace, dataset: Dataset, r
     recipe.strategy.prepare_(scratch)
     free = lambda rows: np.zeros(len(rows))  # noqa: E731 (MACs take seconds to count, and decide nothing here)
     Learner(scratch, space, dataset, recipe, total_steps=1, costs=free)
+
+
+def in_all_precisions(network: nn.Module, space: SearchSpace, settings: Training) -> tuple[nn.Module, SearchSpace]:
+    """What the settings train, and its space: the network itself, or one that shares its weights and rounds.
+
+    Whatever is trained, the checkpoint holds the network's weights under their own names.
+    """
+    if not settings.train_precisions:
+        return network, space
+    in_all = QuantizedForAll(network, settings.train_precisions)
+    return in_all, find_space(in_all, space.name)
 
 
 def begin_with_(network: nn.Module, settings: Training, reporter: Reporter) -> Training:
@@ -243,7 +259,14 @@ def take_weights(folder: Path, source: Path, network: nn.Module) -> History:
 
 
 def costs_of(network: nn.Module, space: SearchSpace, dataset: Dataset) -> Costs:
-    """What architectures cost, for strategies that ask: their MACs. Most do not, so nothing is traced before."""
+    """What architectures cost, for strategies that ask: their MACs. Most do not, so nothing is traced before.
+
+    Of a network that rounds, they are multiplied by the bits of what they multiply: an architecture in fp32 is no
+    match for one of as many MACs in two bits.
+    """
+    if isinstance(network, QuantizedForAll):
+        tracer, precisions = BlockTracer(network.network, dataset.image_shape), network.precisions
+        return lambda population: bit_operations(population, space, tracer, precisions)
 
     @functools.cache
     def anatomy() -> Anatomy:
@@ -254,6 +277,22 @@ def costs_of(network: nn.Module, space: SearchSpace, dataset: Dataset) -> Costs:
         return counted
 
     return macs
+
+
+def bit_operations(
+    population: np.ndarray, space: SearchSpace, tracer: BlockTracer, precisions: Sequence[str]
+) -> np.ndarray:
+    """MACs times bits of weights times bits of activations (n,) of a population (n, d) of a joint space."""
+    bits = {name: _bits(parse_precision(name)) for name in ("fp32", *precisions)}
+    found = np.zeros(len(population))
+    for i, arch in enumerate(map(space.row, population)):
+        policy = policy_of(arch, tracer.blocks, precisions)
+        found[i] = sum(block.counts.macs * bits[policy.get(block.name, "fp32")] for block in tracer.trace(arch))
+    return found
+
+
+def _bits(precision: Precision) -> int:
+    return (precision.weight_bits or 32) * (precision.activation_bits or 32)
 
 
 def recipe_of(settings: Training, strategy: Strategy | None = None, share: float = 1.0) -> Recipe:

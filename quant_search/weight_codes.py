@@ -19,7 +19,7 @@ from quant_search.formats.number import Scales, finite
 from quant_search.layers import layers_of, values_of
 
 SCALES = ("mse", "max")
-_SHRUNK = np.linspace(1, 0.1, 46)  # of the scale that covers all; two-bit codes of bell-shaped weights want about 0.3
+SHRUNK = np.linspace(1, 0.1, 46)  # of the scale that covers all; two-bit codes of bell-shaped weights want about 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def scales_of_least_error(weight: np.ndarray, number: Integer, granularity: Gran
     blocks, layout = split(weight, granularity)
     zero = np.zeros((), number.dtype)
     best, least = covering.copy(), np.full(covering.shape, np.inf)
-    for share in _SHRUNK:
+    for share in SHRUNK:
         scale = (covering * share).astype(np.float32)
         shaped = scale.reshape(layout.broadcast)
         error = number.decode(number.encode(blocks, shaped, zero), shaped, zero) - blocks

@@ -27,6 +27,7 @@ from torch.distributed.nn.functional import all_reduce
 
 from search_spaces.depthwise import depthwise
 from search_spaces.mixture import Mixture, gates_of, mixed_layer, mixture_of, norms_scale
+from search_spaces.rounding import rounded
 from search_spaces.space import Architecture
 from search_spaces.value import (
     Choice,
@@ -221,6 +222,7 @@ class Conv2d(Elastic):
         weight, stride, groups = self._weight(), _int(self.stride), _most(self.groups)
         if (kernels := _mixed(self.kernel_size)) is not None:
             weight = weight * kernels.taps(weight)
+        x, weight = rounded(self, x, weight)
         if groups == weight.shape[0] == x.shape[1] and self.dilation == 1:
             return depthwise(x, weight, bias, stride)
         if groups == 1 and (inputs := _mixed(self.in_channels)) is not None:
@@ -298,7 +300,8 @@ class Linear(Elastic):
         out = _most(self.out_features)
         if (inputs := _mixed(self.in_features)) is not None:
             x = x * inputs.channels(x)
-        return F.linear(x, self.weight[:out, : _most(self.in_features)], None if self.bias is None else self.bias[:out])
+        x, weight = rounded(self, x, self.weight[:out, : _most(self.in_features)])
+        return F.linear(x, weight, None if self.bias is None else self.bias[:out])
 
     def rigid(self) -> tuple[Choice, ...]:
         """None."""

@@ -64,6 +64,16 @@ def average_(tensors: Sequence[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
+def extremes_of(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest value of a tensor, of all processes' tensors together; none of them empty."""
+    low, high = tensor.amin(), tensor.amax()
+    if world()[1] == 1:
+        return low, high
+    ends = torch.stack([-low, high]).float()
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
+    return -ends[0], ends[1]
+
+
 def mean_of(value: float, device: torch.device) -> float:
     """The mean of a number over all processes."""
     if world()[1] == 1:

@@ -8,13 +8,15 @@ where the file does; that of the file is ONNX Runtime's.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from onnxruntime.quantization import CalibrationMethod
+from onnxruntime.quantization.calibrate import TensorsData
 
 from latency.harness import CAREFUL, measure_models
 from latency.lowering import nodes_of, to_onnx
@@ -33,6 +35,8 @@ from supernet.atomic import write_json
 from supernet.calibrate import accuracy as torch_accuracy
 from supernet.calibrate import calibration_images
 
+NO_RANGES = TensorsData(CalibrationMethod.MinMax, {})
+
 
 def truth(setup: Setup, file: Path) -> dict[str, Any]:
     """Looks at every point of the joint front of a seed; what `file` holds is not measured again."""
@@ -46,11 +50,16 @@ def truth(setup: Setup, file: Path) -> dict[str, Any]:
     rows, files = [], []
     with setup.reporter.stage("files", len(archs)) as stage:
         for arch in archs:
-            plain = to_onnx(builder.network(arch), setup.dataset.image_shape)
-            policies = [policy_of(a, blocks, precisions) for a in (arch, uniform(arch, "fp32"), uniform(arch, "int8"))]
-            made = [with_policy(plain, blocks, policy, images) for policy in policies]
-            files += [model.SerializeToString() for model in made]
-            rows.append({"policy": describe(policies[0]), **_accuracies(setup, plain, made, policies[0], images)})
+            made = []
+            for one in (arch, uniform(arch, "fp32"), uniform(arch, "int8")):
+                policy = policy_of(one, blocks, precisions)
+                plain = to_onnx(builder.network(one, policy), setup.dataset.image_shape)
+                made.append((plain, policy, with_policy(plain, blocks, policy, images)))
+            files += [model.SerializeToString() for _, _, model in made]
+            own, fp32, int8 = (_accuracy(setup, model) for _, _, model in made)
+            fake = _fake_accuracy(setup, *made[0][:2], images)
+            accuracies = {"fake": fake, "file": own, "fp32_accuracy": fp32, "int8_accuracy": int8, "miss": own - fake}
+            rows.append({"policy": describe(made[0][1]), **accuracies})
             stage.advance()
     with setup.reporter.stage("timings") as stage:
         rounds = count_rounds(stage, len(files))
@@ -68,18 +77,16 @@ def _front(setup: Setup, file: Path) -> list[Architecture]:
     return [setup.anatomy.joined(v) for v in values]
 
 
-def _accuracies(
-    setup: Setup, plain: onnx.ModelProto, made: Sequence[onnx.ModelProto], policy: Mapping[str, str], images: np.ndarray
-) -> dict[str, float]:
-    """Validation accuracy by fake quantization and of the three files."""
-    x, y = setup.dataset.x_val, setup.dataset.y_val
-    own, fp32, int8 = (accuracy(open_session(m.SerializeToString(), setup.device), x, y) for m in made)
+def _accuracy(setup: Setup, model: onnx.ModelProto) -> float:
+    session = open_session(model.SerializeToString(), setup.device)
+    return accuracy(session, setup.dataset.x_val, setup.dataset.y_val)
+
+
+def _fake_accuracy(setup: Setup, plain: onnx.ModelProto, policy: Mapping[str, str], images: np.ndarray) -> float:
+    """Validation accuracy of the torch twin of a file."""
     members = {block.name: block.members for block in setup.anatomy.tracer.blocks}
     groups = {name: nodes_of(plain, members[name]) for name in policy}
     nodes = nodes_in_int8(groups, policy)
-    fake = fp32
-    if nodes:
-        ranges = activation_ranges(plain, images[:RANGE_IMAGES], nodes=nodes)
-        with torch.no_grad():
-            fake = torch_accuracy(Twin(plain, groups, policy, ranges), x, y)
-    return {"fake": fake, "file": own, "fp32_accuracy": fp32, "int8_accuracy": int8, "miss": own - fake}
+    ranges = activation_ranges(plain, images[:RANGE_IMAGES], nodes=nodes) if nodes else NO_RANGES
+    with torch.no_grad():
+        return torch_accuracy(Twin(plain, groups, policy, ranges), setup.dataset.x_val, setup.dataset.y_val)

@@ -23,6 +23,9 @@ DataName = Annotated[
 ImageSize = Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")]
 Remeasure = Annotated[bool, typer.Option("--remeasure", help="Measure anew what was measured before.")]
 Precisions = Annotated[str, typer.Option(help="Precisions that a block may have, by commas.")]
+_IN_ANY = "Precisions that shared weights are trained for, by commas, each block in any; else fp32 alone."
+TrainedIn = Annotated[str | None, typer.Option("--precision", help=_IN_ANY)]
+SearchTrainedIn = Annotated[str | None, typer.Option("--train-precision", help=_IN_ANY)]
 Sparsity = Annotated[str, typer.Option(help="channels (or channels:0.5, ...): blocks may have fewer; dense: not.")]
 Bundle = Annotated[
     Path | None, typer.Option("--bundle", help="Write a folder to measure with where this toolkit does not run.")
@@ -37,6 +40,11 @@ SearchStrategyName = Annotated[
 SpaceName = Annotated[str, typer.Option("--space", help="A ready-made space (see `nas spaces`) or module:Class.")]
 Preset = Annotated[str | None, typer.Option(help="Of the space; by default the one for the image size.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as printed by `nas search`.")]
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """`fp32, int8` as a tuple, empty where nothing was given."""
+    return () if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def bundle_line(content: Mapping[str, Any]) -> str:

@@ -19,6 +19,8 @@ from nas.commands.options import (
     SpaceName,
     Sparsity,
     StrategyName,
+    TrainedIn,
+    names_of,
     refuse_beside,
     say,
 )
@@ -49,6 +51,7 @@ def train(
     autocast: Annotated[
         bool | None, typer.Option("--autocast/--no-autocast", help="In bfloat16 or not; by default what is faster.")
     ] = None,
+    train_precisions: TrainedIn = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default one below runs/.")] = None,
     as_json: Json = False,
@@ -80,6 +83,7 @@ def train(
             mixup=mixup,
             erase=erase,
             autocast=autocast,
+            train_precisions=names_of(train_precisions),
             pretrained=None if pretrained is None else pretrained_setting(pretrained),
         )
     except ValueError as error:

@@ -39,6 +39,7 @@ OTHER = {
     "clip": 1.0,
     "mixup": 0.2,
     "erase": 0.1,
+    "train_precisions": ("fp32", "int8"),
     "autocast": True,
     "pretrained": "weights.pth",
     "pretrained_fingerprint": "ab",

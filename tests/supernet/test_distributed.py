@@ -11,7 +11,7 @@ import torch
 from small_supernet import RECIPE, small_dataset, small_net
 
 from supernet.checkpoint import FILE_NAME
-from supernet.distributed import average_, first_says, joined, mean_of, world
+from supernet.distributed import average_, extremes_of, first_says, joined, mean_of, world
 from supernet.train import train_supernet
 
 ROOT = Path(__file__).parents[2]
@@ -23,14 +23,16 @@ import json, sys
 from pathlib import Path
 from small_supernet import RECIPE, small_dataset, small_net
 from supernet.checkpoint import FILE_NAME
-from supernet.distributed import joined, world
+import torch
+from supernet.distributed import extremes_of, joined, world
 from supernet.train import train_supernet
 net, losses, folder = small_net(), [], Path(sys.argv[1])
 net.drop.p = 0.0
 with joined():
     train_supernet(net, small_dataset(), RECIPE, folder, lambda state: losses.append(state.loss))
     weights = {name: value.tolist() for name, value in net.state_dict().items()}
-    (folder.parent / f"{world()[0]}.json").write_text(json.dumps([losses, weights]))
+    ends = [float(end) for end in extremes_of(torch.tensor([2.0, -1.0]) * (1 + 4 * world()[0]))]
+    (folder.parent / f"{world()[0]}.json").write_text(json.dumps([losses, weights, ends]))
 """
 
 
@@ -52,6 +54,7 @@ def test_alone_nothing_is_exchanged():
         assert tensor.tolist() == [1.0, 3.0]
         assert mean_of(2.5, device) == 2.5
         assert first_says("mine") == "mine"
+        assert [float(end) for end in extremes_of(torch.tensor([[1.0, -3.0], [2.0, 0.0]]))] == [-3.0, 2.0]
 
 
 @pytest.fixture
@@ -86,8 +89,8 @@ def test_more_processes_than_gpus_are_refused_and_without_gpus_all_share_the_pro
 def test_two_processes_take_the_steps_of_one_with_the_joined_batch(tmp_path):
     done = run_two(PROGRAM, tmp_path)
     assert done.returncode == 0, done.stderr
-    (losses, trained), other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
-    assert [losses, trained] == other
+    (losses, trained, ends), other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert [losses, trained, ends] == other and ends == [-5.0, 10.0]
     states, net = [], small_net()
     net.drop.p = 0.0
     train_supernet(net, small_dataset(), RECIPE, None, states.append)
