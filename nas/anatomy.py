@@ -10,7 +10,7 @@ import numpy as np
 from latency.blocks import BlockTracer
 from predictors.block_table import Placed
 from quant_search.policy import PRECISIONS, SUFFIX, policy_of
-from quant_search.precision import kind_of, stored_bytes
+from quant_search.precision import bit_operations, kind_of, stored_bytes
 from search_spaces.encoding import one_hot
 from search_spaces.space import INDEX, Architecture, SearchSpace
 
@@ -30,7 +30,14 @@ class Anatomy:
         self.space, self.tracer, self.precisions = space, tracer, tuple(precisions)
         self._counts: dict[bytes, np.ndarray] = {}
         self._macs: dict[bytes, np.ndarray] = {}
+        self._operations: dict[bytes, np.ndarray] = {}
         self._activations: dict[bytes, np.ndarray] = {}
+
+    @property
+    def policy_columns(self) -> tuple[int, ...]:
+        """Which choices of the space are precisions."""
+        names = enumerate(choice.name for choice in self.space.choices)
+        return tuple(j for j, name in names if name.endswith(SUFFIX))
 
     def joined(
         self, arch: Architecture | Mapping[str, Any], policy: str | Mapping[str, str] | None = None
@@ -91,6 +98,10 @@ class Anatomy:
         """MACs in fp32 and in int8 (n, 2)."""
         return self._each(population, self._macs, _count_macs).reshape(-1, 2)
 
+    def bit_operations(self, population: np.ndarray) -> np.ndarray:
+        """Of one image (n,): for each MAC the bits of its weight times those of its activation."""
+        return self._each(population, self._operations, _count_operations).reshape(-1)
+
     def activations(self, population: np.ndarray) -> np.ndarray:
         """Bytes of fp32 activations, of int8 ones, of h-swish in int8 blocks, and of the block with most (n, 4).
 
@@ -136,6 +147,10 @@ def _count(placed: Sequence[Placed]) -> np.ndarray:
 
 def _count_macs(placed: Sequence[Placed]) -> np.ndarray:
     return np.array([sum(b.counts.macs for b, precision in placed if kind_of(precision) == p) for p in PRECISIONS])
+
+
+def _count_operations(placed: Sequence[Placed]) -> np.ndarray:
+    return np.array([float(sum(block.counts.macs * bit_operations(precision) for block, precision in placed))])
 
 
 def _count_activations(placed: Sequence[Placed]) -> np.ndarray:

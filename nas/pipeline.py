@@ -303,7 +303,8 @@ def _searchers(setup: Setup, profile: Profile, watched: Watched, inherited: Inhe
     """The search and, if wanted, its baselines.
 
     The guided search has the inherited accuracies and the profile to begin with, and needs nothing at random; it
-    begins with the corners of the space, since models extrapolate badly.
+    begins with the corners of the space, since models extrapolate badly.  In a joint space that is SimQ-NAS (arXiv:
+    2312.13301): one search of subnets and precisions with a predictor for each objective, and real evaluations between.
     """
     settings, space = setup.settings, setup.space
     objectives = len(settings.problem.objectives)

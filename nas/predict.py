@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from scipy.special import expit, logit
 
 from nas.anatomy import Anatomy
 from nas.device_profile import Profile
 from nas.objectives import Evaluation
 from predictors.block_table import BlockTable
-from predictors.categorical_gp import CategoricalGP, fit_categorical_gp
 from predictors.held import LinearPrior, fit_held
+from predictors.quantized import AroundDrop, fit_around_drop
 from search_spaces.space import INDEX
 
-_FLOOR = 0.002  # added to an error rate before its logarithm: perfect on some hundred images is not zero error
+_FLOOR = 0.002  # by which error rates are kept from 0 and 1: perfect on some hundred images is not zero error
 # A file holds a graph of some hundred bytes a layer, and parameters whose scales and zero points int8 adds.
 _SIZE_PRIOR = LinearPrior(
     mean=np.array([2e3, 500.0, 1.0, 1.2]),
@@ -70,10 +71,14 @@ class Inherited:
 
 @dataclass(frozen=True, eq=False)
 class AccuracyPredictor:
-    """A Gaussian process over choices, MACs and parameters, on the logarithm of the error rate."""
+    """A Gaussian process over choices, MACs and parameters around the drop by precisions, on the error rate's logit.
+
+    Damages of blocks add up there, and it has a ceiling: on the logarithm, a few quantized networks teach error rates
+    far above one (`experiments/quantized_accuracy`).
+    """
 
     anatomy: Anatomy
-    process: CategoricalGP
+    process: AroundDrop
 
     def predict(self, population: np.ndarray, optimism: float = 0.0) -> np.ndarray:
         """The accuracy of each row of a population (n, d): the median of the prediction.
@@ -82,19 +87,33 @@ class AccuracyPredictor:
             optimism: deviations by which the error rate is taken to be lower, noise left out, so that a search
                 looks where little is known (upper confidence bound, Srinivas et al., arXiv:0912.3995).
         """
-        log_error = self.process.predict_off(population, -optimism, self.anatomy.cost_logs(population))
-        accuracy: np.ndarray = 1 + _FLOOR - np.exp(log_error)
-        return accuracy
+        found = self.process.predict_off(population, -optimism, self.anatomy.cost_logs(population))
+        return accuracies_of(found)
+
+
+def logits_of(accuracy: np.ndarray) -> np.ndarray:
+    """Logits (n,) of error rates, from accuracies (n,)."""
+    found: np.ndarray = logit((1 - np.asarray(accuracy) + _FLOOR) / (1 + 2 * _FLOOR))
+    return found
+
+
+def accuracies_of(logits: np.ndarray) -> np.ndarray:
+    """Accuracies (n,) from logits of error rates (n,): the way back of `logits_of`."""
+    found: np.ndarray = 1 + _FLOOR - (1 + 2 * _FLOOR) * expit(logits)
+    return found
 
 
 def fit_accuracy(anatomy: Anatomy, population: np.ndarray, accuracy: np.ndarray) -> AccuracyPredictor:
     """Fits the accuracies (n,) of a population (n, d), over its choices and the logarithms of MACs and parameters.
 
+    Rows in the most bits tell what the others would reach without their policy: from many inherited accuracies and few
+    of quantized files, as in APQ (Wang et al., arXiv:2006.08509, section 3.2), but without a network to train on.
+
     Raises:
         ValueError: fewer than two, or not as many accuracies.
     """
-    targets = np.log(1 - np.asarray(accuracy) + _FLOOR)
-    process = fit_categorical_gp(anatomy.space, population, targets, anatomy.cost_logs(population))
+    targets, costs = logits_of(accuracy), anatomy.cost_logs(population)
+    process = fit_around_drop(anatomy.space, anatomy.policy_columns, population, targets, costs)
     return AccuracyPredictor(anatomy, process)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,15 @@ from predictors.forest import fit_forest
 from predictors.mlp import fit_mlp
 from predictors.option_features import option_features
 from predictors.protocol import Predictor
+from predictors.quantized import fit_around_drop
 from predictors.ridge import fit_ridge
 from search_spaces.space import SearchSpace
+
+
+def _fit_apq(space: SearchSpace, columns: Sequence[int], rows: np.ndarray, targets: np.ndarray, seed: int) -> Predictor:
+    from predictors.quantized_mlp import fit_quantized_mlp  # loads torch
+
+    return fit_quantized_mlp(space, columns, rows, targets, seed)
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,19 @@ class PredictorEntry:
     summary: str
     fit: Callable[[SearchSpace, np.ndarray, np.ndarray, int], Predictor]
     calibrated: bool
+
+
+@dataclass(frozen=True)
+class QuantizedEntry:
+    """A method that learns from networks in full precision and quantized ones.
+
+    Args:
+        fit: from a joint space, its choices of policies (with options from few bits to many), a population (n, d), its
+            targets (n,), worse the larger they are, and a seed to a predictor.
+    """
+
+    summary: str
+    fit: Callable[[SearchSpace, Sequence[int], np.ndarray, np.ndarray, int], Predictor]
 
 
 PREDICTORS = {
@@ -67,5 +87,21 @@ PREDICTORS = {
         summary="the same, trained on a smooth rank correlation",
         fit=lambda space, rows, targets, seed: fit_mlp(option_features(space), rows, targets, seed, loss="kendall"),
         calibrated=False,
+    ),
+}
+
+# The methods that know what a policy is.
+QUANTIZED = {
+    "drop-gp": QuantizedEntry(
+        summary="a Gaussian process around a drop that never shrinks as bits fall (the default)",
+        fit=lambda space, columns, rows, targets, _: fit_around_drop(space, columns, rows, targets),
+    ),
+    "joint-gp": QuantizedEntry(
+        summary="one Gaussian process over architectures and policies",
+        fit=lambda space, columns, rows, targets, _: fit_categorical_gp(space, rows, targets),
+    ),
+    "apq": QuantizedEntry(
+        summary="small neural networks, trained in full precision, then with the policy (APQ); fitting loads torch",
+        fit=_fit_apq,
     ),
 }

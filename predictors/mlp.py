@@ -66,7 +66,7 @@ class MLP:
     def predict(self, population: np.ndarray) -> Prediction:
         """The metric of each row of a population (n, d)."""
         x = ((self.features(population) - self.center) / self.scale).astype(np.float32)
-        scores = (_forward(self.layers, x) - self.level) / self.spread
+        scores = (forward(self.layers, x) - self.level) / self.spread
         return self.warp.unwarp(joined(scores, self.noise))
 
 
@@ -102,7 +102,7 @@ def fit_mlp(
     population, targets = np.asarray(population)[order], winsorised(np.asarray(targets, dtype=float)[order])
     known = features(population if statistics is None else statistics.population)
     center = known.mean(axis=0)
-    scale = _spread(known.std(axis=0)) * np.sqrt(max(known.shape[1], 1))
+    scale = deviation_or_one(known.std(axis=0)) * np.sqrt(max(known.shape[1], 1))
     x, warp = ((features(population) - center) / scale).astype(np.float32), fit_warp(targets)
     rng = np.random.default_rng(seed)
     left_out = left_out_folds(len(x), members, rng)
@@ -111,9 +111,9 @@ def fit_mlp(
         layers = [*_taught((known - center) / scale, statistics, layers, seed, steps, rng), layers[-1]]
     layers = train(layers, x, warp.forward(targets)[:, None], ~left_out, loss, steps, rng)
     level, spread = np.zeros((len(left_out), 1)), np.ones((len(left_out), 1))
-    scores = _forward(layers, x).astype(float)
+    scores = forward(layers, x).astype(float)
     if loss != "squared":  # scores that only order, each member's on a scale of its own
-        level, spread = scores.mean(axis=1, keepdims=True), _spread(scores.std(axis=1, keepdims=True))
+        level, spread = scores.mean(axis=1, keepdims=True), deviation_or_one(scores.std(axis=1, keepdims=True))
         scores = (scores - level) / spread
         warp = fit_monotone(scores[left_out.argmax(axis=0), np.arange(len(x))], targets)
     noise = noise_of(scores, left_out, warp.forward(targets))
@@ -129,18 +129,18 @@ def _taught(
     columns = statistics.columns
     size = np.maximum(np.abs(columns).max(axis=0), np.finfo(float).tiny)  # MACs are large numbers
     y = (columns - columns.mean(axis=0)) / size
-    y /= _spread(y.std(axis=0))
+    y /= deviation_or_one(y.std(axis=0))
     members, width, _ = layers[-1][0].shape
     heads = new_layers((width, y.shape[1]), members, seed + 1)
     return train([*layers[:-1], *heads], x, y, np.ones((members, len(x))), "squared", steps, rng)[:-1]
 
 
-def _spread(deviation: np.ndarray) -> np.ndarray:
+def deviation_or_one(deviation: np.ndarray) -> np.ndarray:
     """What to divide by: a deviation, and 1 where there is none."""
     return np.where(deviation > 1e-6, deviation, 1.0)
 
 
-def _forward(layers: Layers, x: np.ndarray) -> np.ndarray:
+def forward(layers: Layers, x: np.ndarray) -> np.ndarray:
     """Scores (members, n) of features (n, f)."""
     members = layers[0][0].shape[0]
     scores = np.empty((members, len(x)), dtype=np.float32)

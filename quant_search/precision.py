@@ -50,6 +50,18 @@ def stored_bytes(name: str) -> float:
     return 4.0 if bits is None else 0.5 if bits <= 4 else 1.0
 
 
+def bit_operations(name: str) -> int:
+    """Of one MAC: the bits of its weight times those of its activation, 32 for float32.
+
+    The compute cost of Abdolrashidi et al., arXiv:2105.03536, section 3.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    found = parse_precision(name)
+    return (found.weight_bits or 32) * (found.activation_bits or 32)
+
+
 def is_precision(name: object) -> bool:
     """Whether there is a precision of this name."""
     try:

@@ -1,6 +1,6 @@
 import pytest
 
-from quant_search.precision import Precision, is_precision, kind_of, parse_precision
+from quant_search.precision import Precision, bit_operations, is_precision, kind_of, parse_precision
 
 
 def test_precisions_by_name():
@@ -17,3 +17,8 @@ def test_what_is_no_precision():
 
 def test_kernels_go_by_activations():
     assert [kind_of(name) for name in ("fp32", "int8", "w4a8", "w4")] == ["fp32", "int8", "int8", "fp32"]
+
+
+def test_bit_operations_multiply_the_bits_of_weight_and_activation():
+    found = {name: bit_operations(name) for name in ("fp32", "int8", "w4a8", "w4")}
+    assert found == {"fp32": 1024, "int8": 64, "w4a8": 32, "w4": 128}

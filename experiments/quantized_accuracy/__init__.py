@@ -1,0 +1,1 @@
+"""Accuracy of quantized networks, predicted from few files."""
