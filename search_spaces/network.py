@@ -113,7 +113,7 @@ def _parents_first(choices: list[Choice]) -> list[Choice]:
     ordered: dict[str, Choice] = {}
 
     def place(choice: Choice, below: tuple[str, ...]) -> None:
-        for condition in itertools.chain.from_iterable(choice.when):
+        for condition in itertools.chain.from_iterable(choice.clauses):
             parent = condition.choice
             if parent in by_name and parent not in ordered and parent not in below:
                 place(by_name[parent], (*below, choice.name))

@@ -23,6 +23,7 @@ INDEX = np.int16  # a population's element type: option indices
 MOST_OPTIONS = 2**14  # of one choice: the sum of two indices is still an INDEX
 
 _Clauses = tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]  # of pairs (column, option indices)
+_Open = tuple[_Clauses, ...]  # of a choice: when it is active, and when each of its options is offered
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ class SearchSpace:
         self._check()
         self._merged = self._check_equivalence()
         self._clauses = tuple(tuple(self._compile(clause) for clause in c.when) for c in self.choices)
+        self._offered = tuple(
+            tuple(tuple(self._compile(clause) for clause in clauses) for clauses in c.offered) for c in self.choices
+        )
 
     def _check(self) -> None:
         if not self.choices:
@@ -118,7 +122,7 @@ class SearchSpace:
                 raise ValueError(
                     f"choice {choice.name!r} has {len(choice.options)} options, at most {MOST_OPTIONS} fit"
                 )
-            for condition in itertools.chain.from_iterable(choice.when):
+            for condition in itertools.chain.from_iterable(choice.clauses):
                 if self._position.get(condition.choice, j) >= j:
                     raise ValueError(
                         f"choice {choice.name!r} depends on {condition.choice!r}, which does not stand before it: "
@@ -141,7 +145,7 @@ class SearchSpace:
         for name in names:
             if name not in self._position:
                 raise ValueError(f"the equivalence of space {self.name!r} names {name!r}, which is no choice of it")
-            parents = {c.choice for clause in self.choices[self._position[name]].when for c in clause}
+            parents = {c.choice for clause in self.choices[self._position[name]].clauses for c in clause}
             if outside := parents - set(names):
                 raise ValueError(
                     f"choice {name!r} depends on {min(outside)!r}, which the equivalence of space {self.name!r} does "
@@ -192,8 +196,11 @@ class SearchSpace:
 
     def active_column(self, population: np.ndarray, j: int) -> np.ndarray | None:
         """Which rows of a *canonical-so-far* population (n, d) choice j matters in (n,); None for all."""
-        clauses = self._clauses[j]
-        if not clauses:
+        return self._any_holds(population, self._clauses[j])
+
+    def _any_holds(self, population: np.ndarray, clauses: _Clauses) -> np.ndarray | None:
+        """In which rows (n,) any of the clauses holds; None for all."""
+        if not clauses or () in clauses:
             return None
         hit = np.zeros(len(population), dtype=bool)
         for clause in clauses:
@@ -226,6 +233,8 @@ class SearchSpace:
     def canonical(self, population: np.ndarray) -> np.ndarray:
         """A copy of `population` (n, d) with inactive choices at index 0, and one row for all that are equivalent.
 
+        Where an option is not offered, the last one of its choice stands.
+
         Raises:
             ValueError: wrong number of columns, no whole numbers, or an index outside its choice's options.
         """
@@ -253,6 +262,10 @@ class SearchSpace:
 
     def _inactive_to_first_(self, rows: np.ndarray, columns: Iterable[int]) -> np.ndarray:
         for j in columns:
+            for index, clauses in enumerate(self._offered[j]):
+                there = self._any_holds(rows, clauses)
+                if there is not None:
+                    rows[:, j][(rows[:, j] == index) & ~there] = len(self.choices[j].options) - 1
             column = self.active_column(rows, j)
             if column is not None:
                 rows[:, j] *= column
@@ -337,7 +350,7 @@ class SearchSpace:
             return j
 
         for j, clauses in enumerate(self._clauses):
-            for column, _ in itertools.chain.from_iterable(clauses):
+            for column, _ in itertools.chain.from_iterable((*clauses, *itertools.chain(*self._offered[j]))):
                 root[find(j)] = find(column)
         for j in self._merged:
             root[find(j)] = find(self._merged[0])
@@ -349,30 +362,31 @@ class SearchSpace:
     def _group_size(self, group: list[int]) -> int:
         merged = sorted(set(group).intersection(self._merged))
         group = [j for j in group if j not in merged]
-        start = tuple(self._clauses[j] or ((),) for j in group)
+        start = tuple((self._clauses[j] or ((),), *self._offered[j]) for j in group)
         counts = Counter({start: 1})  # the clauses left open, to partial rows
         if merged:
             counts = self._left_by_merged(start, merged)
         for j in group:
-            following: Counter[tuple[_Clauses, ...]] = Counter()
-            for (own, *rest), count in counts.items():
-                indices: Sequence[int | None] = range(len(self.choices[j].options)) if () in own else (None,)
-                for index in indices:
-                    following[tuple(_left_open(clauses, j, index) for clauses in rest)] += count
+            following: Counter[tuple[_Open, ...]] = Counter()
+            for ((own, *offered), *rest), count in counts.items():
+                offered = offered or [((),)] * len(self.choices[j].options)
+                there: Sequence[int | None] = [index for index, clauses in enumerate(offered) if () in clauses]
+                for index in there if () in own else (None,):
+                    following[tuple(_left(each, j, index) for each in rest)] += count
             counts = following
         return sum(counts.values())
 
-    def _left_by_merged(self, start: tuple[_Clauses, ...], columns: list[int]) -> Counter[tuple[_Clauses, ...]]:
+    def _left_by_merged(self, start: tuple[_Open, ...], columns: list[int]) -> Counter[tuple[_Open, ...]]:
         """What the rows of the equivalence's choices, at `columns`, leave open of the clauses `start`, each counted."""
         alone = SearchSpace(self.name, [self.choices[j] for j in columns], self.equivalence)
         every = np.stack(np.unravel_index(np.arange(math.prod(alone.cardinalities.tolist())), alone.cardinalities), 1)
         rows = np.unique(alone.canonical(every), axis=0)
         indices = np.where(alone.active(rows), rows, -1)
-        counts: Counter[tuple[_Clauses, ...]] = Counter()
+        counts: Counter[tuple[_Open, ...]] = Counter()
         for row in indices.tolist():
             clauses = start
             for column, index in zip(columns, row, strict=True):
-                left = {each: _left_open(each, column, None if index < 0 else index) for each in set(clauses)}
+                left = {each: _left(each, column, None if index < 0 else index) for each in set(clauses)}
                 clauses = tuple(left[each] for each in clauses)
             counts[clauses] += 1
         return counts
@@ -393,7 +407,14 @@ class SearchSpace:
             return
         mask = self.active_column(row, j)
         for index in range(len(self.choices[j].options) if mask is None or mask[0] else 1):
-            yield from self._walk((*prefix, index))
+            there = self._any_holds(row, self._offered[j][index]) if self._offered[j] else None
+            if there is None or there[0] or not (mask is None or mask[0]):
+                yield from self._walk((*prefix, index))
+
+
+def _left(each: _Open, column: int, index: int | None) -> _Open:
+    """What is open of a choice once `column` stands at `index`."""
+    return tuple(_left_open(clauses, column, index) for clauses in each)
 
 
 def _left_open(clauses: _Clauses, column: int, index: int | None) -> _Clauses:

@@ -7,8 +7,9 @@ A layer argument is a *value*: a plain number, a `Choice`, or an `Expression` ov
 from __future__ import annotations
 
 import itertools
+import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -57,19 +58,24 @@ class Choice(_Arithmetic):
     Args:
         when: the clauses of which one must hold for the choice to matter; a clause is a tuple
             of `Condition`s that must all hold.  A single `Condition` may be given.  Empty: always.
+        offered: the clauses of each option under which there is it; where none of them holds, the last option stands
+            in its place.  Empty: all, always.  So options that would make equal networks are offered once.
 
     Raises:
         ValueError: no name, no options, an option that is no number, text or truth value, an option
-            given twice (1, 1.0 and True are equal), or `when` of another form.
+            given twice (1, 1.0 and True are equal), `when` of another form, or `offered` not for each option, the last
+            one always.
     """
 
     name: str
     options: tuple[Option, ...]
     when: tuple[Clause, ...] = ()
+    offered: tuple[tuple[Clause, ...], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(self.options))
         object.__setattr__(self, "when", _clauses(self.name, self.when))
+        object.__setattr__(self, "offered", tuple(_clauses(self.name, each) or ((),) for each in self.offered))
         if not self.name or not isinstance(self.name, str):
             raise ValueError(f"a choice needs a name, got {self.name!r}")
         if not self.options:
@@ -79,6 +85,17 @@ class Choice(_Arithmetic):
                 raise ValueError(f"choice {self.name!r} takes plain numbers, texts or truth values, got {option!r}")
         if len(set(self.options)) < len(self.options):
             raise ValueError(f"choice {self.name!r} lists an option twice: {self.options}")
+        if self.offered and (len(self.offered) != len(self.options) or () not in self.offered[-1]):
+            raise ValueError(
+                f"choice {self.name!r} must say of each of its {len(self.options)} options when it is offered, and of "
+                f"the last one that it always is (by an empty clause), got {len(self.offered)}"
+            )
+
+    @property
+    def clauses(self) -> Iterator[Clause]:
+        """All clauses that it depends on."""
+        yield from self.when
+        yield from itertools.chain.from_iterable(self.offered)
 
     def among(self, *options: Option) -> Condition:
         """The condition that this choice takes one of `options`.
@@ -156,7 +173,8 @@ def thinned(width: Size, density: Choice, multiple: int) -> Expression:
 
 
 def _kept(width: int, density: float, multiple: int) -> int:
-    return width if density == 1 else min(width, max(1, int(width * density) // multiple) * multiple)
+    kept = math.floor(width * density + 1e-9)  # of products such as 0.7 x 720, which are a little less than whole
+    return width if density == 1 else min(width, max(1, kept // multiple) * multiple)
 
 
 _OPERATORS: dict[str, Callable[..., int | float]] = {

@@ -164,5 +164,5 @@ def ancestors(space: SearchSpace, columns: Iterable[int]) -> list[int]:
         j = left.pop()
         if j not in found:
             found.add(j)
-            left += [position[condition.choice] for clause in space.choices[j].when for condition in clause]
+            left += [position[condition.choice] for clause in space.choices[j].clauses for condition in clause]
     return sorted(found)

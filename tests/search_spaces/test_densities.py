@@ -76,6 +76,7 @@ def test_blocks_of_several_kinds_have_one_density_and_each_its_own_widths():
     kinds = OneOf(Choice("kind", ("a", "b")), {"a": Narrow(16, 32, 16), "b": Narrow(16, 64, 16)})
     net = Body(kinds)
     add_densities_(net, (0.5,))
+    assert find_space(net).size == 4
     found = {kind: inner_channels(net, kind=kind, **{"body.0.density": 0.5}) for kind in "ab"}
     assert found == {"a": [16, 16], "b": [32, 16]}
 
@@ -118,13 +119,62 @@ def test_a_density_is_a_share(density):
 
 
 def test_kept_channels_are_multiples_and_at_most_the_share():
-    net = Body(Narrow(16, 40, 16), Narrow(16, 6, 16), Narrow(16, 12, 16))
-    add_densities_(net, (0.1, 0.5, 0.75))
-    widths = {
-        density: inner_channels(net, **{f"body.{i}.density": density for i in range(3)})[::2]
-        for density in (0.1, 0.5, 0.75, 1.0)
-    }
-    assert widths == {0.1: [8, 6, 8], 0.5: [16, 6, 8], 0.75: [24, 6, 8], 1.0: [40, 6, 12]}
+    net = Body(Narrow(16, 40, 16), Narrow(16, 6, 16), Narrow(16, 720, 16))
+    assert [block.name for block in add_densities_(net, (0.1, 0.5, 0.7))] == ["body.0", "body.2"]
+    options = {c.name: c.options for c in find_space(net).choices}
+    assert options == {"body.0.density": (0.1, 0.5, 0.7, 1.0), "body.2.density": (0.1, 0.5, 0.7, 1.0)}
+    widths = {d: inner_channels(net, **{"body.0.density": d, "body.2.density": d})[::2] for d in (0.1, 0.5, 0.7, 1.0)}
+    assert widths == {0.1: [8, 6, 72], 0.5: [16, 6, 360], 0.7: [24, 6, 504], 1.0: [40, 6, 720]}
+
+
+class Expanding(Network):
+    """Two blocks whose expansions and densities may make equal widths."""
+
+    def __init__(self):
+        super().__init__()
+        width = Choice("width", (8, 16))
+        self.stem = Conv2d(3, width)
+        blocks = [Narrow(width, width * Choice(f"expansion{i}", (2, 3, 4)), width) for i in range(2)]
+        self.body = Sequence(*blocks, depth=Choice("depth", (1, 2)))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = Linear(width, 5)
+
+
+def test_no_two_architectures_are_the_same_network():
+    net = Expanding()
+    add_densities_(net, (0.5, 0.75))
+    space = find_space(net)
+    shapes = [tuple(tuple(p.shape) for p in extract(net, arch).parameters()) for arch in space.enumerate()]
+    assert len(set(shapes)) == len(shapes) == space.size
+    widths = {shape[2][0] // shape[0][0] for shape in shapes if shape[0][0] == 8}
+    assert widths == {1, 2, 3, 4}  # half of an expansion of 4 is one of 2, and stands as that
+    halved = space.architecture({**space.largest().assignment, "expansion0": 4, "body.0.density": 0.5})
+    assert halved["body.0.density"] == 1.0
+
+
+def test_a_network_has_densities_once():
+    net = Body(Narrow(16, 48, 16))
+    add_densities_(net, (0.5,))
+    with pytest.raises(ValueError, match="has densities already"):
+        add_densities_(net, (0.75,))
+
+
+def test_what_others_see_of_a_block_stays():
+    inner = Choice("inner", (8, 16))
+    net = Body(Narrow(inner * 4, inner, inner * 4), width=inner * 4)
+    add_densities_(net, (0.5,))
+    assert inner_channels(net) == [64, 16, 64][1:]
+    assert inner_channels(net, **{"body.0.density": 0.5}) == [8, 64]
+
+
+def test_what_linear_layers_write_stays():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.out = Linear(16, 32), Linear(32, 16)
+
+    with pytest.raises(ValueError, match="no block has channels of its own"):
+        add_densities_(Body(Heads()), (0.5,))
 
 
 def test_densities_of_an_architecture_are_those_of_its_active_blocks():

@@ -140,3 +140,21 @@ def test_wrong_input_is_named(make, message):
 def test_an_unknown_name_is_a_key_error():
     with pytest.raises(KeyError, match="width"):
         SPACE.smallest()["width"]
+
+
+def test_an_option_that_is_not_offered_gives_way_to_the_last():
+    size = Choice("size", (1, 2, 3))
+    part = Choice("part", ("few", "half", "all"), size.among(2, 3), (size.among(3), (), ()))
+    space = SearchSpace("offers", [size, part, Choice("other", (0, 1))])
+    found = [arch.values for arch in space.enumerate()]
+    assert {(v["size"], v.get("part")) for v in found} == {
+        *[(1, None), (2, "half"), (2, "all"), (3, "few"), (3, "half"), (3, "all")]
+    }
+    assert space.size == len(found) == 12
+    assert space.architecture({"size": 2, "part": "few", "other": 0})["part"] == "all"
+    rows = space.sample(500, np.random.default_rng(0))
+    assert np.array_equal(space.canonical(rows), rows) and len(np.unique(rows, axis=0)) == 12
+    with pytest.raises(ValueError, match="the last one that it always is"):
+        Choice("part", ("few", "all"), offered=((), size.among(3)))
+    with pytest.raises(ValueError, match="does not stand before it"):
+        SearchSpace("offers", [part, size])
