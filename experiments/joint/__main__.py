@@ -3,10 +3,10 @@
 python -m experiments.joint --supernet RUN --out DIR [--seeds 3] [--evaluations 48] [--device cpu]
 
 The shared weights are those of a `nas train --sparsity channels`.  Both searches begin with the same device profile
-and the same inherited accuracies, predict with the same models, pick alike, and evaluate as many exported files.  What
-stands on either front is then measured carefully, all interleaved, with the dense twin of each network that lacks
-channels.  Hypervolumes are of validation accuracy against the latency of these files, in one box.  Each seed draws its
-own inherited subnets and searches.  `--truth` goes on from the fronts: see `experiments.joint.truth`.
+and the same inherited accuracies, predict with the same models, are of the same method, and evaluate as many exported
+files.  What stands on either front is then measured carefully, all interleaved.  Hypervolumes are of validation
+accuracy against the latency of these files, in one box.  Each seed draws its own inherited subnets and searches.
+`--truth` goes on from the fronts: see `experiments.joint.truth`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from scipy import stats
 
 from experiments.joint.staged import Staged, in_sequence
 from experiments.joint.truth import truth
+from latency.harness import CAREFUL, measure_models
 from nas.config import Settings
 from nas.evaluating import one_by_one
 from nas.folder import with_supernet
 from nas.journal import Journal
 from nas.loop import run_loop
+from nas.measuring import count_rounds
 from nas.objectives import Evaluation, cost_array
 from nas.pareto import front, relative_hypervolume, shared_box
 from nas.pipeline import (
@@ -46,7 +48,6 @@ from nas.progress import LiveReporter
 from nas.record import Setup
 from nas.searchers.linas import LINAS
 from nas.searchers.protocol import Searcher
-from nas.verify import verify_front
 from quant_search.policy import uniform
 from search_spaces.densities import dense_twin
 from search_spaces.space import Architecture
@@ -68,42 +69,44 @@ def study(setup: Setup, evaluations: int, file: Path) -> dict[str, Any]:
     fit = Watched(partial(fit_metrics, setup.anatomy, profile, inherited), setup.settings.problem).cost_model
     searchers: dict[str, Searcher] = {
         JOINT: LINAS(space, fit, 2, seed, 2, _rows(corners), inherited.population),
-        SEQUENTIAL: Staged(space, in_sequence(evaluations), fit, dense[1], _rows(dense), seed),
+        SEQUENTIAL: Staged(space, in_sequence(evaluations), fit, dense[1], _rows(dense), inherited.population, seed),
     }
     groups = {name: _search(setup, name, searcher, evaluations) for name, searcher in searchers.items()}
-    with setup.reporter.stage("verify") as stage:
-        found_by = {e.arch: (e, name) for name, found in groups.items() for e in front(found)}
-        verified = verify_front(
-            list(found_by.values()),
-            builder_of(setup),
-            setup.dataset,
-            setup.device,
-            setup.store,
-            setup.settings.problem,
-            stage,
-        )
-    measured = {e.arch: e for e in verified.evaluations}
-    fronts = {name: [measured[e.arch] for e in front(found)] for name, found in groups.items()}
+    fronts = measured_fronts(setup, groups)
     box = shared_box([cost_array(found) for found in fronts.values()])
     result = {
         "seed": seed,
         "evaluations": {name: len(found) for name, found in groups.items()},
         "quick_hypervolume": _volumes(groups, shared_box([cost_array(found) for found in groups.values()])),
         "hypervolume": _volumes(fronts, box),
-        "points": [point.plain("") for point in verified.points],
-        "dropped": list(verified.dropped),
         "fronts": {name: [_line(e) for e in sorted(found, key=lambda e: e.costs[1])] for name, found in fronts.items()},
+        "settings": setup.settings.digest,
         "held_out_mape": profile.held_out.mape,
     }
     write_json(file, result)
     return result
 
 
+def measured_fronts(setup: Setup, groups: dict[str, list[Evaluation]]) -> dict[str, list[Evaluation]]:
+    """The front of each group with careful latencies, all files of all groups interleaved."""
+    builder, problem = builder_of(setup), setup.settings.problem
+    every = {e.arch: e for found in groups.values() for e in front(found)}
+    with setup.reporter.stage("verify") as stage:
+        rounds = count_rounds(stage, len(every))
+        files = [builder.build(arch).model for arch in every]
+        seconds = [m.median_s for m in measure_models(files, setup.device, CAREFUL, setup.store, rounds)]
+    again = {
+        arch: problem.evaluation(arch, {**e.values, "latency_s": s}, "verified")
+        for (arch, e), s in zip(every.items(), seconds, strict=True)
+    }
+    return {name: [again[e.arch] for e in front(found)] for name, found in groups.items()}
+
+
 def _search(setup: Setup, name: str, searcher: Searcher, evaluations: int) -> list[Evaluation]:
     problem = setup.settings.problem
     journal = Journal(setup.folder / f"{name}.log", name, setup.space, problem)
     with setup.reporter.stage(name, evaluations) as stage, one_worker() as executor:
-        return run_loop(
+        found = run_loop(
             searcher,
             setup.space,
             problem,
@@ -113,6 +116,9 @@ def _search(setup: Setup, name: str, searcher: Searcher, evaluations: int) -> li
             journal=journal,
             on_evaluation=lambda _: stage.advance(),
         )
+    if len(found) < evaluations:
+        raise ValueError(f"{name} found {len(found)} networks with {evaluations} evaluations: no fair comparison")
+    return found
 
 
 def _rows(archs: list[Architecture]) -> np.ndarray:
@@ -131,6 +137,7 @@ def _line(evaluation: Evaluation) -> dict[str, Any]:
         "latency_s": evaluation.values["latency_s"],
         "int8_blocks": float(np.mean([p == "int8" for p in policy])),
         "density": float(np.mean(kept)),
+        "arch": dict(evaluation.arch.values),
     }
 
 
@@ -142,12 +149,6 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
         "hypervolume": {n: [round(r["hypervolume"][n], 4) for r in results] for n in (JOINT, SEQUENTIAL)},
         "quick_hypervolume": {n: [round(r["quick_hypervolume"][n], 4) for r in results] for n in (JOINT, SEQUENTIAL)},
         "gain": {"mean": float(gains.mean()), "half_width": half, "all_better": bool((gains > 0).all())},
-        "faster_than_dense": sorted(
-            p["dense_twin"]["latency_s"] / p["latency_s"]["median"]
-            for r in results
-            for p in r["points"]
-            if "dense_twin" in p
-        ),
     }
 
 

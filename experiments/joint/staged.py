@@ -1,54 +1,51 @@
 """The usual way: first an architecture, then fewer channels, then precisions.
 
-Each stage searches with the predictors and the picking that the joint search has; only what is free differs.
+Each stage is a LINAS of its own, with the predictors of the joint search; only what is free differs.  A later stage
+chooses among the front of all that was found before it, and what it decides of each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nas.objectives import Evaluation, cost_array
+from nas.objectives import Evaluation
 from nas.pareto import front
-from nas.searchers.choosing import most_volume
-from nas.searchers.evolve import evolve
+from nas.searchers.linas import LINAS
 from nas.searchers.protocol import CostModel
 from quant_search.policy import SUFFIX as PRECISION
 from search_spaces.densities import SUFFIX as DENSITY
 from search_spaces.space import INDEX, Architecture, SearchSpace
 from search_spaces.value import Choice
 
-_PARENTS = 8  # of the front, that a stage goes on from
-_POPULATION, _GENERATIONS = 64, 20  # as of LINAS, for all parents together
+PARENT = "parent"
+_OBJECTIVES = 2
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is decided at once: the choices that are free, and how many evaluations are spent on them."""
+    """What is decided at once: the choices whose names end so, and how many evaluations are spent on them."""
 
-    free: Callable[[Choice], bool]
+    suffix: str
     evaluations: int
 
 
 def in_sequence(evaluations: int) -> tuple[Stage, ...]:
-    """Architecture, channels, precisions, with a third of the evaluations each."""
+    """Channels, then precisions, with a third of the evaluations each; the first third is the architecture's."""
     third = evaluations // 3
-    return (
-        Stage(lambda c: not c.name.endswith((PRECISION, DENSITY)), evaluations - 2 * third),
-        Stage(lambda c: c.name.endswith(DENSITY), third),
-        Stage(lambda c: c.name.endswith(PRECISION), third),
-    )
+    return (Stage("", evaluations - 2 * third), Stage(DENSITY, third), Stage(PRECISION, third))
 
 
 class Staged:
-    """Decides stage by stage; each goes on from the front of all that was found before it.
+    """Decides stage by stage.
 
     Args:
         fit: from all evaluations so far to a cost model.
         base: where what no stage has decided yet stands: all channels, fp32.
         anchors: architectures (n, d) that the first stage begins with.
+        known: architectures (n, d) that are candidates of the first stage, as those of the joint search are.
     """
 
     def __init__(
@@ -58,71 +55,108 @@ class Staged:
         fit: Callable[[Sequence[Evaluation]], CostModel],
         base: Architecture,
         anchors: np.ndarray,
+        known: np.ndarray,
         seed: int,
     ) -> None:
-        self._space, self._fit, self._base = space, fit, base
-        self._left = [[stage.free, stage.evaluations] for stage in stages]
-        self._parents = [base.indices]
-        self._anchors = [tuple(row) for row in anchors.tolist()]
-        self._rng = np.random.default_rng(seed)
-        self._asked: set[tuple[int, ...]] = set()
+        self._space, self._fit, self._seed = space, fit, seed
+        self._left = list(stages)
+        self._spent = 0
         self._told: list[Evaluation] = []
+        self._part = _Architectures(space, base)
+        self._searcher = self._searching(len(anchors), self._part.own(anchors), self._part.own(known))
+
+    def _searching(self, initial: int, anchors: np.ndarray | None, known: np.ndarray | None) -> LINAS:
+        def fitted(_: Sequence[Evaluation]) -> CostModel:
+            model = self._fit(tuple(self._told))
+            return lambda rows: model(self._part.lifted(rows))
+
+        return LINAS(self._part.space, fitted, _OBJECTIVES, self._seed, initial, anchors, known)
 
     def ask(self, n: int) -> np.ndarray:
         """The next architectures (≤ n, d), none of two stages together."""
-        while self._left and not self._left[0][1]:
-            del self._left[0]
-            self._parents = [e.arch.indices for e in _spread(front(self._told))]
-        if not self._left:
-            return np.zeros((0, len(self._space)), dtype=INDEX)
-        free, left = self._left[0]
-        rows, self._anchors = self._anchors[:n], self._anchors[n:]
-        rows = rows or self._promising(free, min(n, left))
-        self._left[0][1] = left - len(rows) if rows else 0
-        self._asked.update(rows)
-        return np.array(rows, dtype=INDEX).reshape(len(rows), len(self._space))
+        while self._left:
+            rows = self._searcher.ask(min(n, self._left[0].evaluations - self._spent))
+            if len(rows):
+                self._spent += len(rows)
+                return self._part.lifted(rows)
+            self._go_on()
+        return np.zeros((0, len(self._space)), dtype=INDEX)
+
+    def _go_on(self) -> None:
+        """Begins the next stage, which may spend what the last one left."""
+        over = self._left.pop(0).evaluations - self._spent
+        if self._left:
+            self._left[0] = replace(self._left[0], evaluations=self._left[0].evaluations + over)
+            parents = front(self._told)
+            self._part = _Around(self._space, [e.arch for e in parents], self._left[0].suffix)
+            self._spent, self._searcher = 0, self._searching(0, None, None)
+            self._searcher.tell([self._part.evaluation(e) for e in parents])
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Takes evaluations to fit on."""
         self._told.extend(evaluations)
-
-    def _promising(self, free: Callable[[Choice], bool], n: int) -> list[tuple[int, ...]]:
-        model = self._fit(tuple(self._told))
-        each = max(16, _POPULATION // len(self._parents))
-        found = [self._around(parent, free, model, each) for parent in self._parents]
-        rows = [row for row in dict.fromkeys(map(tuple, np.concatenate(found).tolist())) if row not in self._asked]
-        if not rows:
-            return []
-        costs, _ = model(np.array(rows, dtype=INDEX))
-        measured = cost_array([e for e in self._told if e.violation == 0])
-        return [rows[i] for i in most_volume(costs, measured, n, self._rng)]
-
-    def _around(
-        self, parent: tuple[int, ...], free: Callable[[Choice], bool], model: CostModel, population: int
-    ) -> np.ndarray:
-        """What the inner search finds (≤ population, d) where only free choices differ from a parent."""
-        space = self._space
-        arch = Architecture(space, parent)
-        columns = [i for i, c in enumerate(space.choices) if free(c) and (c.name in arch.values or not _decided(c))]
-        choices = [c if not _decided(c) else Choice(c.name, c.options) for c in (space.choices[i] for i in columns)]
-        part = SearchSpace("free", choices)
-
-        def lifted(rows: np.ndarray) -> np.ndarray:
-            whole = np.tile(np.array(parent, dtype=INDEX), (len(rows), 1))
-            whole[:, columns] = rows
-            return space.canonical(whole)
-
-        start = part.canonical(np.array([parent], dtype=INDEX)[:, columns])
-        return lifted(evolve(part, lambda r: model(lifted(r)), start, population, _GENERATIONS, self._rng))
+        self._searcher.tell([self._part.evaluation(e) for e in evaluations])
 
 
-def _decided(choice: Choice) -> bool:
-    """Whether a choice is active or not once the architecture is known."""
-    return choice.name.endswith((PRECISION, DENSITY))
+class _Architectures:
+    """The part of a joint space in which nothing is decided but the architecture."""
+
+    def __init__(self, space: SearchSpace, base: Architecture) -> None:
+        self._whole, self._base = space, np.array(base.indices, dtype=INDEX)
+        self._columns = [j for j, c in enumerate(space.choices) if not c.name.endswith((PRECISION, DENSITY))]
+        self.space = SearchSpace("architectures", [space.choices[j] for j in self._columns])
+
+    def lifted(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (n, k) as rows of the whole space (n, d)."""
+        whole = np.tile(self._base, (len(rows), 1))
+        whole[:, self._columns] = rows
+        return self._whole.canonical(whole)
+
+    def own(self, whole: np.ndarray) -> np.ndarray:
+        """Rows of the whole space (n, d) as rows of this one (n, k)."""
+        return np.unique(self.space.canonical(whole[:, self._columns]), axis=0)
+
+    def evaluation(self, evaluation: Evaluation) -> Evaluation:
+        """The same of the row of this space."""
+        row = np.array([evaluation.arch.indices], dtype=INDEX)
+        return replace(evaluation, arch=self.space.row(self.own(row)[0]))
 
 
-def _spread(found: Sequence[Evaluation]) -> list[Evaluation]:
-    """Up to `_PARENTS` of a front, evenly from its one end to the other."""
-    ordered = sorted(found, key=lambda e: e.costs)
-    positions = np.unique(np.linspace(0, len(ordered) - 1, min(_PARENTS, len(ordered))).round().astype(int))
-    return [ordered[i] for i in positions]
+class _Around:
+    """The part of a joint space with one of some architectures and what one kind of choice decides of it."""
+
+    def __init__(self, space: SearchSpace, parents: Sequence[Architecture], suffix: str) -> None:
+        self._whole = space
+        self._parents = np.array([arch.indices for arch in parents], dtype=INDEX)
+        parent = Choice(PARENT, tuple(range(len(parents))))
+        active = space.active(np.asfortranarray(self._parents))
+        self._columns, choices = list[int](), [parent]
+        for j, choice in enumerate(space.choices):
+            there = np.flatnonzero(active[:, j]).tolist()
+            if choice.name.endswith(suffix) and there:
+                self._columns.append(j)
+                choices.append(Choice(choice.name, choice.options, parent.among(*there), self._offered(parent, j)))
+        self.space = SearchSpace("around", choices)
+
+    def _offered(self, parent: Choice, j: int) -> tuple[object, ...]:
+        """The parents with which each option of a choice stays as it is."""
+        offers: list[object] = []
+        for index in range(len(self._whole.choices[j].options)):
+            rows = self._parents.copy()
+            rows[:, j] = index
+            stay = np.flatnonzero(self._whole.canonical(rows)[:, j] == index).tolist()
+            offers.append(parent.among(*stay) if len(stay) < len(rows) and stay else ())
+        return (*offers[:-1], ())
+
+    def lifted(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (n, k) as rows of the whole space (n, d)."""
+        whole = self._parents[rows[:, 0]].copy()
+        whole[:, self._columns] = rows[:, 1:]
+        return self._whole.canonical(whole)
+
+    def evaluation(self, evaluation: Evaluation) -> Evaluation:
+        """The same of the row of this space: of the parent with which it agrees in all that is not free."""
+        row = np.array(evaluation.arch.indices, dtype=INDEX)
+        others = np.delete(np.arange(len(row)), self._columns)
+        parent = int(np.flatnonzero((self._parents[:, others] == row[others]).all(axis=1))[0])
+        return replace(evaluation, arch=self.space.row(np.array([parent, *row[self._columns]], dtype=INDEX)))

@@ -72,9 +72,8 @@ def truth(setup: Setup, file: Path) -> dict[str, Any]:
 
 
 def _front(setup: Setup, file: Path) -> list[Architecture]:
-    points = json.loads(file.read_text())["points"]
-    values = [point["arch"] | {f"{b}.precision": p for b, p in point["policy"].items()} for point in points]
-    return [setup.anatomy.joined(v) for v in values]
+    found = json.loads(file.read_text())["fronts"]["joint"]
+    return [setup.space.architecture(line["arch"]) for line in found]
 
 
 def _accuracy(setup: Setup, model: onnx.ModelProto) -> float:

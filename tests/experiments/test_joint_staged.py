@@ -36,7 +36,15 @@ def fit(_):
 
 
 def test_each_stage_changes_its_own_choices_and_goes_on_from_the_front():
-    searcher = Staged(SPACE, in_sequence(12), fit, SPACE.largest(), np.array([SPACE.largest().indices]), seed=0)
+    searcher = Staged(
+        SPACE,
+        in_sequence(12),
+        fit,
+        SPACE.largest(),
+        np.array([SPACE.largest().indices]),
+        SPACE.sample(4, np.random.default_rng(0)),
+        0,
+    )
     stages, told = [], []
     while len(rows := searcher.ask(3)):
         found = [evaluation(row) for row in rows.tolist()]
