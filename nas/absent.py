@@ -34,6 +34,7 @@ from nas.journal import Journal
 from nas.names import check_names
 from nas.objectives import Evaluation, Problem
 from nas.pareto import front
+from nas.paying import refuse_zeros
 from nas.pipeline import (
     Watched,
     alone_in,
@@ -99,6 +100,7 @@ def run_absent(
         OSError: the folder cannot be written.
     """
     check_names(settings)
+    refuse_zeros(settings.sparsity)
     file = Path(str(settings.profile))
     data = read_profile(file)
     network, architectures = network_for(settings, space, dataset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from latency.lowering import to_onnx
 from nas.candidate import with_policy
+from nas.names import parse_channels
 from nas.profiles import built_space, profiled_space
 from nas.profiling import neutral_
 from nas.spec import SpaceLike
@@ -31,6 +32,7 @@ def export(
     image_size: int | None = None,
     in_channels: int = 3,
     num_classes: int | None = None,
+    sparsity: Sequence[str] = (),
 ) -> Path:
     """Writes the network `arch` of a space or supernet as an ONNX file, and returns its path.
 
@@ -41,14 +43,14 @@ def export(
         arch: of the space, or its options by name; what is left out stands at its first option.
         policy: one precision for all blocks, or block name to precision; by default fp32.
         images: (n, c, h, w) float32 that activations are calibrated on, for int8 blocks of a module instance.
-        preset, image_size, in_channels, num_classes: as of `nas.profile`.
+        preset, image_size, in_channels, num_classes, sparsity: as of `nas.profile`.
 
     Raises:
         ValueError: options, blocks or precisions that there are not, int8 blocks of an instance without images, or a
             network that has no ONNX form.
         OSError: the file cannot be written.
     """
-    profiled = profiled_space(space, preset, image_size, in_channels, num_classes, PRECISIONS)
+    profiled = profiled_space(space, preset, image_size, in_channels, num_classes, PRECISIONS, parse_channels(sparsity))
     network, anatomy, profiled = built_space(space, profiled, seed=0)
     joint = anatomy.joined(arch, policy)
     precisions = policy_of(joint, anatomy.tracer.blocks, anatomy.precisions)

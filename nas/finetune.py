@@ -49,7 +49,7 @@ def finetuned(setup: Setup, builder: Builder, finalists: Sequence[tuple[Evaluati
     if not s.settings.finetune:
         return builder
     tuned = FinetunedBuilder(builder, s.folder / FOLDER)
-    archs = list(with_twins({evaluation.arch: found_by for evaluation, found_by in finalists}))
+    archs = list(with_twins({evaluation.arch: found_by for evaluation, found_by in finalists}, setup.settings.problem))
     with s.reporter.stage("finetune", len(archs) * s.settings.finetune) as stage:
         tuning = Tuning(builder, s.dataset, s.device, s.settings.finetune, s.settings.seed, s.space.largest())
         gains = []

@@ -202,7 +202,8 @@ def check_kernels(precisions: Sequence[str]) -> None:
     smaller = [precision for precision in precisions if precision not in PRECISIONS]
     if smaller:
         raise ValueError(
-            f"precision {smaller[0]!r} runs in the kernels of {kind_of(smaller[0])}: a profile of that serves both"
+            f"precision {smaller[0]!r} runs in the kernels of {kind_of(smaller[0])}, as fast as these: leave it out, "
+            "or search for size (--objective size)"
         )
 
 

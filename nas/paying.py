@@ -8,11 +8,11 @@ from latency.device import Device
 from latency.store import MeasurementStore
 from nas.config import Settings
 from nas.progress import Reporter
-from quant_search.policy import PRECISIONS
+from quant_search.policy import PRECISIONS, densities
 from quant_search.precision import kind_of
 from quant_search.sparsity.factor import check_pays, check_precision_pays
 from quant_search.sparsity.parse import parse_pattern
-from quant_search.sparsity.patterns import Channels, Dense
+from quant_search.sparsity.patterns import Dense
 
 
 def check_sparsity(
@@ -63,9 +63,20 @@ def check_wishes(settings: Settings, device: Device, reporter: Reporter) -> None
     with MeasurementStore(say=reporter.message) as store:
         check_precisions_pay(settings.precisions, device, for_size, store, reporter)
         for name in settings.sparsity:
-            if isinstance(parse_pattern(name), Channels):
+            if densities([name]):
                 continue
-            check_sparsity(name, device, kind_of(settings.precisions[0]), False, store, reporter)
+            check_sparsity(name, device, kind_of(settings.precisions[0]), for_size, store, reporter)
+            refuse_zeros((name,))
+
+
+def refuse_zeros(patterns: Sequence[str]) -> None:
+    """Refuses patterns of zeros, which are put into the weights of one network, not of a space.
+
+    Raises:
+        ValueError: with the command that does.
+    """
+    for name in patterns:
+        if not densities([name]):
             raise ValueError(
                 f"sparsity {name!r} is put into the weights of one network: search without it, and then "
                 f"`nas quantize FILE --sparsity {name} --objective size`"

@@ -4,7 +4,8 @@ neutral files timed there → latency model, from the old device's ┐
 accuracies and weights that the run has ─────────────────────────┴→ inherited accuracies → search → verify → report
 
 What is timed on the new device: three fifths of the timings are of untrained networks that tell most about the
-device, the others of what the search asks for.  The files of the front come on top: up to 24, measured carefully.
+device, the others of what the search asks for.  The files of the front come on top: up to 24, and the
+twins of those that lack channels, measured carefully.
 """
 
 from __future__ import annotations

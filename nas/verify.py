@@ -76,7 +76,7 @@ class Point:
         found_by: the search or a baseline.
         contention: who else used the machine meanwhile.
         batch: images in the call that the latency is of.
-        dense_s: the latency of the same network with all its channels; None of one that has them.
+        dense_s: the latency of the same network with all its channels, which it must beat; None where there is none.
     """
 
     candidate: Candidate
@@ -95,7 +95,7 @@ class Point:
 
     @property
     def pays(self) -> bool:
-        """Whether it has all its channels, or is faster by more than noise for those it lacks."""
+        """Whether it has all its channels, or is 3 % faster for those it lacks, by medians."""
         return self.dense_s is None or self.dense_s > self.latency_s * (1 + LEAST_CLAIM)
 
     def plain(self, file: str) -> dict[str, Any]:
@@ -170,13 +170,13 @@ def verify_front(
     """Builds the files of the finalists and measures them carefully, all interleaved.
 
     A network with fewer channels is measured beside its twin with all of them, which may take its place on the front:
-    it must be 3 % faster.
+    it must be 3 % faster, unless its size counts.
 
     Args:
         finalists: evaluations with what found each, the front first and reserves behind it.
     """
     expected = len(front([evaluation for evaluation, _ in finalists]))
-    found_by = with_twins({evaluation.arch: name for evaluation, name in finalists})
+    found_by = with_twins({evaluation.arch: name for evaluation, name in finalists}, problem)
     rounds = count_rounds(stage, 2 * len(found_by))
     candidates = []
     for arch in found_by:
@@ -187,7 +187,7 @@ def verify_front(
     seconds = {c.arch: m.median_s for c, m in zip(candidates, measured, strict=True)}
     points = []
     for candidate, measurement in zip(candidates, measured, strict=True):
-        name, dense = found_by[candidate.arch], _dense_twin(candidate.arch)
+        name, dense = found_by[candidate.arch], _dense_twin(candidate.arch, problem)
         point = _point(candidate, measurement, executed.of(candidate.model), name, dataset, device)
         points.append(point if dense is None else replace(point, dense_s=seconds[dense]))
         stage.advance()
@@ -205,15 +205,15 @@ def verify_front(
     )
 
 
-def _dense_twin(arch: Architecture) -> Architecture | None:
-    """The network with all channels; None of one that has them."""
-    dense = dense_twin(arch)
-    return None if dense == arch else dense
+def _dense_twin(arch: Architecture, problem: Problem) -> Architecture | None:
+    """The network with all channels that `arch` must be faster than; None of one that has them, or if size counts."""
+    dense, costs = dense_twin(arch), {objective.metric for objective in problem.objectives}
+    return None if dense == arch or "latency_s" not in costs or "size_bytes" in costs else dense
 
 
-def with_twins(found_by: Mapping[Architecture, str]) -> dict[Architecture, str]:
+def with_twins(found_by: Mapping[Architecture, str], problem: Problem) -> dict[Architecture, str]:
     """The architectures and, behind them, their twins with all channels: what is verified, with what found each."""
-    twins = {dense: name for arch, name in found_by.items() if (dense := _dense_twin(arch))}
+    twins = {dense: name for arch, name in found_by.items() if (dense := _dense_twin(arch, problem))}
     return {**found_by, **{dense: name for dense, name in twins.items() if dense not in found_by}}
 
 

@@ -51,7 +51,7 @@ def checked_patterns(texts: Sequence[str]) -> tuple[str, ...]:
     names = [pattern.name for pattern in map(parse_pattern, every) if not isinstance(pattern, Dense)]
     if len(set(names)) < len(names):
         raise ValueError(f"patterns of sparsity must be given once each, got {', '.join(given)}")
-    return tuple(names)
+    return tuple(sorted(names))
 
 
 def densities(patterns: Sequence[str]) -> tuple[float, ...]:

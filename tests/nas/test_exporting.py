@@ -5,6 +5,7 @@ import torch
 import nas
 from latency.device import parse_device
 from latency.runtimes.onnx_runtime import int8_share, open_session
+from nas.names import catalog_entry
 from search_spaces.network import extract, find_space
 from tests.nas.small_space import Small
 
@@ -46,3 +47,17 @@ def test_what_the_space_does_not_have_is_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             nas.export(Small, arch, policy, tmp_path / "a.onnx", **SIZES)
     assert not list(tmp_path.iterdir())
+
+
+def test_blocks_with_fewer_channels_are_smaller_files(tmp_path):
+    sizes = {"image_size": 32, "preset": "tiny", "sparsity": ["channels:0.5"]}
+    smallest = nas.find_space(catalog_entry("mbconv").build(32, 3, 10, "tiny")).smallest().assignment
+    files = {
+        density: nas.export(
+            "mbconv", {**smallest, "stage3.0.density": density}, None, tmp_path / f"{density}.onnx", **sizes
+        )
+        for density in (0.5, 1.0)
+    }
+    assert files[0.5].stat().st_size < files[1.0].stat().st_size
+    with pytest.raises(ValueError, match=r"give channels:0\.5"):
+        nas.export("mbconv", smallest, None, tmp_path / "a.onnx", image_size=32, sparsity="2:4")

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from nas.profiles import built_space, profiled_space
 from nas.spec import accepted_arguments, build_network, space_fingerprint, space_name
 from search_spaces.catalog import SPACES
 from search_spaces.elastic import Linear
@@ -212,3 +213,18 @@ def test_the_fingerprint_of_a_space_tells_one_from_what_it_became(tmp_path, monk
     wide.hidden = Linear(64, Choice("width", (4, 16)))
     wide.classifier = Linear(Choice("width", (4, 16)), 10)
     assert fingerprint(narrow) != fingerprint(wide)
+
+
+def test_sparsity_of_channels_is_part_of_a_space():
+    dense, thin = (build_network("mbconv", (3, 32, 32), 10, "tiny", sparsity=s) for s in ((), ("channels:0.5",)))
+    names = [{choice.name for choice in space.choices} for _, space in (dense, thin)]
+    assert "stage1.0.density" in names[1] - names[0] and names[0] < names[1]
+    assert space_fingerprint("mbconv", *dense) != space_fingerprint("mbconv", *thin)
+    assert all(torch.equal(a, b) for a, b in zip(dense[0].parameters(), thin[0].parameters(), strict=True))
+    _, anatomy, space = built_space(
+        "mbconv", profiled_space("mbconv", "tiny", 32, 3, 10, ("fp32",), ["channels:0.5"]), 0
+    )
+    assert space.sparsity == ("channels:0.5",) and space.fingerprint == space_fingerprint("mbconv", *thin)
+    assert anatomy.space.choices == thin[1].choices
+    with pytest.raises(ValueError, match="no block has channels of its own"):
+        build_network("nas_bench_201", (3, 16, 16), 10, "tiny", sparsity=("channels:0.5",))

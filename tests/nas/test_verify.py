@@ -103,5 +103,7 @@ def test_twins_are_verified_once_behind_the_finalists():
     density = Choice("body.0.density", (0.5, 1.0))
     space = SearchSpace("thin", [Choice("a", (1, 2)), density])
     found = {space.row((0, 0)): "search", space.row((1, 1)): "random", space.row((1, 0)): "search"}
-    assert with_twins(found) == {**found, space.row((0, 1)): "search"}
-    assert list(with_twins(found))[:3] == list(found)
+    assert with_twins(found, PROBLEM) == {**found, space.row((0, 1)): "search"}
+    assert list(with_twins(found, PROBLEM))[:3] == list(found)
+    for costs in (("size_bytes",), ("latency_s", "size_bytes")):  # what is smaller need not be faster
+        assert with_twins(found, Problem((maximize("val_accuracy"), *map(minimize, costs)))) == found

@@ -113,7 +113,7 @@ def test_policies_in_a_word(precisions, words):
 
 def test_patterns_are_told_by_their_names_and_channels_by_the_usual_densities():
     assert checked_patterns(["dense"]) == () and checked_patterns([]) == ()
-    assert checked_patterns(["channels", " 2:4"]) == ("channels:0.5", "channels:0.75", "2:4")
+    assert checked_patterns(["channels", " 2:4"]) == ("2:4", "channels:0.5", "channels:0.75")
     assert checked_patterns(["channels:.25"]) == ("channels:0.25",)
     assert densities(("channels:0.25", "2:4", "channels:0.5")) == (0.25, 0.5)
     for wrong in (["channels:0.5", "channels"], ["2:4", "2:4"]):
