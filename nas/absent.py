@@ -296,7 +296,9 @@ class _Absent:
         """The files of the best, with their accuracies."""
         s = self.setup
         finalists = pick_finalists(s, groups)
-        evaluator = PredictedEvaluator(finetuned(s, builder_of(s), finalists), s.dataset, self.profile)
+        evaluator = PredictedEvaluator(
+            finetuned(s, builder_of(s), [e.arch for e, _ in finalists]), s.dataset, self.profile
+        )
         with s.reporter.stage("verify", len(finalists)) as stage:
             points = []
             for evaluation, found_by in finalists:

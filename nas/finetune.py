@@ -25,9 +25,7 @@ from latency.device import Device
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from nas.candidate import Builder, Builds, Candidate, Tuned, Unrounded
-from nas.objectives import Evaluation
 from nas.record import Setup
-from nas.verify import with_twins
 from quant_search.policy import SUFFIX
 from quant_search.qat import Augment, Recipe, Teacher, train
 from search_spaces.space import Architecture
@@ -39,8 +37,8 @@ _LR = 0.02  # of 0.005, 0.01 and 0.02, what gave most to small networks in a hun
 _DISTILL = 0.5
 
 
-def finetuned(setup: Setup, builder: Builder, finalists: Sequence[tuple[Evaluation, str]]) -> Builds:
-    """The stage that trains the networks of the finalists on, where the run asks for it; what makes their files then.
+def finetuned(setup: Setup, builder: Builder, archs: Sequence[Architecture]) -> Builds:
+    """The stage that trains networks on before they are verified, if the run asks for it; what makes their files then.
 
     Raises:
         OSError: the folder cannot be written.
@@ -49,7 +47,6 @@ def finetuned(setup: Setup, builder: Builder, finalists: Sequence[tuple[Evaluati
     if not s.settings.finetune:
         return builder
     tuned = FinetunedBuilder(builder, s.folder / FOLDER)
-    archs = list(with_twins({evaluation.arch: found_by for evaluation, found_by in finalists}, setup.settings.problem))
     with s.reporter.stage("finetune", len(archs) * s.settings.finetune) as stage:
         tuning = Tuning(builder, s.dataset, s.device, s.settings.finetune, s.settings.seed, s.space.largest())
         gains = []

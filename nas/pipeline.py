@@ -57,7 +57,7 @@ from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
 from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.training import in_all_precisions, pace_in, recipe_of, take_weights, train_stage
-from nas.verify import RealEvaluator, Verified, verify_front
+from nas.verify import RealEvaluator, Verified, verify_front, with_twins
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
 from search_spaces.space import INDEX, SearchSpace
@@ -375,7 +375,8 @@ def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | N
     """
     settings = setup.settings
     finalists = pick_finalists(setup, groups, most)
-    builder = finetuned(setup, builder_of(setup), finalists)
+    archs = list(with_twins({e.arch: found_by for e, found_by in finalists}, settings.problem))
+    builder = finetuned(setup, builder_of(setup), archs)
     with setup.reporter.stage("verify") as stage:
         verified = verify_front(
             finalists,

@@ -172,7 +172,9 @@ def _torch_network(
     joint = joint_space(architectures, find_blocks(network), settings.precisions)
     policy = {f"{block}.precision": p for block, p in entry["policy"].items()} if joint is not architectures else {}
     arch: Architecture = joint.architecture({**entry["arch"], **policy})
-    return Builder(network, BlockTracer(network, dataset.image_shape), dataset, settings.precisions).network(arch)
+    return Builder(network, BlockTracer(network, dataset.image_shape), dataset, settings.precisions).network(
+        arch, entry["policy"]
+    )
 
 
 def _card(

@@ -117,7 +117,7 @@ def round_layers_(
             undo.append(_RoundedInPlace(layer, precision.weight_bits).undo)
 
     def give_back() -> None:
-        for back in undo:
+        for back in reversed(undo):  # of layers that share a weight, the first one knows how it was
             back()
 
     return give_back
