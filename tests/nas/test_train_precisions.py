@@ -16,11 +16,21 @@ from nas.progress import SilentReporter
 from nas.training import costs_of, in_all_precisions, open_trained
 from quant_search.policy import uniform
 from supernet.checkpoint import FILE_NAME, averaged_weights, load_checkpoint
+from supernet.pace import Pace
 from supernet.snapshots import find_snapshots
 from supernet.strategies.once_for_all import OnceForAll
 
 PRECISIONS = ("fp32", "int8", "w2a8")
 SETTINGS = {"strategy": "sandwich", "epochs": 1, "batch": 128, "lr": 0.1, "quiet": True}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pace():
+    """One for all trainings: each would try what is faster, and come to other weights where another way is."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("nas.training", "nas.pipeline"):
+            patch.setattr(f"{module}.pace_in", lambda *_: Pace(threads=1, autocast=False))
+        yield
 
 
 @pytest.fixture(scope="module")
