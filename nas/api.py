@@ -175,10 +175,7 @@ def search(
     except ValueError as error:
         raise ValueError(first_line(error)) from error
     if supernet is not None:
-        given = settings.train_precisions
         settings = with_supernet(settings, Path(supernet))
-        if given not in ((), settings.train_precisions):
-            raise ValueError(f"the weights in {supernet} were not trained for {', '.join(given)}: leave them out")
         space = settings.space if isinstance(space, str) else space
         data = settings.data if not settings.data.startswith(IN_PYTHON) else data
     if profile is not None:

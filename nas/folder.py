@@ -83,6 +83,7 @@ def read_training(folder: Path) -> Training:
     return _read(folder / FILE, Settings)
 
 
+_NAMED_ANYWAY = frozenset({"space", "space_fingerprint", "data", "data_fingerprint"})  # where they are objects
 OF_TRAINING = tuple(name for name in Training.model_fields if name not in ("seed", "budget_s"))
 """Settings that a search has from the training whose weights it takes."""
 
@@ -91,13 +92,17 @@ def with_supernet(settings: Settings, folder: Path) -> Settings:
     """The settings of a search with the weights of the training in `folder`, of which it has space and data too.
 
     Raises:
-        ValueError: there is no training, or it has not ended.
+        ValueError: there is no training, it has not ended, or the settings ask for another one.
     """
     training, file = read_training(folder), folder / CHECKPOINT
     from nas.training import read_history  # here, since it loads torch, and not before there is a training
 
     read_history(folder)
     taken = {name: getattr(training, name) for name in OF_TRAINING}
+    for name in sorted(set(OF_TRAINING) - _NAMED_ANYWAY):
+        given = getattr(settings, name)
+        if given not in (Training.model_fields[name].default, taken[name]):
+            raise ValueError(f"the training in {folder} has {name}={taken[name]!r}, not {given!r}: leave that out")
     digest = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
     return settings.model_copy(update=taken | {"supernet": str(folder.absolute()), "supernet_fingerprint": digest})
 

@@ -60,6 +60,8 @@ def check_wishes(settings: Settings, device: Device, reporter: Reporter) -> None
         ValueError: a precision that only makes files smaller, where size is no objective, or zeros in weights.
     """
     for_size = "size" in settings.objectives
+    if set(settings.precisions) <= set(PRECISIONS) and all(densities([name]) for name in settings.sparsity):
+        return
     with MeasurementStore(say=reporter.message) as store:
         check_precisions_pay(settings.precisions, device, for_size, store, reporter)
         for name in settings.sparsity:

@@ -6,7 +6,6 @@ import copy
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,8 +23,6 @@ from nas.progress import Reporter, SilentReporter
 from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.weights import run_data, trained_network
 from quant_search.for_all import QuantizedForAll
-from quant_search.policy import policy_of
-from quant_search.precision import Precision, parse_precision
 from search_spaces.network import extract, find_space
 from search_spaces.space import Architecture, SearchSpace
 from supernet.atomic import write_bytes, write_json
@@ -265,8 +262,8 @@ def costs_of(network: nn.Module, space: SearchSpace, dataset: Dataset) -> Costs:
     match for one of as many MACs in two bits.
     """
     if isinstance(network, QuantizedForAll):
-        tracer, precisions = BlockTracer(network.network, dataset.image_shape), network.precisions
-        return lambda population: bit_operations(population, space, tracer, precisions)
+        tracer = BlockTracer(network.network, dataset.image_shape)
+        return Anatomy(space, tracer, network.precisions).bit_operations
 
     @functools.cache
     def anatomy() -> Anatomy:
@@ -277,22 +274,6 @@ def costs_of(network: nn.Module, space: SearchSpace, dataset: Dataset) -> Costs:
         return counted
 
     return macs
-
-
-def bit_operations(
-    population: np.ndarray, space: SearchSpace, tracer: BlockTracer, precisions: Sequence[str]
-) -> np.ndarray:
-    """MACs times bits of weights times bits of activations (n,) of a population (n, d) of a joint space."""
-    bits = {name: _bits(parse_precision(name)) for name in ("fp32", *precisions)}
-    found = np.zeros(len(population))
-    for i, arch in enumerate(map(space.row, population)):
-        policy = policy_of(arch, tracer.blocks, precisions)
-        found[i] = sum(block.counts.macs * bits[policy.get(block.name, "fp32")] for block in tracer.trace(arch))
-    return found
-
-
-def _bits(precision: Precision) -> int:
-    return (precision.weight_bits or 32) * (precision.activation_bits or 32)
 
 
 def recipe_of(settings: Training, strategy: Strategy | None = None, share: float = 1.0) -> Recipe:

@@ -196,16 +196,39 @@ class SearchSpace:
 
     def active_column(self, population: np.ndarray, j: int) -> np.ndarray | None:
         """Which rows of a *canonical-so-far* population (n, d) choice j matters in (n,); None for all."""
-        return self._any_holds(population, self._clauses[j])
-
-    def _any_holds(self, population: np.ndarray, clauses: _Clauses) -> np.ndarray | None:
-        """In which rows (n,) any of the clauses holds; None for all."""
-        if not clauses or () in clauses:
+        clauses = self._clauses[j]
+        if not clauses:
             return None
         hit = np.zeros(len(population), dtype=bool)
         for clause in clauses:
             hit |= self._clause_holds(population, clause)
         return hit
+
+    @functools.cached_property
+    def _offers(self) -> list[tuple[list[int], np.ndarray] | None]:
+        """Of choices whose options are not all offered: the columns that decide it, and which option then stands.
+
+        A table, since clauses would be looked at for each option anew, in the innermost loop of a search.  It has an
+        axis for each of the columns, at whose end the choice is inactive, and one for the options themselves.
+        """
+        return [self._table(j) if offered else None for j, offered in enumerate(self._offered)]
+
+    def _table(self, j: int) -> tuple[list[int], np.ndarray]:
+        last, offered = len(self.choices[j].options) - 1, self._offered[j]
+        parents = sorted({column for column, _ in itertools.chain.from_iterable(itertools.chain(*offered))})
+        stands = np.empty((*(self.cardinalities[parents] + 1), last + 1), dtype=INDEX)
+        for place in np.ndindex(*stands.shape[:-1]):
+            at = dict(zip(parents, place, strict=True))
+            stands[place] = [
+                index if any(all(at[column] in options for column, options in clause) for clause in clauses) else last
+                for index, clauses in enumerate(offered)
+            ]
+        return parents, stands
+
+    def _known(self, rows: np.ndarray, column: int) -> np.ndarray:
+        """The options (n,) of a choice, one beyond the last where it is inactive."""
+        active = self.active_column(rows, column)
+        return rows[:, column] if active is None else np.where(active, rows[:, column], self.cardinalities[column])
 
     def _clause_holds(self, population: np.ndarray, clause: tuple[tuple[int, tuple[int, ...]], ...]) -> np.ndarray:
         holds = np.ones(len(population), dtype=bool)
@@ -262,10 +285,9 @@ class SearchSpace:
 
     def _inactive_to_first_(self, rows: np.ndarray, columns: Iterable[int]) -> np.ndarray:
         for j in columns:
-            for index, clauses in enumerate(self._offered[j]):
-                there = self._any_holds(rows, clauses)
-                if there is not None:
-                    rows[:, j][(rows[:, j] == index) & ~there] = len(self.choices[j].options) - 1
+            if (offer := self._offers[j]) is not None:
+                parents, stands = offer
+                rows[:, j] = stands[(*(self._known(rows, parent) for parent in parents), rows[:, j])]
             column = self.active_column(rows, j)
             if column is not None:
                 rows[:, j] *= column
@@ -407,8 +429,8 @@ class SearchSpace:
             return
         mask = self.active_column(row, j)
         for index in range(len(self.choices[j].options) if mask is None or mask[0] else 1):
-            there = self._any_holds(row, self._offered[j][index]) if self._offered[j] else None
-            if there is None or there[0] or not (mask is None or mask[0]):
+            row[0, j] = index
+            if self._inactive_to_first_(row, [j])[0, j] == index:  # it is offered, or inactive
                 yield from self._walk((*prefix, index))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas.config import Settings, Training
-from nas.folder import FILE, default_folder, open_folder, read_record, read_settings
+from nas.folder import CHECKPOINT, FILE, default_folder, open_folder, read_record, read_settings, with_supernet
 
 
 @pytest.mark.parametrize(
@@ -126,3 +126,17 @@ def test_an_unfinished_run_says_how_to_go_on(tmp_path):
         read_record(tmp_path / "run")
     (tmp_path / "run" / "record.json").write_text(json.dumps({"front": []}))
     assert read_record(tmp_path / "run") == {"front": []}
+
+
+def test_a_search_with_weights_cannot_ask_for_another_training(tmp_path):
+    settings = Training(space="mbconv", train_precisions=("fp32", "int8"))
+    open_folder(tmp_path / "run", settings)
+    (tmp_path / "run" / CHECKPOINT).write_bytes(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.training.read_history", lambda _: None)
+        found = with_supernet(Settings(train_precisions=("fp32", "int8"), data="cifar10"), tmp_path / "run")
+        assert found.train_precisions == ("fp32", "int8") and found.data == "digits"
+        for other in ({"train_precisions": ("w4a8",)}, {"sparsity": ("channels:0.5",)}, {"epochs": 3}):
+            name = next(iter(other))
+            with pytest.raises(ValueError, match=rf"has {name}=.*, not .*: leave that out"):
+                with_supernet(Settings(**other), tmp_path / "run")
