@@ -57,7 +57,8 @@ from nas.searchers.random_search import RandomSearch
 from nas.searchers.scaling import UniformScaling
 from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.training import in_all_precisions, pace_in, recipe_of, take_weights, train_stage
-from nas.verify import RealEvaluator, Verified, verify_front, with_twins
+from nas.twins import with_twins
+from nas.verify import RealEvaluator, Verified, verify_front
 from quant_search.policy import SUFFIX, joint_space, uniform
 from search_spaces.network import find_blocks
 from search_spaces.space import INDEX, SearchSpace

@@ -72,6 +72,7 @@ def headline(record: Record) -> str:
             _predictions(record),
             _disturbed(record),
             _thinned(record),
+            _mixed(record),
             _tuned(record),
             _carried(record) or _worth(record),
             _faithful(record),
@@ -184,19 +185,37 @@ def _tuned(record: Record) -> str:
 
 def _thinned(record: Record) -> str:
     """What fewer channels came to."""
-    front = record.get("front") or []
-    ratios = [ratio for point in front if (ratio := _against_dense(point)) is not None]
+    front = items(record, "front")
+    ratios = [ratio for point in front if (ratio := _speedups(point).get("dense")) is not None]
     if not ratios:
         return ""
+    return f"{len(ratios)} of {len(front)} files keep fewer channels, {_span(ratios)} times as fast as with all."
+
+
+def _mixed(record: Record) -> str:
+    """What precisions that differ between blocks came to."""
+    front = items(record, "front")
+    mixed = [point for point in front if len(set((field(point, "policy") or {}).values())) > 1]
+    beside: dict[str, list[float]] = {}
+    for point in mixed:
+        for name, ratio in _speedups(point).items():
+            beside.setdefault(name, []).append(ratio)
+    beside.pop("dense", None)
+    said = [f"{_span(ratios)} times as fast as in {name} throughout" for name, ratios in beside.items()]
+    return f"{len(mixed)} of {len(front)} files mix precisions, {', '.join(said)}." if said else ""
+
+
+def _speedups(point: Record) -> dict[str, float]:
+    """How many times as fast a point is as each of its twins (`nas.twins`)."""
+    own = field(point, "latency_s", "median")
+    seconds = {name: field(twin, "latency_s") for name, twin in (field(point, "twins") or {}).items()}
+    known = is_number(own) and own > 0
+    return {name: s / own for name, s in seconds.items() if known and is_number(s)}
+
+
+def _span(ratios: Sequence[float]) -> str:
     low, high = (f"{end:.2f}" for end in (min(ratios), max(ratios)))
-    span = low if low == high else f"{low} to {high}"
-    return f"{len(ratios)} of {len(front)} files keep fewer channels, {span} times as fast as with all of them."
-
-
-def _against_dense(point: Record) -> float | None:
-    """How many times faster a point is than its twin with all channels; None of one that has them."""
-    dense, own = field(point, "dense_twin", "latency_s"), field(point, "latency_s", "median")
-    return dense / own if is_number(dense) and is_number(own) and own > 0 else None
+    return low if low == high else f"{low} to {high}"
 
 
 def _carried(record: Record) -> str:
@@ -339,8 +358,9 @@ def _architecture(point: Record) -> Html:
     formats = [f"{k}: {v}" for k, v in (field(point, "policy") or {}).items()]
     found = f", found by {GROUPS.get(by, by)}" if (by := point.get("found_by")) else ""
     weights = f", {amount(n)} parameters" if is_number(n := point.get("parameters")) else ""
-    twin = f", {ratio:.2f} times as fast as with all channels" if (ratio := _against_dense(point)) else ""
-    said = text(f"{_provenance(point)}{found}{weights}{twin}")
+    words = {name: "with all channels" if name == "dense" else f"in {name} throughout" for name in _speedups(point)}
+    twins = "".join(f", {ratio:.2f} times as fast as {words[name]}" for name, ratio in _speedups(point).items())
+    said = text(f"{_provenance(point)}{found}{weights}{twins}")
     lists = "".join(f"<pre>{text(chr(10).join(lines))}</pre>" for lines in (choices, formats) if lines)
     return Html(f'<details><summary>show</summary>{said}<div class="lists">{lists}</div></details>')
 

@@ -6,12 +6,11 @@ Validation accuracy decides what stays on the front; test accuracy is only repor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from latency.compare import LEAST_CLAIM
 from latency.contention import Contention
 from latency.device import Device
 from latency.harness import CAREFUL, QUICK, measure_models
@@ -25,7 +24,7 @@ from nas.measuring import count_rounds
 from nas.objectives import Evaluation, Problem, cost_array
 from nas.pareto import front, non_dominated
 from nas.progress import Stage
-from search_spaces.densities import dense_twin
+from nas.twins import DENSE, twins_of, unpaid, with_twins
 from search_spaces.space import Architecture
 from supernet.data import Dataset
 
@@ -76,7 +75,7 @@ class Point:
         found_by: the search or a baseline.
         contention: who else used the machine meanwhile.
         batch: images in the call that the latency is of.
-        dense_s: the latency of the same network with all its channels, which it must beat; None where there is none.
+        twins: the latencies of what it was measured beside (`nas.twins`), of all that keep to the bounds.
     """
 
     candidate: Candidate
@@ -91,12 +90,12 @@ class Point:
     found_by: str
     contention: Contention | None = None
     batch: int = 1
-    dense_s: float | None = None
+    twins: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def pays(self) -> bool:
-        """Whether it has all its channels, or is 3 % faster for those it lacks, by medians."""
-        return self.dense_s is None or self.dense_s > self.latency_s * (1 + LEAST_CLAIM)
+    def unpaid(self) -> str | None:
+        """The twin than which it has fewer channels or bits without being 3 % faster; None where it pays."""
+        return unpaid(self.latency_s, self.twins, self.candidate.policy.values())
 
     def plain(self, file: str) -> dict[str, Any]:
         """As it stands in `front.json`."""
@@ -113,7 +112,7 @@ class Point:
                 "quiet_rounds": self.quiet_rounds,
                 "contention": self.contention and self.contention.plain(),
             },
-            **({} if self.dense_s is None else {"dense_twin": {"latency_s": self.dense_s}}),
+            **({"twins": {name: {"latency_s": s} for name, s in self.twins.items()}} if self.twins else {}),
             "images_per_s": self.batch / self.latency_s,
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
@@ -169,8 +168,8 @@ def verify_front(
 ) -> Verified:
     """Builds the files of the finalists and measures them carefully, all interleaved.
 
-    A network with fewer channels is measured beside its twin with all of them, which may take its place on the front:
-    it must be 3 % faster, unless its size counts.
+    A network with fewer channels or bits is measured beside its twins with more, which may take its place on the front:
+    it must be 3 % faster, unless more than time counts.
 
     Args:
         finalists: evaluations with what found each, the front first and reserves behind it.
@@ -184,14 +183,13 @@ def verify_front(
         stage.advance()
     measured = measure_models([c.model for c in candidates], device, CAREFUL, store, rounds)
     executed = Executed((*OF_GRAPH, *problem.metrics), device, store, careful=True)
-    seconds = {c.arch: m.median_s for c, m in zip(candidates, measured, strict=True)}
     points = []
     for candidate, measurement in zip(candidates, measured, strict=True):
-        name, dense = found_by[candidate.arch], _dense_twin(candidate.arch, problem)
-        point = _point(candidate, measurement, executed.of(candidate.model), name, dataset, device)
-        points.append(point if dense is None else replace(point, dense_s=seconds[dense]))
+        name = found_by[candidate.arch]
+        points.append(_point(candidate, measurement, executed.of(candidate.model), name, dataset, device))
         stage.advance()
     measured_again = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
+    points = beside_twins(points, measured_again, problem)
     kept, dropped = still_best(points, measured_again, expected)
     stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")
     front_points = tuple(sorted(kept, key=lambda p: p.latency_s))
@@ -205,16 +203,14 @@ def verify_front(
     )
 
 
-def _dense_twin(arch: Architecture, problem: Problem) -> Architecture | None:
-    """The network with all channels that `arch` must be faster than; None of one that has them, or if size counts."""
-    dense, costs = dense_twin(arch), {objective.metric for objective in problem.objectives}
-    return None if dense == arch or "latency_s" not in costs or "size_bytes" in costs else dense
-
-
-def with_twins(found_by: Mapping[Architecture, str], problem: Problem) -> dict[Architecture, str]:
-    """The architectures and, behind them, their twins with all channels: what is verified, with what found each."""
-    twins = {dense: name for arch, name in found_by.items() if (dense := _dense_twin(arch, problem))}
-    return {**found_by, **{dense: name for dense, name in twins.items() if dense not in found_by}}
+def beside_twins(points: Sequence[Point], evaluations: Sequence[Evaluation], problem: Problem) -> list[Point]:
+    """The points with the latencies of their twins, of those that keep to the bounds."""
+    allowed = {p.candidate.arch: p.latency_s for p, e in zip(points, evaluations, strict=True) if e.violation == 0}
+    twins = [twins_of(p.candidate.arch, problem) for p in points]
+    return [
+        replace(p, twins={name: allowed[twin] for name, twin in its.items() if twin in allowed})
+        for p, its in zip(points, twins, strict=True)
+    ]
 
 
 def _point(
@@ -246,7 +242,7 @@ def still_best(
     points: Sequence[Point], evaluations: Sequence[Evaluation], expected: int
 ) -> tuple[list[Point], list[tuple[str, str]]]:
     """The points that keep to the bounds and that no other one dominates, and why others of the first `expected` go."""
-    allowed = [i for i, e in enumerate(evaluations) if e.violation == 0 and points[i].pays]
+    allowed = [i for i, e in enumerate(evaluations) if e.violation == 0 and points[i].unpaid is None]
     best = non_dominated(cost_array([evaluations[i] for i in allowed]))
     kept = [i for i, on in zip(allowed, best, strict=True) if on]
     dropped = [
@@ -259,7 +255,10 @@ def _reason(point: Point, allowed: bool) -> str:
     """Why a point is not on the front."""
     if allowed:
         return "dominated after re-measuring"
-    return "over a bound" if point.pays else "not 3 % faster than with all its channels"
+    if point.unpaid is None:
+        return "over a bound"
+    twin = "with all its channels" if point.unpaid == DENSE else f"in {point.unpaid} throughout"
+    return f"not 3 % faster than {twin}"
 
 
 def _metrics(point: Point) -> Mapping[str, float]:

@@ -69,7 +69,7 @@ def policy_choices(blocks: Sequence[Block], precisions: Sequence[str]) -> tuple[
     check_precisions(precisions)
     if len(precisions) == 1:
         return ()
-    options = tuple(sorted(precisions, key=_bits))  # from cheap to dear, as every choice
+    options = tuple(sorted(precisions, key=bits))  # from cheap to dear, as every choice
     weighted = (block for block in blocks if block.weighted)
     return tuple(Choice(block.name + SUFFIX, options, block.weighted_when or block.when) for block in weighted)
 
@@ -99,19 +99,29 @@ def uniform(arch: Architecture, precision: str) -> Architecture:
     Raises:
         ValueError: a precision that the space does not have.
     """
-    policy = [c.name for c in arch.space.choices if c.name.endswith(SUFFIX) and all(map(is_precision, c.options))]
-    changed = dict.fromkeys(policy, precision)
+    changed = dict.fromkeys((c.name for c in _policy_choices(arch)), precision)
     return arch.space.architecture({**arch.assignment, **changed})
+
+
+def uniforms(arch: Architecture) -> dict[str, Architecture]:
+    """`arch` with every block at one precision, for each that its space leaves to the blocks."""
+    options = dict.fromkeys(str(option) for choice in _policy_choices(arch) for option in choice.options)
+    return {precision: uniform(arch, precision) for precision in options}
+
+
+def _policy_choices(arch: Architecture) -> list[Choice]:
+    return [c for c in arch.space.choices if c.name.endswith(SUFFIX) and all(map(is_precision, c.options))]
 
 
 def describe(policy: Mapping[str, str]) -> str:
     """A policy in a word: its one precision, or the share of blocks in each lower one (`w4a8 2/11, int8 5/11`)."""
-    used = sorted(set(policy.values()), key=_bits) or [PRECISIONS[0]]  # no weights: nothing to quantize
+    used = sorted(set(policy.values()), key=bits) or [PRECISIONS[0]]  # no weights: nothing to quantize
     if len(used) == 1:
         return used[0]
     return ", ".join(f"{p} {sum(q == p for q in policy.values())}/{len(policy)}" for p in used[:-1])
 
 
-def _bits(precision: str) -> tuple[int, int]:
+def bits(precision: str) -> tuple[int, int]:
+    """Of weights and of activations; of two precisions the one with more is the larger."""
     found = parse_precision(precision)
     return found.weight_bits or 32, found.activation_bits or 32

@@ -7,7 +7,7 @@ import pytest
 from latency.contention import Contention
 from nas.candidate import Candidate
 from nas.objectives import Bound, Problem, maximize, minimize
-from nas.verify import Point, _metrics, missed, still_best, with_twins
+from nas.verify import Point, _metrics, beside_twins, missed, still_best
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -89,21 +89,39 @@ def test_misses_are_medians():
     assert missed(rows) == pytest.approx({"latency_miss": 0.02, "accuracy_miss": 0.02})
 
 
+def precise(i, policy, val_accuracy, latency_s, twins):
+    made = point(i, val_accuracy, latency_s)
+    candidate = dataclasses.replace(made.candidate, policy=dict(enumerate(policy)))
+    return dataclasses.replace(made, candidate=candidate, twins=twins)
+
+
 def test_a_point_with_fewer_channels_must_be_faster_than_with_all():
     dense, even, faster = point(0, 0.9, 1.03), point(1, 0.9, 1.0), point(2, 0.9, 1.0)
-    points = [dense, dataclasses.replace(even, dense_s=1.03), dataclasses.replace(faster, dense_s=1.031)]
-    assert [p.pays for p in points] == [True, False, True]
+    points = [dense, *(dataclasses.replace(p, twins={"dense": s}) for p, s in ((even, 1.03), (faster, 1.031)))]
+    assert [p.unpaid for p in points] == [None, "dense", None]
     kept, dropped = still_best(points[:2], again(points[:2]), 2)
     assert kept == [dense] and dropped == [("a=1", "not 3 % faster than with all its channels")]
     assert still_best(points, again(points), 1)[0] == points[2:]
-    assert points[2].plain("f")["dense_twin"] == {"latency_s": 1.031} and "dense_twin" not in dense.plain("f")
+    assert points[2].plain("f")["twins"] == {"dense": {"latency_s": 1.031}} and "twins" not in dense.plain("f")
 
 
-def test_twins_are_verified_once_behind_the_finalists():
-    density = Choice("body.0.density", (0.5, 1.0))
-    space = SearchSpace("thin", [Choice("a", (1, 2)), density])
-    found = {space.row((0, 0)): "search", space.row((1, 1)): "random", space.row((1, 0)): "search"}
-    assert with_twins(found, PROBLEM) == {**found, space.row((0, 1)): "search"}
-    assert list(with_twins(found, PROBLEM))[:3] == list(found)
-    for costs in (("size_bytes",), ("latency_s", "size_bytes")):  # what is smaller need not be faster
-        assert with_twins(found, Problem((maximize("val_accuracy"), *map(minimize, costs)))) == found
+def test_a_point_with_fewer_bits_must_be_faster_than_with_more_and_need_not_be_with_fewer():
+    points = [
+        precise(0, ["fp32", "int8"], 0.9, 1.0, {"fp32": 1.03, "int8": 2.0}),
+        precise(1, ["int8", "int8"], 0.9, 1.0, {"fp32": 1.02}),
+        precise(2, ["fp32", "int8"], 0.9, 1.0, {"fp32": 1.04, "int8": 0.5}),
+        precise(3, ["int8", "w4a8"], 0.9, 1.0, {"fp32": 1.1, "int8": 1.02, "w4a8": 0.9}),
+    ]
+    assert [p.unpaid for p in points] == ["fp32", "fp32", None, "int8"]
+    assert still_best(points, again(points), 4)[1][1] == ("a=1", "not 3 % faster than in fp32 throughout")
+
+
+def test_only_twins_that_keep_to_the_bounds_are_to_be_beaten():
+    space = SearchSpace("thin", [Choice("a", (1, 2)), Choice("body.0.density", (0.5, 1.0))])
+    sizes = {(0, 0): 20, (0, 1): 30}
+    points = [point(0, 0.9, 1.0, size) for size in sizes.values()]
+    candidates = [dataclasses.replace(p.candidate, arch=space.row(row)) for p, row in zip(points, sizes, strict=True)]
+    points = [dataclasses.replace(p, candidate=c) for p, c in zip(points, candidates, strict=True)]
+    bounded = Problem(PROBLEM.objectives, (Bound("size_bytes", 20),))
+    assert beside_twins(points, again(points), PROBLEM)[0].twins == {"dense": 1.0}
+    assert beside_twins(points, again(points, bounded), bounded)[0].twins == {}
