@@ -6,14 +6,12 @@ The shared weights are those of a `nas train --sparsity channels`.  Both searche
 and the same inherited accuracies, predict with the same models, are of the same method, and evaluate as many exported
 files.  What stands on either front is then measured carefully, all interleaved.  Hypervolumes are of validation
 accuracy against the latency of these files, in one box.  Each seed draws its own inherited subnets and searches.
-`--truth` goes on from the fronts: see `experiments.joint.truth`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from rich.console import Console
 from scipy import stats
 
 from experiments.joint.staged import Staged, in_sequence
-from experiments.joint.truth import truth
 from latency.harness import CAREFUL, measure_models
 from nas.config import Settings
 from nas.evaluating import one_by_one
@@ -152,14 +149,15 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _in_setup(arguments: argparse.Namespace, seed: int, work: Callable[[Setup], dict[str, Any]]) -> dict[str, Any]:
-    """Does some work in the run of a seed, whose folder keeps all that was found."""
+def _run(arguments: argparse.Namespace, seed: int, file: Path) -> None:
+    """The study of one seed, in a run whose folder keeps all that was found."""
     settings = Settings(device=arguments.device, seed=seed, evaluations=arguments.evaluations)
     settings = with_supernet(settings, arguments.supernet)
     dataset = load_data(settings.data, image_size=settings.image_size)
     folder = arguments.out / f"seed-{seed}"
     with LiveReporter(Console(stderr=True)) as reporter:
-        return run(settings, settings.space, dataset, folder, reporter, stages=lambda setup, _: work(setup))
+        stages = lambda setup, _: study(setup, arguments.evaluations, file)  # noqa: E731
+        run(settings, settings.space, dataset, folder, reporter, stages=stages)
 
 
 def main() -> None:
@@ -170,16 +168,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=48)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--truth", action="store_true")
     arguments = parser.parse_args()
     results = []
     for seed in range(arguments.seeds):
         file = arguments.out / f"seed-{seed}.json"
         if not file.exists():
-            _in_setup(arguments, seed, lambda setup, file=file: study(setup, arguments.evaluations, file))
+            _run(arguments, seed, file)
         results.append(json.loads(file.read_text()))
-        if arguments.truth:
-            _in_setup(arguments, seed, lambda setup: truth(setup, arguments.out / f"truth-{setup.settings.seed}.json"))
     print(json.dumps(summary(results), indent=1))
 
 
