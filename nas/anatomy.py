@@ -81,10 +81,10 @@ class Anatomy:
         """The placed blocks of each row of a population (n, d)."""
         return [self.placed(arch) for arch in self._architectures(population)]
 
-    def in_fp32(self, population: np.ndarray) -> np.ndarray:
-        """Rows (n, d') of the architecture factor as rows (n, d) of the space, with every block in fp32.
+    def in_most_bits(self, population: np.ndarray) -> np.ndarray:
+        """Rows (n, d') of the architecture factor as rows (n, d) of the space, each block in what has most bits.
 
-        Where that is no option, in what has most bits: options are listed from cheap to dear.
+        That is the last of a block's options, which are listed from cheap to dear.
         """
         most = [len(choice.options) - 1 for choice in self.space.choices[population.shape[1] :]]
         policies = np.tile(np.array(most, dtype=INDEX), (len(population), 1))

@@ -1,5 +1,7 @@
 """Inherited accuracies: what subnets reach with the supernet's weights, asked for where the front will be.
 
+They are those of the precision with the most bits that blocks may have: where that is not fp32, layers are rounded.
+
 Evenly scaled and random subnets come first; then a guided search, whose latencies are predicted, says which others
 are worth a look.  So the accuracy predictor is best where the search needs it (as in LINAS, Cummings et al. 2022).
 """
@@ -19,9 +21,12 @@ from nas.predict import Inherited, MetricPredictor, PredictsHardware, fit_accura
 from nas.progress import Stage
 from nas.searchers.linas import LINAS
 from nas.searchers.protocol import CostModel
-from search_spaces.space import INDEX, SearchSpace
+from quant_search.layer_rounding import round_layers_
+from quant_search.policy import bits
+from search_spaces.network import extract
+from search_spaces.space import INDEX, Architecture, SearchSpace
 from supernet.atomic import write_json
-from supernet.calibrate import inherited_accuracy
+from supernet.calibrate import calibrated_accuracy_
 from supernet.data import Dataset
 
 FILE = "inherited.json"
@@ -49,6 +54,7 @@ class Inheritance:
         self.network, self.architectures, self.anatomy = network, architectures, anatomy
         self.dataset, self.problem = dataset, problem
         self._hardware = hardware
+        self._precision = max(anatomy.precisions, key=bits)
 
     def run(self, seed: int, folder: Path, stage: Stage, rounds: int | None = None) -> Inherited:
         """Takes them; what the run's folder holds is not taken again.
@@ -81,12 +87,18 @@ class Inheritance:
     def _take(self, row: np.ndarray, known: dict[str, float], file: Path) -> None:
         key = _key(row)
         if key not in known:
-            known[key] = inherited_accuracy(self.network, self.architectures.row(row), self.dataset)
+            known[key] = self._accuracy(self.architectures.row(row))
             write_json(file, known)
+
+    def _accuracy(self, arch: Architecture) -> float:
+        """Of a subnet in the precision with the most bits."""
+        plain, blocks = extract(self.network, arch), self.anatomy.tracer.blocks
+        round_layers_(plain, blocks, {block.name: self._precision for block in blocks})
+        return calibrated_accuracy_(plain, self.dataset)
 
     def _evaluations(self, rows: np.ndarray, accuracies: np.ndarray) -> list[Evaluation]:
         """The subnets with their inherited accuracies (n,) and what else is predicted of them."""
-        metrics = {**self._hardware.predict(self.anatomy.in_fp32(rows)), "val_accuracy": accuracies}
+        metrics = {**self._hardware.predict(self.anatomy.in_most_bits(rows)), "val_accuracy": accuracies}
         return [
             self.problem.evaluation(
                 self.architectures.row(row), {name: values[i] for name, values in metrics.items()}, "inherited"
@@ -99,17 +111,17 @@ class Inheritance:
         predictor = MetricPredictor(
             fit_accuracy(self.anatomy, inherited.population, inherited.val_accuracy), self._hardware
         )
-        return lambda rows: self.problem.costs(predictor.predict(self.anatomy.in_fp32(rows)))
+        return lambda rows: self.problem.costs(predictor.predict(self.anatomy.in_most_bits(rows)))
 
     def _inherited(self, evaluations: Sequence[Evaluation]) -> Inherited:
         rows = np.array([e.arch.indices for e in evaluations], dtype=INDEX)
-        return Inherited(self.anatomy.in_fp32(rows), np.array([e.values["val_accuracy"] for e in evaluations]))
+        return Inherited(self.anatomy.in_most_bits(rows), np.array([e.values["val_accuracy"] for e in evaluations]))
 
 
 def read_inherited(known: Mapping[str, float], anatomy: Anatomy) -> Inherited:
     """The accuracies that a run's folder holds, in the order taken."""
     rows = np.array([[int(index) for index in key.split()] for key in known], dtype=INDEX)
-    joint = rows if rows.shape[1] == len(anatomy.space) else anatomy.in_fp32(rows)
+    joint = rows if rows.shape[1] == len(anatomy.space) else anatomy.in_most_bits(rows)
     return Inherited(joint, np.array(list(known.values())))
 
 

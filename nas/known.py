@@ -63,13 +63,13 @@ class Known:
         return str(self.record["device"]["fingerprint"])
 
     def lifted(self, population: np.ndarray) -> np.ndarray:
-        """Rows of the joint space, or of architectures alone (n, d'), which are in fp32 then, as joint rows (n, d)."""
+        """Rows of the joint space, or of architectures alone (n, d'), then in the most bits, as joint rows (n, d)."""
         if population.shape[1] == len(self.anatomy.space):
             return population
-        return self.anatomy.in_fp32(population)
+        return self.anatomy.in_most_bits(population)
 
     def inherited_in(self, space: SearchSpace) -> Inherited:
-        """The inherited accuracies, all in fp32, in `space`: the joint space, or that of architectures alone."""
+        """The inherited accuracies, of the most bits, in `space`: the joint space, or that of architectures alone."""
         return Inherited(self.inherited.population[:, : len(space)], self.inherited.val_accuracy)
 
     def seen_in(self, space: SearchSpace) -> list[tuple[Architecture, Evaluation]]:

@@ -52,10 +52,10 @@ class Transfer:
         return np.array(unique[:count], dtype=INDEX)
 
     def landmarks(self) -> np.ndarray:
-        """The smallest, middle and largest network in fp32 (3, d)."""
+        """The smallest, middle and largest network in the most bits (3, d)."""
         space = self.known.architectures
         rows = np.array([a.indices for a in (space.smallest(), space.scaled(0.5), space.largest())], dtype=INDEX)
-        return self.anatomy.in_fp32(rows) if len(self.anatomy.space) > len(space) else rows
+        return self.anatomy.in_most_bits(rows) if len(self.anatomy.space) > len(space) else rows
 
     def scores(self, population: np.ndarray, seconds: np.ndarray) -> dict[str, Agreement]:
         """How well timed networks (k, d) are predicted that the fit has not seen, by cross-validation.

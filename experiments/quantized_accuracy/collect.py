@@ -104,7 +104,7 @@ def _points(anatomy: Anatomy, architectures: SearchSpace, file: Path, effort: Ef
     lines = read_lines(file)
     single = [row for row in lines if row["kind"] == "inherited"][: effort.inherited]
     files = [row for row in lines if row["kind"] == "file"][: effort.files]
-    rows = anatomy.in_fp32(np.array([row["row"] for row in single], dtype=INDEX))
+    rows = anatomy.in_most_bits(np.array([row["row"] for row in single], dtype=INDEX))
     return Points(
         anatomy,
         architectures,

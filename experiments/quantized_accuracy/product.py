@@ -106,7 +106,7 @@ def at_once(truth: Truth, budget: int, seed: int) -> np.ndarray:
     """The costs (n, 2) of all look-ups of one search of the product, a third of them in full precision first."""
     points = truth.points
     plain = np.unique(points.architectures.sample(budget // 3, np.random.default_rng(seed)), axis=0)
-    start = points.anatomy.in_fp32(plain)
+    start = points.anatomy.in_most_bits(plain)
     return searched(truth, points.anatomy.space, lambda rows: rows, budget, seed, start)[1]
 
 
@@ -127,7 +127,7 @@ def one_after_the_other(truth: Truth, budget: int, seed: int, networks: int) -> 
 def policies_of(points: Points, architectures: np.ndarray) -> tuple[SearchSpace, Lift]:
     """The space of some architectures (k, d') with any policy, and its rows as joint ones."""
     joint = points.anatomy.space
-    active = joint.active(points.anatomy.in_fp32(architectures))
+    active = joint.active(points.anatomy.in_most_bits(architectures))
     which = Choice("network", tuple(range(len(architectures))))
     choices = [which]
     for j in points.anatomy.policy_columns:
@@ -139,7 +139,7 @@ def policies_of(points: Points, architectures: np.ndarray) -> tuple[SearchSpace,
     names = {choice.name: i for i, choice in enumerate(choices)}
 
     def lift(rows: np.ndarray) -> np.ndarray:
-        full = points.anatomy.in_fp32(architectures[rows[:, 0]])
+        full = points.anatomy.in_most_bits(architectures[rows[:, 0]])
         for j in points.anatomy.policy_columns:
             if (i := names.get(joint.choices[j].name)) is not None:
                 full[:, j] = rows[:, i]

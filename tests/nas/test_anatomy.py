@@ -55,7 +55,7 @@ def test_activations_are_those_of_the_blocks_in_their_precision(parts):
 def test_architectures_are_lifted_into_the_joint_space_in_fp32(parts):
     _, architectures, anatomy = parts
     rows = architectures.sample(20, np.random.default_rng(2))
-    lifted = anatomy.in_fp32(rows)
+    lifted = anatomy.in_most_bits(rows)
     expected = [uniform(anatomy.space.row([*row, *[0] * (len(anatomy.space) - len(row))]), "fp32") for row in rows]
     assert [tuple(row) for row in lifted.tolist()] == [arch.indices for arch in expected]
 
@@ -64,7 +64,7 @@ def test_a_space_without_policies_is_its_own_joint_space(parts):
     network, architectures, _ = parts
     anatomy = Anatomy(architectures, BlockTracer(network, SHAPE), ("fp32",))
     rows = architectures.sample(5, np.random.default_rng(3))
-    assert np.array_equal(anatomy.in_fp32(rows), rows)
+    assert np.array_equal(anatomy.in_most_bits(rows), rows)
     assert {p for placed in anatomy.placed_rows(rows) for _, p in placed} == {"fp32"}
 
 

@@ -8,7 +8,11 @@ import pytest
 from torch import nn
 
 from latency.blocks import BlockTracer
+from latency.device import parse_device
+from latency.runtimes.opening import open_session
+from latency.runtimes.session import accuracy
 from nas.anatomy import Anatomy
+from nas.candidate import Builder
 from nas.inherit import A_ROUND, FIRST, ROUNDS, Inheritance
 from nas.objectives import Problem, maximize, minimize
 from nas.pareto import non_dominated
@@ -20,6 +24,7 @@ from quant_search.policy import joint_space
 from search_spaces.elastic import BatchNorm2d, Conv2d, Linear, Sequence
 from search_spaces.network import Network, find_blocks, find_space
 from search_spaces.value import Choice
+from supernet.calibrate import inherited_images
 from supernet.data import load_data
 
 SHAPE = (1, 8, 8)
@@ -83,7 +88,7 @@ def profile():
 
 @pytest.fixture(scope="module")
 def inherited():
-    rows = ANATOMY.in_fp32(ARCHITECTURES.sample(50, np.random.default_rng(2)))
+    rows = ANATOMY.in_most_bits(ARCHITECTURES.sample(50, np.random.default_rng(2)))
     return Inherited(rows, true_metrics(rows)["val_accuracy"])
 
 
@@ -185,12 +190,12 @@ def run(profile, folder):
 def test_inherited_accuracies_are_taken_near_the_front_and_never_twice(profile, tmp_path, monkeypatch):
     taken = []
 
-    def spied(network, arch, dataset):
+    def spied(self, arch):
         taken.append(arch)
         row = np.array([arch.indices], dtype=np.int16)
-        return float(true_metrics(ANATOMY.in_fp32(row))["val_accuracy"][0])
+        return float(true_metrics(ANATOMY.in_most_bits(row))["val_accuracy"][0])
 
-    monkeypatch.setattr("nas.inherit.inherited_accuracy", spied)
+    monkeypatch.setattr(Inheritance, "_accuracy", spied)
     found = run(profile, tmp_path)
     assert len(taken) == len(set(taken)) == len(found.population) == FIRST + ROUNDS * A_ROUND
     assert {ARCHITECTURES.smallest(), ARCHITECTURES.largest()} <= set(taken)
@@ -205,3 +210,16 @@ def test_inherited_accuracies_are_taken_near_the_front_and_never_twice(profile, 
     (tmp_path / "part" / "inherited.json").write_text("\n".join([*text[:30], text[30].rstrip(","), "}"]))
     resumed = run(profile, tmp_path / "part")
     assert np.array_equal(resumed.population, found.population)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "w2a8"])
+def test_inherited_accuracies_are_those_of_files_in_the_most_bits(precision):
+    data, tracer = load_data("digits"), BlockTracer(NETWORK, SHAPE)
+    anatomy = Anatomy(ARCHITECTURES, tracer, (precision,))
+    taken = Inheritance(NETWORK, ARCHITECTURES, anatomy, data, None, PROBLEM)
+    builder = Builder(NETWORK, tracer, data, (precision,))
+    for arch in (ARCHITECTURES.smallest(), ARCHITECTURES.largest()):
+        found = taken._accuracy(arch)
+        session = open_session(builder.build(arch).model, parse_device("cpu"))
+        of_file = accuracy(session, *inherited_images(data))
+        assert found == pytest.approx(of_file, abs=0.01)

@@ -23,7 +23,7 @@ def parts():
 def test_widths_grow_and_nothing_else_changes(parts):
     space, anatomy = parts
     found = widths_of(space)
-    macs = anatomy.counts(anatomy.in_fp32(np.array([arch.indices for arch in found])))[:, 0]
+    macs = anatomy.counts(anatomy.in_most_bits(np.array([arch.indices for arch in found])))[:, 0]
     assert len(found) == 5 and (np.diff(macs) > 0).all()
     for name, value in space.scaled(0.5).values.items():
         if name.rpartition(".")[2] not in ("width", "inner", "expansion"):

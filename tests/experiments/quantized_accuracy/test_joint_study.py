@@ -22,7 +22,7 @@ def points():
     joint = joint_space(space, find_blocks(network), PRECISIONS)
     anatomy = Anatomy(joint, BlockTracer(network, SHAPE), PRECISIONS)
     rng = np.random.default_rng(0)
-    plain, rows = anatomy.in_fp32(space.sample(20, rng)), policies(joint, 20, rng)
+    plain, rows = anatomy.in_most_bits(space.sample(20, rng)), policies(joint, 20, rng)
     told = 0.9 + 0.01 * np.log10(anatomy.counts(plain)[:, 0])
     bits = np.log2(anatomy.bit_operations(rows) / anatomy.counts(rows)[:, 0])
     return Points(anatomy, space, (plain, told), (rows, 0.3 + 0.05 * bits, np.ones(20)))
@@ -43,7 +43,7 @@ def test_policies_of_chosen_networks_leave_these_as_they_are(points):
     joint, d = lift(rows), len(points.architectures)
     assert np.array_equal(joint[:, :d], chosen[rows[:, 0]])
     assert len(np.unique(joint, axis=0)) == len(np.unique(rows, axis=0))  # no look-up is wasted on a twin
-    assert np.array_equal(lift(space.largest().indices * np.ones((1, 1), int)), points.anatomy.in_fp32(chosen[2:]))
+    assert np.array_equal(lift(space.largest().indices * np.ones((1, 1), int)), points.anatomy.in_most_bits(chosen[2:]))
 
 
 def test_both_ways_have_as_many_look_ups(points, monkeypatch):
@@ -52,7 +52,8 @@ def test_both_ways_have_as_many_look_ups(points, monkeypatch):
     assert len(at_once(truth, 31, 0)) == len(one_after_the_other(truth, 31, 0, 2)) == 31
     bits = truth_of(points, "bits").costs(points.files[0])
     assert (
-        bits <= truth_of(points, "bits").costs(points.anatomy.in_fp32(points.files[0][:, : len(points.architectures)]))
+        bits
+        <= truth_of(points, "bits").costs(points.anatomy.in_most_bits(points.files[0][:, : len(points.architectures)]))
     ).all()
 
 
