@@ -191,7 +191,8 @@ class _Search:
         choices = todo.module.choices() if isinstance(todo.module, Elastic) else ()
         ways: dict[Shapes, list[tuple[Option, ...]]] = {}
         for options in _combinations(choices, state.domains):
-            ways.setdefault(self._shapes(todo.module, choices, options), []).append(options)
+            if _offered(choices, options):
+                ways.setdefault(self._shapes(todo.module, choices, options), []).append(options)
         wanted = self.layers[state.position] if state.position < len(self.layers) else None
         if wanted is not None and wanted.shapes in ways:
             taken = _Taken(todo.path, wanted, state.taken)
@@ -262,9 +263,16 @@ def _narrowed(
         yield {**domains, **{c.name: (option,) for c, option in zip(choices, options, strict=True)}}
 
 
+def _offered(choices: Sequence[Choice], options: Sequence[Option]) -> bool:
+    """Whether these options may exist together, for all that they say of each other."""
+    taken = {c.name: option for c, option in zip(choices, options, strict=True)}
+    fits = lambda clause: all(c.choice not in taken or _holds(c, taken) for c in clause)  # noqa: E731
+    return all(not c.offered or any(map(fits, c.offered[c.index(taken[c.name])])) for c in choices)
+
+
 def _small_architecture(choices: Sequence[Choice], options: Sequence[Option]) -> Architecture:
     """The architecture of a space of these choices alone."""
-    space = SearchSpace("layer", [replace(choice, when=()) for choice in choices])
+    space = SearchSpace("layer", [replace(choice, when=(), offered=()) for choice in choices])
     return space.architecture({c.name: option for c, option in zip(choices, options, strict=True)})
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from nas.spec import build_network
 from search_spaces.elastic import BatchNorm2d, Conv2d, Linear, OneOf, Resize, Sequence, activation
 from search_spaces.mbconv import mbconv
 from search_spaces.network import Network, extract, find_space
@@ -77,6 +78,18 @@ def test_a_space_of_billions_is_searched_without_enumeration():
         state["head.0.weight"] = torch.zeros(7, 7)  # the end does not fit, so that every way is tried
         with pytest.raises(ValueError, match=re.escape("'head.0', has (7, 7) where the space has (")):
             found_in(network, state)
+
+
+@pytest.mark.parametrize("space", ["mbconv", "nas_bench_macro"])
+def test_densities_are_told_by_shapes_where_they_are_offered(space):
+    network, found_space = build_network(space, (3, 32, 32), 10, sparsity=("channels:0.5", "channels:0.75"))
+    for row in found_space.sample(3, np.random.default_rng(0)):
+        arch = found_space.row(row)
+        state = extract(network, arch).state_dict()
+        found = found_in(network, state)
+        shapes = [tensor.shape for tensor in extract(network, found.arch).state_dict().values()]
+        assert shapes == [tensor.shape for tensor in state.values()]
+        assert not any(name.endswith(".density") for name in found.undetermined)
 
 
 def test_layers_are_grouped_by_their_module():
