@@ -23,7 +23,7 @@ from typing import TypeAlias
 import numpy as np
 
 
-def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+def fma(a: np.ndarray | np.float32, b: np.ndarray | np.float32, c: np.ndarray) -> np.ndarray:
     """a · b + c of float32 arrays, rounded once to float32.
 
     Products of float32 are exact in float64; their sum is rounded to odd there, from which rounding to float32 is
@@ -60,8 +60,7 @@ class Rounding:
     def codes(self, sums: np.ndarray, added: np.ndarray | None = None) -> np.ndarray:
         """Codes uint8 (..., c) of sums int32 (..., c) and, for a residual, of the codes `added` (..., c)."""
         value = fma(sums.astype(np.float32), self.scale, self.bias)
-        if self.residual is not None:
-            assert added is not None
+        if self.residual is not None and added is not None:
             value = fma(added.astype(np.float32), self.residual, value)
         found = np.clip(np.rint(value), self.low, self.high).astype(np.uint8)
         return found if self.table is None else self.table[found]
@@ -75,6 +74,7 @@ class Quantize:
     zero: int
 
     def run(self, x: np.ndarray) -> np.ndarray:
+        """Codes uint8 (b, h, w, c) of images (b, c, h, w)."""
         steps = np.rint(x.astype(np.float32) / self.scale) + np.float32(self.zero)
         return np.ascontiguousarray(np.clip(steps, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
 
@@ -142,17 +142,19 @@ class AveragePool:
     rounding: Rounding
 
     def run(self, x: np.ndarray) -> np.ndarray:
+        """Codes (b, 1, 1, c) of codes (b, h, w, c)."""
         return self.rounding.codes(x.astype(np.int32).sum((1, 2), keepdims=True, dtype=np.int32))
 
 
 @dataclass(frozen=True, eq=False)
 class Add:
-    """Codes a and b (b, h, w, c): clip(rne(fma(a, scale_a, fma(b, scale_b, bias)))), through a table where there is one."""
+    """The sum of what codes a and b (b, h, w, c) stand for: clip(rne(fma(a, scale_a, fma(b, scale_b, bias))))."""
 
     scale_a: np.float32
     rounding: Rounding  # scale_b, of all channels, and the bias
 
     def run(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Codes (b, h, w, c) of codes of the same shape."""
         value = fma(b.astype(np.float32), self.rounding.scale, self.rounding.bias)
         value = fma(a.astype(np.float32), self.scale_a, value)
         found = np.clip(np.rint(value), self.rounding.low, self.rounding.high).astype(np.uint8)
@@ -168,6 +170,7 @@ class Multiply:
     rounding: Rounding
 
     def run(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Codes (b, h, w, c)."""
         return self.rounding.codes((a.astype(np.int32) - self.zero_a) * (b.astype(np.int32) - self.zero_b))
 
 
@@ -178,6 +181,7 @@ class Table:
     table: np.ndarray
 
     def run(self, x: np.ndarray) -> np.ndarray:
+        """Codes (b, h, w, c)."""
         return np.asarray(self.table[x])
 
 
@@ -195,6 +199,7 @@ class Logits:
     bias: np.ndarray
 
     def run(self, x: np.ndarray) -> np.ndarray:
+        """float32 (b, out)."""
         sums = x.reshape(len(x), -1).astype(np.int32) @ self.weight.T.astype(np.int32)
         return fma(sums.astype(np.float32), self.scale, self.bias)
 
@@ -207,6 +212,7 @@ class Dequantize:
     zero: int
 
     def run(self, x: np.ndarray) -> np.ndarray:
+        """float32 (b, c)."""
         steps = x.reshape(len(x), -1).astype(np.int32) - self.zero
         return steps.astype(np.float32) * self.scale
 
