@@ -1,0 +1,126 @@
+"""Programs run by native code."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from types import TracebackType
+
+import numpy as np
+
+from latency.kernels import build
+from latency.kernels.contract import Program
+from latency.kernels.program import encoded
+
+_MESSAGE_BYTES = 512
+_FLOATS = ctypes.POINTER(ctypes.c_float)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(build.library()))
+    size = ctypes.POINTER(ctypes.c_int64)
+    declared = {
+        "hwnas_open": (ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_size_t, *(ctypes.c_char_p,) * 2, ctypes.c_size_t)),
+        "hwnas_run": (ctypes.c_int, (ctypes.c_void_p, _FLOATS, _FLOATS, ctypes.c_int64, ctypes.c_int)),
+        "hwnas_close": (None, (ctypes.c_void_p,)),
+        "hwnas_sizes": (None, (ctypes.c_void_p, size, size)),
+        "hwnas_instruction_sets": (ctypes.c_char_p, ()),
+        "hwnas_memory": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_size_t))),
+    }
+    for name, (result, arguments) in declared.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """What this processor has that there are kernels for, best first; the last, "portable", runs everywhere."""
+    names: bytes = _library().hwnas_instruction_sets()
+    return tuple(names.decode().split())
+
+
+class Native:
+    """An opened program; `open_program` and `open_file` make it."""
+
+    def __init__(self, data: bytes, instruction_set: str | None = None) -> None:
+        message = ctypes.create_string_buffer(_MESSAGE_BYTES)
+        chosen = None if instruction_set is None else instruction_set.encode()
+        self._handle = None
+        self._handle = _library().hwnas_open(data, len(data), chosen, message, _MESSAGE_BYTES)
+        if self._handle is None:
+            raise ValueError(message.value.decode(errors="replace"))
+        image, output = ctypes.c_int64(), ctypes.c_int64()
+        _library().hwnas_sizes(self._handle, image, output)
+        self._image, self._output = image.value, output.value
+
+    def run(self, x: np.ndarray, threads: int = 1) -> np.ndarray:
+        """float32 (b, outputs) of images float32 (b, c, h, w).
+
+        Raises:
+            ValueError: images of another size, no image, or no thread.
+            RuntimeError: there is not enough memory, or threads cannot be started.
+        """
+        y = np.empty((len(x), self._output), np.float32)
+        self.run_into(np.ascontiguousarray(x, np.float32), y, threads)
+        return y
+
+    def run_into(self, x: np.ndarray, y: np.ndarray, threads: int = 1) -> None:
+        """As `run`, from and into arrays float32 that lie in one piece.
+
+        Raises:
+            ValueError: arrays of other sizes or types, no image, or no thread.
+            RuntimeError: there is not enough memory, or threads cannot be started.
+        """
+        for name, array, size in (("images", x, self._image), ("outputs", y, self._output)):
+            if array.dtype != np.float32 or not array.flags.c_contiguous or array.size != len(x) * size:
+                got = f"{array.dtype} {array.shape}"
+                raise ValueError(f"{name} are {got}, expected {len(x)} times {size} float32 in one piece")
+        if len(x) < 1 or threads < 1:
+            raise ValueError(f"{len(x)} images in {threads} threads cannot be run; give at least one of each")
+        if self._handle is None:
+            raise ValueError("the program is closed; open it again")
+        pointers = x.ctypes.data_as(_FLOATS), y.ctypes.data_as(_FLOATS)
+        if _library().hwnas_run(self._handle, *pointers, len(x), threads) != 0:
+            raise RuntimeError(
+                f"{len(x)} images in {threads} threads: memory or threads cannot be had; use fewer threads"
+            )
+
+    def memory(self, thread: int = 0) -> np.ndarray:
+        """The memory of a thread's tensors uint8, as its last run left it; it is valid until the program closes.
+
+        Raises:
+            ValueError: that thread has not run yet.
+        """
+        size = ctypes.c_size_t()
+        at = None if self._handle is None else _library().hwnas_memory(self._handle, thread, size)
+        if at is None:
+            raise ValueError(f"thread {thread} has no memory yet; run the program in more threads")
+        return np.ctypeslib.as_array(ctypes.cast(at, ctypes.POINTER(ctypes.c_uint8)), (size.value,))
+
+    def close(self) -> None:
+        """Gives memory and threads back; what was closed before stays closed."""
+        if self._handle is not None:
+            _library().hwnas_close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Native:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def open_program(program: Program, instruction_set: str | None = None) -> Native:
+    """A program for native code, by the best instruction set unless one of `instruction_sets()` is named.
+
+    Raises:
+        ValueError: native code cannot run a step, or this processor lacks the instruction set.
+        RuntimeError: there is no compiler, or it fails.
+    """
+    return Native(encoded(program), instruction_set)

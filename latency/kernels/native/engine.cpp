@@ -1,0 +1,345 @@
+// Runs programs: kernels for the processor's instruction set, memory of tensors, threads.
+//
+// Images of a batch go to threads whole, each with memory of its own; those that are left over, or a single image, are
+// shared: threads take items of a step until there are none, and wait for each other before the next.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <thread>
+
+#include "hwnas.h"
+#include "program.hpp"
+
+#define INLINE __attribute__((always_inline)) inline
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+#if defined(__SANITIZE_ADDRESS__)  // which sees into no assembly
+#define HWNAS_PLAIN 1
+#endif
+
+namespace hwnas {
+
+struct Work {
+    uint8_t *memory, *scratch;  // of tensors, and of this thread
+    const float *image;
+    float *result;
+    int bands;  // of rows of a block
+
+    uint8_t *codes(const Tensor &tensor) const { return memory + tensor.offset; }
+};
+
+struct Kernels {
+    const char *name;
+    void (*run)(const Step &, int phase, int64_t item, const Work &);
+    bool (*supported)();
+};
+
+}  // namespace hwnas
+
+#define TEXT(...) #__VA_ARGS__
+#if defined(__clang__)
+#define FOR_TARGET(target) _Pragma(TEXT(clang attribute push(__attribute__((target(target))), apply_to = function)))
+#define END_TARGET _Pragma("clang attribute pop")
+#else
+#define FOR_TARGET(name) _Pragma("GCC push_options") _Pragma(TEXT(GCC target(name)))
+#define END_TARGET _Pragma("GCC pop_options")
+#endif
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+FOR_TARGET("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx512vbmi2")
+namespace hwnas::avx512 {
+namespace {
+#include "avx512.hpp"
+#include "kernels.hpp"
+}  // namespace
+}  // namespace hwnas::avx512
+END_TARGET
+
+FOR_TARGET("avx2,fma")
+namespace hwnas::avx2 {
+namespace {
+#include "avx2.hpp"
+#include "kernels.hpp"
+}  // namespace
+}  // namespace hwnas::avx2
+END_TARGET
+
+#define HWNAS_AVX_VNNI 1
+FOR_TARGET("avx2,fma,avxvnni")
+namespace hwnas::avx_vnni {
+namespace {
+#include "avx2.hpp"
+#include "kernels.hpp"
+}  // namespace
+}  // namespace hwnas::avx_vnni
+END_TARGET
+#endif
+
+#undef UNROLL
+#define UNROLL  // the compiler makes vectors of the 16 channels
+
+namespace hwnas::portable {
+namespace {
+#include "portable.hpp"
+#include "kernels.hpp"
+}  // namespace
+}  // namespace hwnas::portable
+
+namespace hwnas {
+namespace {
+
+const Kernels KERNELS[] = {  // best first
+#if defined(__x86_64__)
+    {"avx512", avx512::run,
+     [] {
+         return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
+                __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+     }},
+    {"avx-vnni", avx_vnni::run,
+     [] { return __builtin_cpu_supports("avxvnni") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {"avx2", avx2::run, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+#endif
+    {"portable", portable::run, [] { return true; }},
+};
+
+const Kernels &kernels_named(const char *name) {
+    for (const Kernels &kernels : KERNELS)
+        if ((!name || kernels.name == std::string(name)) && kernels.supported()) return kernels;
+    throw std::runtime_error("this processor has no instruction set '" + std::string(name) + "'; it has " +
+                             hwnas_instruction_sets());
+}
+
+int64_t parts(int64_t count, int64_t most) { return (count + most - 1) / most; }
+
+// Bytes of scratch memory that a thread needs for a step.
+int64_t scratch_of(const Step &step) {
+    const Layer &layer = step.kind == Kind::block ? step.depthwise : step.project;
+    const int64_t columns = step.a->width + layer.left + layer.right;
+    if (step.kind == Kind::block) return columns * GROUP * (layer.height / 4 + 1) * 64;
+    if (step.kind != Kind::dense) return 0;
+    const int64_t lines = layer.height * (columns * layer.inputs + SLACK);
+    return lines + step.output->width * layer.height * layer.width * layer.inputs + SLACK;
+}
+
+int phases_of(const Step &step) { return step.kind == Kind::block && step.project.present ? 2 : 1; }
+
+int64_t items_of(const Step &step, int phase, int bands) {
+    switch (step.kind) {
+        case Kind::pointwise: return parts(step.output->pixels(), CHUNK);
+        case Kind::block:
+            return phase == 1 ? parts(step.output->pixels(), CHUNK) : parts(step.depthwise.vectors(), GROUP) * bands;
+        case Kind::pool: return step.project.vectors();
+        case Kind::logits: return step.project.vectors();
+        case Kind::dequantize: return 1;
+        default: return step.output->height;
+    }
+}
+
+// How many bands of rows a block is cut into, so that all threads have work; each repeats rows of the expansion.
+int bands_of(const Step &step, int threads) {
+    if (step.kind != Kind::block || threads == 1) return 1;
+    const int64_t groups = parts(step.depthwise.vectors(), GROUP);
+    const int64_t rows = (step.project.present ? step.between : step.output)->height;
+    if (groups % threads == 0 || groups >= 4 * threads) return 1;
+    return static_cast<int>(std::min<int64_t>(threads, parts(rows, step.depthwise.height)));
+}
+
+// Threads that wait for a job, which each does once, with its number; the caller is thread 0.
+class Threads {
+  public:
+    ~Threads() {
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            job_ = nullptr;
+            round_.fetch_add(1);
+        }
+        wake_.notify_all();
+        for (std::thread &thread : threads_) thread.join();
+    }
+
+    void grow(int count) {
+        while (static_cast<int>(threads_.size()) + 1 < count)
+            threads_.emplace_back([this, number = static_cast<int>(threads_.size()) + 1, seen = round_.load()] {
+                wait(number, seen);
+            });
+    }
+
+    template <class Job>
+    void run(int count, Job &job) {
+        if (count > 1) {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            job_ = &job, call_ = [](void *each, int number) { (*static_cast<Job *>(each))(number); };
+            count_ = count, busy_.store(static_cast<int>(threads_.size()));
+            round_.fetch_add(1);
+        }
+        if (count > 1) wake_.notify_all();
+        job(0);
+        if (count > 1) until([this] { return busy_.load(std::memory_order_acquire) == 0; });
+    }
+
+    // Waits for what other threads do within microseconds, and gives way where they do not.
+    template <class Condition>
+    static void until(Condition met) {
+        for (int i = 0; !met(); i++)
+            if (i > SPINS) std::this_thread::yield();
+    }
+
+  private:
+    static constexpr int SPINS = 2000;
+
+    void wait(int number, uint64_t seen) {
+        for (;;) {
+            {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, [&] { return round_.load() != seen; });
+                seen = round_.load();
+            }
+            if (!job_) return;
+            if (number < count_) call_(job_, number);
+            busy_.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    std::vector<std::thread> threads_;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::atomic<uint64_t> round_{0};
+    std::atomic<int> busy_{0};
+    int count_ = 0;
+    void *job_ = nullptr;
+    void (*call_)(void *, int) = nullptr;
+};
+
+// Where threads that share an image stand: the phase's next item, and how many are done with the phase.
+struct Shared {
+    explicit Shared(int64_t phases) : next(phases), done(phases) {}
+    std::vector<std::atomic<int64_t>> next;
+    std::vector<std::atomic<int>> done;
+};
+
+}  // namespace
+}  // namespace hwnas
+
+struct hwnas_program {
+    hwnas_program(const void *bytes, size_t size, const char *instruction_set)
+        : program(bytes, size), kernels(hwnas::kernels_named(instruction_set)) {
+        for (const hwnas::Step &step : program.steps) {
+            scratch_bytes = std::max(scratch_bytes, hwnas::scratch_of(step));
+            phases += hwnas::phases_of(step);
+        }
+    }
+
+    void run(const float *images, float *outputs, int64_t batch, int count) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        while (static_cast<int>(memories.size()) < count) {
+            memories.emplace_back(static_cast<size_t>(program.memory));
+            scratches.emplace_back(static_cast<size_t>(scratch_bytes));
+        }
+        threads.grow(count);
+        const int64_t whole = count == 1 ? batch : batch / count * count;
+        if (whole) run_whole(images, outputs, whole, count);
+        for (int64_t i = whole; i < batch; i++) run_shared(image(images, i), output(outputs, i), count);
+    }
+
+    const float *image(const float *images, int64_t index) const { return images + index * program.tensors[0].bytes(); }
+    float *output(float *outputs, int64_t index) const { return outputs + index * program.outputs; }
+
+    void run_whole(const float *images, float *outputs, int64_t batch, int count) {
+        std::atomic<int64_t> next{0};
+        auto job = [&](int number) {
+            for (int64_t i; (i = next.fetch_add(1)) < batch;) {
+                const hwnas::Work work{memories[number].data(), scratches[number].data(), image(images, i),
+                                       output(outputs, i), 1};
+                for (const hwnas::Step &step : program.steps)
+                    for (int phase = 0; phase < hwnas::phases_of(step); phase++) {
+                        const int64_t items = hwnas::items_of(step, phase, 1);
+                        for (int64_t item = 0; item < items; item++) kernels.run(step, phase, item, work);
+                    }
+            }
+        };
+        threads.run(count, job);
+    }
+
+    void run_shared(const float *image, float *output, int count) {
+        hwnas::Shared shared(phases);
+        auto job = [&](int number) {
+            hwnas::Work work{memories[0].data(), scratches[number].data(), image, output, 1};
+            int64_t at = 0;
+            for (const hwnas::Step &step : program.steps) {
+                work.bands = hwnas::bands_of(step, count);
+                for (int phase = 0; phase < hwnas::phases_of(step); phase++, at++) {
+                    const int64_t items = hwnas::items_of(step, phase, work.bands);
+                    for (int64_t item; (item = shared.next[at].fetch_add(1)) < items;)
+                        kernels.run(step, phase, item, work);
+                    shared.done[at].fetch_add(1);
+                    hwnas::Threads::until([&] { return shared.done[at].load(std::memory_order_acquire) == count; });
+                }
+            }
+        };
+        threads.run(count, job);
+    }
+
+    hwnas::Program program;
+    const hwnas::Kernels &kernels;
+    int64_t scratch_bytes = 0, phases = 0;
+    std::vector<hwnas::Bytes> memories, scratches;  // of each thread
+    std::mutex mutex;
+    hwnas::Threads threads;
+};
+
+extern "C" {
+
+hwnas_program *hwnas_open(const void *bytes, size_t size, const char *instruction_set, char *message,
+                          size_t message_size) {
+    try {
+        return new hwnas_program(bytes, size, instruction_set);
+    } catch (const std::exception &error) {
+        if (message_size) std::snprintf(message, message_size, "%s", error.what());
+        return nullptr;
+    }
+}
+
+int hwnas_run(hwnas_program *program, const float *images, float *outputs, int64_t batch, int threads) {
+    if (!program || !images || !outputs || batch < 1 || threads < 1) return -1;
+    try {
+        program->run(images, outputs, batch, threads);
+        return 0;
+    } catch (const std::exception &) {
+        return -1;
+    }
+}
+
+void hwnas_close(hwnas_program *program) { delete program; }
+
+void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output) {
+    *image = program->program.tensors[0].bytes();
+    *output = program->program.outputs;
+}
+
+const char *hwnas_instruction_sets(void) {
+    static const std::string names = [] {
+        std::string found;
+        for (const hwnas::Kernels &kernels : hwnas::KERNELS)
+            if (kernels.supported()) found += (found.empty() ? "" : " ") + std::string(kernels.name);
+        return found;
+    }();
+    return names.c_str();
+}
+
+const uint8_t *hwnas_memory(const hwnas_program *program, int thread, size_t *size) {
+    if (thread < 0 || thread >= static_cast<int>(program->memories.size())) return nullptr;
+    *size = program->memories[thread].size();
+    return program->memories[thread].data();
+}
+
+}  // extern "C"

@@ -1,0 +1,35 @@
+/* Runs quantized networks: programs that hwnas writes, from float32 images to float32 outputs. */
+#ifndef HWNAS_H
+#define HWNAS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct hwnas_program hwnas_program;
+
+/* Opens a program of `size` bytes, which are copied.  `instruction_set` is one of hwnas_instruction_sets, or NULL for
+   the best.  Returns NULL where it cannot be opened; `message`, of `message_size` bytes, then says why. */
+hwnas_program *hwnas_open(const void *bytes, size_t size, const char *instruction_set, char *message,
+                          size_t message_size);
+
+/* Runs `batch` images (batch, channels, height, width) to outputs (batch, outputs) in `threads` threads.  Returns 0, or
+   -1 where memory or threads cannot be had or a number is below 1.  Calls of several threads wait for each other. */
+int hwnas_run(hwnas_program *program, const float *images, float *outputs, int64_t batch, int threads);
+
+void hwnas_close(hwnas_program *program);
+
+/* What can be asked besides: the sizes of an image and of its output; the instruction sets of this processor, best
+   first, separated by spaces; and the memory of a thread's tensors, NULL before it ran. */
+void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output);
+const char *hwnas_instruction_sets(void);
+const uint8_t *hwnas_memory(const hwnas_program *program, int thread, size_t *size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

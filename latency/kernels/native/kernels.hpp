@@ -1,0 +1,521 @@
+// The kernels, written once in vectors of 16 channels; included for each instruction set after its vectors.
+//
+// A step has phases, a phase has items that threads take in any order (`engine.cpp` counts them).  Codes are NHWC.
+// Weights of 1x1 layers lie as [vector of outputs][four inputs][output][input]; a tile of sums is ROWS pixels by VECTORS.
+
+// ---- sums of products -------------------------------------------------------------------------------------------
+
+struct Pixels {  // of some columns
+    const uint8_t *at;
+    ptrdiff_t pitch;
+};
+
+// Sums of M pixels and N vectors; HALF: of the last vector the lower lanes alone.
+template <int M, int N, bool HALF>
+INLINE void multiply(Pixels codes, const int8_t *weight, int depth, Ints (&sums)[M][N]) {
+    const ptrdiff_t vector = ptrdiff_t((depth + 3) / 4) * 64;
+    UNROLL for (int i = 0; i < M; i++) UNROLL for (int j = 0; j < N; j++) sums[i][j] = zeros();
+    const uint8_t *from = codes.at;
+    const int8_t *end = weight + ptrdiff_t(depth / 4) * 64;
+    for (; weight != end; weight += 64, from += 4) {
+        Weights w[N];
+        UNROLL for (int j = 0; j < N; j++)
+            w[j] = HALF && j == N - 1 ? weights_low(weight + j * vector) : weights(weight + j * vector);
+        UNROLL for (int i = 0; i < M; i++) {
+            const Codes four = broadcast(from + i * codes.pitch);
+            UNROLL for (int j = 0; j < N; j++)
+                sums[i][j] = HALF && j == N - 1 ? dot_low(sums[i][j], four, w[j]) : dot(sums[i][j], four, w[j]);
+        }
+    }
+    if (depth % 4 == 0) return;
+    UNROLL for (int i = 0; i < M; i++) {
+        const Codes some = broadcast_some(from + i * codes.pitch, depth % 4);
+        UNROLL for (int j = 0; j < N; j++) sums[i][j] = dot(sums[i][j], some, weights(weight + j * vector));
+    }
+}
+
+// Sums of M pixels and a vector whose weights have zeros in blocks of 16 outputs and 4 inputs: `groups` are the others.
+template <int M>
+INLINE void multiply_blocks(Pixels codes, const Layer &layer, int vector, Ints (&sums)[M][1]) {
+    UNROLL for (int i = 0; i < M; i++) sums[i][0] = zeros();
+    const int32_t *groups = layer.blocks + layer.vectors() + 1;
+    const int whole = layer.inputs / 4;
+    for (int b = layer.blocks[vector]; b < layer.blocks[vector + 1]; b++) {
+        const Weights w = weights(layer.weight + ptrdiff_t(b) * 64);
+        const uint8_t *from = codes.at + ptrdiff_t(groups[b]) * 4;
+        if (groups[b] < whole) {
+            UNROLL for (int i = 0; i < M; i++) sums[i][0] = dot(sums[i][0], broadcast(from + i * codes.pitch), w);
+        } else {
+            UNROLL for (int i = 0; i < M; i++)
+                sums[i][0] = dot(sums[i][0], broadcast_some(from + i * codes.pitch, layer.inputs % 4), w);
+        }
+    }
+}
+
+// ---- from sums to codes -----------------------------------------------------------------------------------------
+
+struct Made {  // where codes go, and what is added before they are rounded
+    uint8_t *to;
+    ptrdiff_t pitch;
+    const uint8_t *added;
+};
+
+INLINE Ints coded(Floats value, const Layer &layer, Floats high, Ints low) {
+    const Ints codes = rounded(value, high, low);
+    return layer.table ? looked_up(codes, layer.table) : codes;
+}
+
+template <int M, int N>
+INLINE void write_codes(const Layer &layer, int vector, Ints (&sums)[M][N], const Made &made) {
+    const Floats high = splat(float(layer.high)), residual = splat(layer.residual);
+    const Ints low = splat(layer.low);
+    UNROLL for (int j = 0; j < N; j++) {
+        const int channel = (vector + j) * LANES, count = layer.channels - channel;
+        const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
+        UNROLL for (int i = 0; i < M; i++) {
+            const ptrdiff_t at = i * made.pitch + channel;
+            Floats value = fused(converted(sums[i][j]), scale, bias);
+            if (made.added) value = fused(converted(load_codes(made.added + at, count)), residual, value);
+            store_codes(made.to + at, coded(value, layer, high, low), count);
+        }
+    }
+}
+
+template <int M, int N, bool HALF>
+void make_codes(Pixels codes, const Layer &layer, int vector, const Made &made) {
+    const int depth = layer.inputs * layer.height * layer.width;
+    Ints sums[M][N];
+    multiply<M, N, HALF>(codes, layer.weight + vector * ptrdiff_t((depth + 3) / 4) * 64, depth, sums);
+    write_codes<M, N>(layer, vector, sums, made);
+}
+
+INLINE Made moved(const Made &made, ptrdiff_t pixels) {
+    const ptrdiff_t at = pixels * made.pitch;
+    return {made.to + at, made.pitch, made.added ? made.added + at : nullptr};
+}
+
+INLINE Pixels moved(Pixels codes, ptrdiff_t pixels) { return {codes.at + pixels * codes.pitch, codes.pitch}; }
+
+// Pixels from `pixel` on while there are M of them, of a vector of block-sparse weights; returns the next.
+template <int M>
+int make_codes_of_blocks(Pixels codes, const Layer &layer, int vector, int pixel, int count, const Made &made) {
+    for (; pixel + M <= count; pixel += M) {
+        Ints sums[M][1];
+        multiply_blocks<M>(moved(codes, pixel), layer, vector, sums);
+        write_codes<M, 1>(layer, vector, sums, moved(made, pixel));
+    }
+    return pixel;
+}
+
+void make_pixels_of_blocks(const Layer &layer, Pixels codes, int count, const Made &made) {
+    for (int vector = 0; vector < layer.vectors(); vector++) {
+        int pixel = make_codes_of_blocks<BLOCK_ROWS>(codes, layer, vector, 0, count, made);
+        if (BLOCK_ROWS > 7) pixel = make_codes_of_blocks<7>(codes, layer, vector, pixel, count, made);
+        if (BLOCK_ROWS > 2) pixel = make_codes_of_blocks<2>(codes, layer, vector, pixel, count, made);
+        make_codes_of_blocks<1>(codes, layer, vector, pixel, count, made);
+    }
+}
+
+using Tile = void (*)(Pixels, const Layer &, int, const Made &);
+
+template <int M, int N>
+constexpr Tile tile_of(bool half) {
+    return half ? make_codes<M, N, true> : make_codes<M, N, false>;
+}
+
+template <int N>
+Tile tile_of(int rows, bool half) {
+    switch (rows) {
+        case 1: return tile_of<1, N>(half);
+        case 2: return tile_of<2, N>(half);
+        case 3: return tile_of<(ROWS > 2 ? 3 : 1), N>(half);
+        case 4: return tile_of<(ROWS > 3 ? 4 : 1), N>(half);
+        case 5: return tile_of<(ROWS > 4 ? 5 : 1), N>(half);
+        case 6: return tile_of<(ROWS > 5 ? 6 : 1), N>(half);
+        case 7: return tile_of<(ROWS > 6 ? 7 : 1), N>(half);
+        default: return tile_of<ROWS, N>(half);
+    }
+}
+
+Tile tile_of(int rows, int vectors, bool half) {
+    switch (vectors) {
+        case 1: return tile_of<1>(rows, half);
+        case 2: return tile_of<(VECTORS > 1 ? 2 : 1)>(rows, half);
+        default: return tile_of<VECTORS>(rows, half);
+    }
+}
+
+// `count` in nearly equal parts of at most `most`: the size of the part that begins with `left` parts to go.
+INLINE int part(int count, int left) { return (count + left - 1) / left; }
+INLINE int parts(int count, int most) { return (count + most - 1) / most; }
+
+// Codes of `count` pixels of a 1x1 layer, or of patches of a larger kernel.
+void make_pixels(const Layer &layer, Pixels codes, int count, const Made &made) {
+    if (layer.blocks) return make_pixels_of_blocks(layer, codes, count, made);
+    const int vectors = layer.vectors();
+    const bool half = (layer.channels - 1) % LANES < LANES / 2;
+    for (int vector = 0, groups = parts(vectors, VECTORS); groups > 0; groups--) {
+        const int n = part(vectors - vector, groups);
+        for (int pixel = 0, tiles = parts(count, ROWS); tiles > 0; tiles--) {
+            const int m = part(count - pixel, tiles);
+            tile_of(m, n, half && vector + n == vectors)(moved(codes, pixel), layer, vector, moved(made, pixel));
+            pixel += m;
+        }
+        vector += n;
+    }
+}
+
+void run_pointwise(const Step &step, const Layer &layer, const Tensor &input, int64_t item, const Work &work) {
+    const int64_t first = item * CHUNK, left = step.output->pixels() - first;
+    uint8_t *to = work.codes(*step.output) + first * layer.channels;
+    const uint8_t *added = step.b ? work.codes(*step.b) + first * layer.channels : nullptr;
+    make_pixels(layer, {work.codes(input) + first * layer.inputs, layer.inputs}, int(left < CHUNK ? left : CHUNK),
+                {to, layer.channels, added});
+}
+
+// ---- convolutions of any kernel: patches, then a product --------------------------------------------------------
+
+INLINE void copy_wide(uint8_t *to, const uint8_t *from, ptrdiff_t count) {  // may touch 15 bytes behind both
+    for (ptrdiff_t i = 0; i < count; i += 16) std::memcpy(to + i, from + i, 16);
+}
+
+// The row of input `row` with its padding, in `line`.
+void pad_row(const Layer &layer, const Tensor &input, const uint8_t *codes, int64_t row, uint8_t *line) {
+    const ptrdiff_t channels = layer.inputs, left = layer.left * channels, inner = input.width * channels;
+    if (row < 0 || row >= input.height) {
+        std::memset(line, layer.zero, left + inner + layer.right * channels);
+        return;
+    }
+    std::memset(line, layer.zero, left);
+    std::memcpy(line + left, codes + row * inner, inner);
+    std::memset(line + left + inner, layer.zero, layer.right * channels);
+}
+
+// An item is a row of the output.
+void run_dense(const Step &step, int64_t item, const Work &work) {
+    const Layer &layer = step.project;
+    const Tensor &input = *step.a, &output = *step.output;
+    const ptrdiff_t taps = ptrdiff_t(layer.width) * layer.inputs, depth = layer.height * taps;
+    const ptrdiff_t line = (input.width + layer.left + layer.right) * layer.inputs + SLACK;
+    uint8_t *const lines = work.scratch, *const patches = lines + layer.height * line;
+    for (int i = 0; i < layer.height; i++)
+        pad_row(layer, input, work.codes(input), item * layer.stride - layer.top + i, lines + i * line);
+    for (int64_t x = 0; x < output.width; x++)
+        for (int i = 0; i < layer.height; i++)
+            copy_wide(patches + x * depth + i * taps, lines + i * line + x * layer.stride * layer.inputs, taps);
+    const int64_t first = item * output.width * output.channels;
+    make_pixels(layer, {patches, depth}, int(output.width),
+                {work.codes(output) + first, layer.channels, step.b ? work.codes(*step.b) + first : nullptr});
+}
+
+// A depthwise kernel of any size; an item is a row of the output.
+void run_depthwise(const Step &step, int64_t item, const Work &work) {
+    const Layer &layer = step.project;
+    const Tensor &input = *step.a, &output = *step.output;
+    const int channels = layer.channels;
+    const Floats high = splat(float(layer.high)), residual = splat(layer.residual);
+    const Ints low = splat(layer.low), zero = splat(layer.zero);
+    for (int64_t x = 0; x < output.width; x++)
+        for (int channel = 0; channel < channels; channel += LANES) {
+            const int count = channels - channel;
+            Ints sum = zeros();
+            const int8_t *weight = layer.weight + ptrdiff_t(channel / LANES) * layer.height * layer.width * 64;
+            for (int i = 0; i < layer.height; i++)
+                for (int j = 0; j < layer.width; j++, weight += 64) {
+                    const int64_t row = item * layer.stride - layer.top + i, column = x * layer.stride - layer.left + j;
+                    const bool inside = row >= 0 && row < input.height && column >= 0 && column < input.width;
+                    const uint8_t *from = work.codes(input) + (row * input.width + column) * channels + channel;
+                    sum = dot(sum, prepared(inside ? load_codes(from, count) : zero), weights(weight));
+                }
+            const ptrdiff_t at = (item * output.width + x) * channels + channel;
+            Floats value = fused(converted(sum), floats(layer.scale + channel), floats(layer.bias + channel));
+            if (step.b) value = fused(converted(load_codes(work.codes(*step.b) + at, count)), residual, value);
+            store_codes(work.codes(output) + at, coded(value, layer, high, low), count);
+        }
+}
+
+// ---- blocks: expansion and depthwise convolution without the expanded image ---------------------------------------
+//
+// Each pixel and channel of a row has a word, or two, in which the codes of the last four, or eight, rows stand; the
+// newest row is pushed in at the top.  A dot product is then four vertical taps of the kernel.
+
+// The words of a row, of `vectors` vectors of channels from `vector` on.
+struct Line {
+    uint8_t *words;
+    int vector, vectors, registers, left, width, right;
+
+    ptrdiff_t pitch() const { return ptrdiff_t(vectors) * registers * 64; }
+    uint8_t *at(ptrdiff_t column, int j) const { return words + column * pitch() + ptrdiff_t(j) * registers * 64; }
+};
+
+INLINE void push(uint8_t *at, Ints codes, int registers) {
+    if (registers == 2) {
+        const Ints newer = words(at + 64);
+        store_words(at, pushed(words(at), newer));
+        store_words(at + 64, pushed(newer, codes));
+    } else {
+        store_words(at, pushed(words(at), codes));
+    }
+}
+
+template <int M, int N>
+INLINE void push_codes(const Layer &layer, const Line &line, int j, Ints (&sums)[M][N], uint8_t *at) {
+    const Floats high = splat(float(layer.high));
+    const Ints low = splat(layer.low);
+    const ptrdiff_t pitch = line.pitch();
+    UNROLL for (int n = 0; n < N; n++) {
+        const int channel = (line.vector + j + n) * LANES;
+        const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
+        UNROLL for (int i = 0; i < M; i++)
+            push(at + i * pitch + n * line.registers * 64,
+                 coded(fused(converted(sums[i][n]), scale, bias), layer, high, low), line.registers);
+    }
+}
+
+template <int M, int N>
+void push_tile(Pixels codes, const Layer &layer, const Line &line, int j, ptrdiff_t column) {
+    Ints sums[M][N];
+    const ptrdiff_t vector = ptrdiff_t((layer.inputs + 3) / 4) * 64;
+    multiply<M, N, false>(codes, layer.weight + (line.vector + j) * vector, layer.inputs, sums);
+    push_codes<M, N>(layer, line, j, sums, line.at(column, j));
+}
+
+template <int N>
+void push_tiles(Pixels codes, const Layer &layer, const Line &line, int j) {
+    for (int x = 0, tiles = parts(line.width, ROWS); tiles > 0; tiles--) {
+        const int m = part(line.width - x, tiles);
+        const Pixels from{codes.at + x * codes.pitch, codes.pitch};
+        const ptrdiff_t column = line.left + x;
+        switch (m) {
+            case 1: push_tile<1, N>(from, layer, line, j, column); break;
+            case 2: push_tile<2, N>(from, layer, line, j, column); break;
+            case 3: push_tile<(ROWS > 2 ? 3 : 1), N>(from, layer, line, j, column); break;
+            case 4: push_tile<(ROWS > 3 ? 4 : 1), N>(from, layer, line, j, column); break;
+            case 5: push_tile<(ROWS > 4 ? 5 : 1), N>(from, layer, line, j, column); break;
+            case 6: push_tile<(ROWS > 5 ? 6 : 1), N>(from, layer, line, j, column); break;
+            case 7: push_tile<(ROWS > 6 ? 7 : 1), N>(from, layer, line, j, column); break;
+            default: push_tile<ROWS, N>(from, layer, line, j, column); break;
+        }
+        x += m;
+    }
+}
+
+// Pushes expanded codes of a row.
+void push_expanded(const Layer &layer, const uint8_t *row, const Line &line) {
+    const Pixels codes{row, layer.inputs};
+    for (int j = 0; j < line.vectors;) {
+        if (layer.blocks) {
+            for (int x = 0; x < line.width; x++) {
+                Ints sums[1][1];
+                multiply_blocks<1>({row + ptrdiff_t(x) * layer.inputs, 0}, layer, line.vector + j, sums);
+                push_codes<1, 1>(layer, line, j, sums, line.at(line.left + x, j));
+            }
+            j++;
+            continue;
+        }
+        const int n = VECTORS < line.vectors - j ? VECTORS : line.vectors - j;
+        if (n == 1)
+            push_tiles<1>(codes, layer, line, j);
+        else if (n == 2)
+            push_tiles<(VECTORS > 1 ? 2 : 1)>(codes, layer, line, j);
+        else
+            push_tiles<VECTORS>(codes, layer, line, j);
+        j += n;
+    }
+}
+
+// Pushes a row of `channels` codes as it stands.
+void push_row(const uint8_t *row, int channels, const Line &line) {
+    for (int x = 0; x < line.width; x++)
+        for (int j = 0; j < line.vectors; j++) {
+            const int channel = (line.vector + j) * LANES;
+            push(line.at(line.left + x, j), load_codes(row + ptrdiff_t(x) * channels + channel, channels - channel),
+                 line.registers);
+        }
+}
+
+void push_zero(int zero, const Line &line) {
+    const Ints codes = splat(zero);
+    for (int x = 0; x < line.width; x++)
+        for (int j = 0; j < line.vectors; j++) push(line.at(line.left + x, j), codes, line.registers);
+}
+
+// M pixels of a vector.
+template <int K, int STRIDE, int M>
+INLINE void sift(const Layer &layer, const uint8_t *words_at, ptrdiff_t pitch, int channel, uint8_t *to) {
+    constexpr int REGISTERS = K / 4 + 1;
+    const int8_t *weight = layer.weight + ptrdiff_t(channel / LANES) * REGISTERS * K * 64;
+    Ints sums[M];
+    UNROLL for (int i = 0; i < M; i++) sums[i] = zeros();
+    UNROLL for (int c = 0; c < (M - 1) * STRIDE + K; c++) UNROLL for (int r = 0; r < REGISTERS; r++) {
+        const Codes four = prepared(words(words_at + c * pitch + r * 64));
+        UNROLL for (int i = 0; i < M; i++) {
+            const int tap = c - i * STRIDE;
+            if (tap >= 0 && tap < K) sums[i] = dot(sums[i], four, weights(weight + (r * K + tap) * 64));
+        }
+    }
+    const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
+    const Floats high = splat(float(layer.high));
+    const Ints low = splat(layer.low);
+    UNROLL for (int i = 0; i < M; i++)
+        store_codes(to + ptrdiff_t(i) * layer.channels, coded(fused(converted(sums[i]), scale, bias), layer, high, low),
+                    layer.channels - channel);
+}
+
+// Pixels from `x` on while there are M of them; returns the next.
+template <int K, int STRIDE, int M>
+INLINE int64_t sift_some(const Layer &layer, const Line &line, int j, int64_t x, int64_t width, uint8_t *to) {
+    for (; x + M <= width; x += M)
+        sift<K, STRIDE, M>(layer, line.at(x * STRIDE, j), line.pitch(), (line.vector + j) * LANES,
+                           to + x * layer.channels);
+    return x;
+}
+
+template <int K, int STRIDE>
+void sift_row(const Layer &layer, const Line &line, int64_t width, uint8_t *to) {
+    for (int j = 0; j < line.vectors; j++) {
+        const int channel = (line.vector + j) * LANES;
+        int64_t x = sift_some<K, STRIDE, PIXELS>(layer, line, j, 0, width, to + channel);
+        if (PIXELS > 4) x = sift_some<K, STRIDE, 4>(layer, line, j, x, width, to + channel);
+        if (PIXELS > 2) x = sift_some<K, STRIDE, 2>(layer, line, j, x, width, to + channel);
+        sift_some<K, STRIDE, 1>(layer, line, j, x, width, to + channel);
+    }
+}
+
+void sift_row(const Layer &layer, const Line &line, int64_t width, uint8_t *to) {
+    switch (layer.height * 2 + layer.stride) {
+        case 7: return sift_row<3, 1>(layer, line, width, to);
+        case 8: return sift_row<3, 2>(layer, line, width, to);
+        case 11: return sift_row<5, 1>(layer, line, width, to);
+        case 12: return sift_row<5, 2>(layer, line, width, to);
+        case 15: return sift_row<7, 1>(layer, line, width, to);
+        default: return sift_row<7, 2>(layer, line, width, to);
+    }
+}
+
+// Depthwise codes of a block; an item is some rows of a group of channels.
+void run_block(const Step &step, int64_t item, const Work &work) {
+    const Layer &expand = step.expand, &layer = step.depthwise;
+    const Tensor &input = *step.a, &output = step.project.present ? *step.between : *step.output;
+    const int vectors = layer.vectors(), groups = parts(vectors, GROUP);
+    const int group = int(item % groups), registers = layer.height / 4 + 1;
+    const int first = group * vectors / groups, last = (group + 1) * vectors / groups;
+    const Line line{work.scratch, first, last - first, registers, layer.left, int(input.width), layer.right};
+    const int64_t band = item / groups;
+    const int64_t begin = band * output.height / work.bands, end = (band + 1) * output.height / work.bands;
+    std::memset(line.words, layer.zero, line.pitch() * (line.left + line.width + line.right));
+    const uint8_t *const codes = work.codes(input);
+    int64_t next = begin * layer.stride - layer.top;
+    for (int64_t y = begin; y < end; y++) {
+        for (const int64_t stop = y * layer.stride - layer.top + layer.height; next < stop; next++) {
+            const uint8_t *row = codes + next * input.width * input.channels;
+            if (next < 0 || next >= input.height)
+                push_zero(layer.zero, line);
+            else if (expand.present)
+                push_expanded(expand, row, line);
+            else
+                push_row(row, layer.channels, line);
+        }
+        sift_row(layer, line, output.width, work.codes(output) + y * output.width * layer.channels);
+    }
+}
+
+// ---- the rest -----------------------------------------------------------------------------------------------------
+
+// float32 (c, h, w) to codes (h, w, c); an item is a row.
+void run_quantize(const Step &step, int64_t item, const Work &work) {
+    const Tensor &tensor = *step.output;
+    const int64_t width = tensor.width, channels = tensor.channels;
+    const Floats scale = splat(step.scale_a), zero = splat(float(step.zero_a));
+    uint8_t *const to = work.codes(tensor) + item * width * channels;
+    for (int64_t c = 0; c < channels; c++) {
+        const float *from = work.image + (c * tensor.height + item) * width;
+        for (int64_t x = 0; x < width; x += LANES) {
+            const int count = int(width - x < LANES ? width - x : LANES);
+            uint8_t some[LANES];
+            store_codes(some, quantized(from + x, count, scale, zero), LANES);
+            for (int i = 0; i < count; i++) to[(x + i) * channels + c] = some[i];
+        }
+    }
+}
+
+// Means of all pixels; an item is a vector of channels.
+void run_pool(const Step &step, int64_t item, const Work &work) {
+    const Layer &layer = step.project;
+    const int channel = int(item) * LANES, count = layer.channels - channel;
+    const uint8_t *from = work.codes(*step.a) + channel;
+    Ints sum = zeros();
+    for (int64_t i = 0; i < step.a->pixels(); i++) sum = plus(sum, load_codes(from + i * layer.channels, count));
+    const Floats value = fused(converted(sum), floats(layer.scale + channel), floats(layer.bias + channel));
+    store_codes(work.codes(*step.output) + channel, coded(value, layer, splat(float(layer.high)), splat(layer.low)),
+                count);
+}
+
+// What a pixel's codes make with another tensor's, or alone; an item is a row.
+void run_pixelwise(const Step &step, int64_t item, const Work &work) {
+    const Layer &layer = step.project;
+    const ptrdiff_t channels = step.output->channels, begin = item * step.output->width * channels;
+    const uint8_t *const a = work.codes(*step.a) + begin;
+    const uint8_t *const b = step.b ? work.codes(*step.b) + (step.kind == Kind::add ? begin : 0) : nullptr;
+    uint8_t *const to = work.codes(*step.output) + begin;
+    const Floats high = splat(float(layer.high)), scale_a = splat(step.scale_a);
+    const Floats zero_a = splat(float(step.zero_a)), zero_b = splat(float(step.zero_b));
+    const Ints low = splat(layer.low);
+    for (ptrdiff_t x = 0; x < step.output->width; x++)
+        for (ptrdiff_t channel = 0; channel < channels; channel += LANES) {
+            const int count = int(channels - channel);
+            const ptrdiff_t at = x * channels + channel;
+            const Ints codes = load_codes(a + at, count);
+            if (step.kind == Kind::table) {
+                store_codes(to + at, looked_up(codes, layer.table), count);
+                continue;
+            }
+            const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
+            Floats value = converted(codes);
+            if (step.kind == Kind::add) {
+                value = fused(value, scale_a, fused(converted(load_codes(b + at, count)), scale, bias));
+            } else {
+                const Floats other = minus(converted(load_codes(b + channel, count)), zero_b);
+                value = fused(times(minus(value, zero_a), other), scale, bias);  // the product is exact
+            }
+            store_codes(to + at, coded(value, layer, high, low), count);
+        }
+}
+
+// float32 of a linear layer; an item is a vector of outputs.
+void run_logits(const Step &step, int64_t item, const Work &work) {
+    const Layer &layer = step.project;
+    const int channel = int(item) * LANES;
+    Ints sums[1][1];
+    multiply<1, 1, false>({work.codes(*step.a), 0},
+                          layer.weight + item * ptrdiff_t((layer.inputs + 3) / 4) * 64, layer.inputs, sums);
+    store_floats(work.result + channel,
+                 fused(converted(sums[0][0]), floats(layer.scale + channel), floats(layer.bias + channel)),
+                 layer.channels - channel);
+}
+
+void run_dequantize(const Step &step, const Work &work) {
+    const uint8_t *const codes = work.codes(*step.a);
+    const int64_t size = step.a->bytes();
+    for (int64_t i = 0; i < size; i += LANES) {
+        const int count = int(size - i < LANES ? size - i : LANES);
+        const Floats steps = minus(converted(load_codes(codes + i, count)), splat(float(step.zero_a)));
+        store_floats(work.result + i, times(steps, splat(step.scale_a)), count);
+    }
+}
+
+void run(const Step &step, int phase, int64_t item, const Work &work) {
+    switch (step.kind) {
+        case Kind::quantize: return run_quantize(step, item, work);
+        case Kind::pointwise: return run_pointwise(step, step.project, *step.a, item, work);
+        case Kind::dense: return run_dense(step, item, work);
+        case Kind::depthwise: return run_depthwise(step, item, work);
+        case Kind::block:
+            return phase == 0 ? run_block(step, item, work)
+                              : run_pointwise(step, step.project, *step.between, item, work);
+        case Kind::pool: return run_pool(step, item, work);
+        case Kind::logits: return run_logits(step, item, work);
+        case Kind::dequantize: return run_dequantize(step, work);
+        default: return run_pixelwise(step, item, work);
+    }
+}

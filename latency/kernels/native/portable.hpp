@@ -1,0 +1,126 @@
+// Vectors of 16 channels in plain C++, for any processor.  `low` stands for the lower 8 lanes.
+
+constexpr int ROWS = 2, VECTORS = 1, PIXELS = 2, BLOCK_ROWS = 2;  // of tiles: kernels.hpp
+
+struct Ints {
+    int32_t at[LANES];
+};
+struct Floats {
+    float at[LANES];
+};
+struct Codes {
+    uint8_t at[LANES][4];
+};
+struct Weights {
+    const int8_t *at;
+};
+
+#define EACH for (int i = 0; i < LANES; i++)
+
+INLINE Ints splat(int value) {
+    Ints made;
+    EACH made.at[i] = value;
+    return made;
+}
+INLINE Ints zeros() { return splat(0); }
+INLINE Floats splat(float value) {
+    Floats made;
+    EACH made.at[i] = value;
+    return made;
+}
+INLINE Floats floats(const float *from) {
+    Floats made;
+    std::memcpy(&made, from, sizeof made);
+    return made;
+}
+INLINE Ints words(const void *from) {
+    Ints made;
+    std::memcpy(&made, from, sizeof made);
+    return made;
+}
+INLINE void store_words(void *to, Ints value) { std::memcpy(to, &value, sizeof value); }
+INLINE Weights weights(const int8_t *from) { return {from}; }
+INLINE Weights weights_low(const int8_t *from) { return {from}; }
+
+// The oldest of four codes stands in the lowest byte, whatever the order of bytes in memory.
+INLINE Codes prepared(Ints words) {
+    Codes made;
+    EACH for (int j = 0; j < 4; j++) made.at[i][j] = static_cast<uint8_t>(static_cast<uint32_t>(words.at[i]) >> 8 * j);
+    return made;
+}
+INLINE Codes broadcast_some(const uint8_t *from, int count) {
+    Codes made{};
+    EACH for (int j = 0; j < count; j++) made.at[i][j] = from[j];
+    return made;
+}
+INLINE Codes broadcast(const uint8_t *from) { return broadcast_some(from, 4); }
+
+template <int COUNT>
+INLINE Ints dot_some(Ints sum, const Codes &codes, Weights weights) {
+    for (int i = 0; i < COUNT; i++)
+        for (int j = 0; j < 4; j++) sum.at[i] += int32_t(codes.at[i][j]) * weights.at[4 * i + j];
+    return sum;
+}
+INLINE Ints dot(Ints sum, const Codes &codes, Weights weights) { return dot_some<LANES>(sum, codes, weights); }
+INLINE Ints dot_low(Ints sum, const Codes &codes, Weights weights) { return dot_some<8>(sum, codes, weights); }
+
+INLINE Ints plus(Ints a, Ints b) {
+    EACH a.at[i] += b.at[i];
+    return a;
+}
+INLINE Floats converted(Ints value) {
+    Floats made;
+    EACH made.at[i] = static_cast<float>(value.at[i]);
+    return made;
+}
+INLINE Floats times(Floats a, Floats b) {
+    EACH a.at[i] *= b.at[i];
+    return a;
+}
+INLINE Floats minus(Floats a, Floats b) {
+    EACH a.at[i] -= b.at[i];
+    return a;
+}
+INLINE Floats fused(Floats a, Floats b, Floats c) {
+    EACH c.at[i] = std::fma(a.at[i], b.at[i], c.at[i]);
+    return c;
+}
+
+INLINE int32_t clipped(float value, float low, float high) {
+    const float below = value < high ? value : high;
+    return static_cast<int32_t>(std::nearbyint(below > low ? below : low));
+}
+INLINE Ints rounded(Floats value, Floats high, Ints low) {
+    EACH low.at[i] = clipped(value.at[i], static_cast<float>(low.at[i]), high.at[i]);
+    return low;
+}
+
+INLINE Ints pushed(Ints word, Ints next) {
+    EACH word.at[i] = static_cast<int32_t>((static_cast<uint32_t>(word.at[i]) >> 8) |
+                                           (static_cast<uint32_t>(next.at[i]) << 24));
+    return word;
+}
+INLINE Ints looked_up(Ints codes, const uint8_t *table) {
+    EACH codes.at[i] = table[codes.at[i]];
+    return codes;
+}
+
+INLINE Ints load_codes(const uint8_t *from, int count) {
+    Ints made = zeros();
+    for (int i = 0; i < LANES && i < count; i++) made.at[i] = from[i];
+    return made;
+}
+INLINE void store_codes(uint8_t *to, Ints codes, int count) {
+    for (int i = 0; i < LANES && i < count; i++) to[i] = static_cast<uint8_t>(codes.at[i]);
+}
+INLINE void store_floats(float *to, Floats value, int count) {
+    for (int i = 0; i < LANES && i < count; i++) to[i] = value.at[i];
+}
+INLINE Ints quantized(const float *from, int count, Floats scale, Floats zero) {
+    Ints made = zeros();
+    for (int i = 0; i < LANES && i < count; i++)
+        made.at[i] = clipped(std::nearbyint(from[i] / scale.at[i]) + zero.at[i], 0.0f, 255.0f);
+    return made;
+}
+
+#undef EACH
