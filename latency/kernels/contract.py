@@ -17,7 +17,7 @@ Padding is with the code of zero, which is the zero point of the input.  Native 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -77,6 +77,32 @@ class Quantize:
         """Codes uint8 (b, h, w, c) of images (b, c, h, w)."""
         steps = np.rint(x.astype(np.float32) / self.scale) + np.float32(self.zero)
         return np.ascontiguousarray(np.clip(steps, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Resize:
+    """float32 images (b, c, h, w) to (b, c, height, width), linearly between the centres of pixels.
+
+    Output i lies at p = (i + 1/2) · size / new size - 1/2 in the input, cut to 0 … size - 1, in float64; with
+    t = float32(p - floor(p)), it is fma(t, x[floor(p) + 1] - x[floor(p)], x[floor(p)]).  Columns first, then rows.
+    """
+
+    height: int
+    width: int
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Images (b, c, height, width)."""
+        columns = _between(x.astype(np.float32), self.width)
+        return np.ascontiguousarray(_between(columns.swapaxes(2, 3), self.height).swapaxes(2, 3))
+
+
+def _between(x: np.ndarray, size: int) -> np.ndarray:
+    """(…, size) of (…, n), linearly between entries."""
+    last = x.shape[-1] - 1
+    place = np.clip((np.arange(size) + 0.5) * (last + 1) / size - 0.5, 0, last)
+    left = np.floor(place).astype(np.int64)
+    low, high = x[..., left], x[..., np.minimum(left + 1, last)]
+    return fma((place - left).astype(np.float32), high - low, low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +172,66 @@ class AveragePool:
         return self.rounding.codes(x.astype(np.int32).sum((1, 2), keepdims=True, dtype=np.int32))
 
 
+def _windows(
+    x: np.ndarray, size: tuple[int, int], stride: int, padding: tuple[int, int, int, int], code: int
+) -> np.ndarray:
+    """The windows (b, h', w', c, k_h, k_w) of codes (b, h, w, c) that are padded with a code."""
+    top, left, bottom, right = padding
+    wide = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=code)
+    return np.lib.stride_tricks.sliding_window_view(wide, size, (1, 2))[:, ::stride, ::stride]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowMaximum:
+    """The largest code of each window; every window holds a pixel.
+
+    Args:
+        size: height and width of windows.
+        padding: top, left, bottom, right.
+    """
+
+    size: tuple[int, int]
+    stride: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Codes (b, h', w', c) of codes (b, h, w, c)."""
+        return np.asarray(_windows(x, self.size, self.stride, self.padding, 0).max((-2, -1)))
+
+
+@dataclass(frozen=True, eq=False)
+class WindowAverage:
+    """The mean over the n pixels inside of each window: their sum of code - zero, rounded by the scale for n.
+
+    Args:
+        size, padding: as of `WindowMaximum`.
+        rounding: its scale is float32 (k_h · k_w,), of windows with 1, 2, … pixels.
+        zero: the code of zero in the input.
+    """
+
+    size: tuple[int, int]
+    rounding: Rounding
+    stride: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    zero: int = 0
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Codes (b, h', w', c) of codes (b, h, w, c)."""
+        inside = _windows(np.ones((1, *x.shape[1:3], 1), np.uint8), self.size, self.stride, self.padding, 0)
+        pixels = inside.sum((-2, -1), dtype=np.int32)
+        taken = _windows(x.astype(np.int32) - self.zero, self.size, self.stride, self.padding, 0)
+        return replace(self.rounding, scale=self.rounding.scale[pixels - 1]).codes(taken.sum((-2, -1), dtype=np.int32))
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenate:
+    """Codes of the same scale and zero point, (b, h, w, c) each, one behind the other in their channels."""
+
+    def run(self, *x: np.ndarray) -> np.ndarray:
+        """Codes (b, h, w, sum of c)."""
+        return np.concatenate(x, -1)
+
+
 @dataclass(frozen=True, eq=False)
 class Add:
     """The sum of what codes a and b (b, h, w, c) stand for: clip(rne(fma(a, scale_a, fma(b, scale_b, bias))))."""
@@ -187,10 +273,10 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """A linear layer to float32 (b, out): fma(float32(sum), scale, bias) of codes (b, 1, 1, in).
+    """A linear layer to float32 (b, out): fma(float32(sum), scale, bias) of codes (b, h, w, c).
 
     Args:
-        weight: int8 (out, in).
+        weight: int8 (out, h · w · c); pixels are mostly one.
         scale, bias: float32 (out,).
     """
 
@@ -218,7 +304,19 @@ class Dequantize:
 
 
 Operation: TypeAlias = (
-    Quantize | Convolution | InvertedResidual | AveragePool | Add | Multiply | Table | Logits | Dequantize
+    Resize
+    | Quantize
+    | Convolution
+    | InvertedResidual
+    | AveragePool
+    | WindowMaximum
+    | WindowAverage
+    | Concatenate
+    | Add
+    | Multiply
+    | Table
+    | Logits
+    | Dequantize
 )
 
 
