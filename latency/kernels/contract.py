@@ -3,13 +3,14 @@
 Activations are codes: uint8, (b, h, w, c), with a scale and a zero point each.  A layer adds up products of codes and
 int8 weights in int32 and makes codes of the sums:
 
-    y = clip(rne(fma(float32(sum), scale_c, bias_c)), low, high)
+    y = clip(rne(fma(float32(sum + offset_c), scale_c, bias_c)) + zero, low, high)
 
-`scale_c` and `bias_c` are float32 for each channel c; the zero points of inputs and of the output, and the layer's own
-bias, lie in `bias_c`.  `fma` rounds once, `rne` to the nearest integer, halves to the even one.  ReLU and ReLU6 are
-`low` and `high`, every other activation a table of 256 codes behind.  A residual r (codes) adds `fma(r, scale_r, ·)`
-before `rne`; its zero point lies in `bias_c` as well.  Sums are below 2^31 in magnitude; they may pass 2^24, so their
-conversion to float32 rounds (to nearest even), and does so before the product.
+`scale_c` and `bias_c` are float32 for each channel c, `offset_c` int32.  The zero points of inputs and of the output,
+and the layer's own bias, lie in `bias_c`; or in `offset_c` and `zero`, with which codes are those of ONNX Runtime.
+`fma` rounds once, `rne` to the nearest integer, halves to the even one.  ReLU and ReLU6 are `low` and `high`, every
+other activation a table of 256 codes behind.  A residual r (codes) adds `fma(r, scale_r, ·)` before `rne`; its zero
+point lies in `bias_c`.  Sums, with their offset, are below 2^31 in magnitude; they may pass 2^24, so their conversion to
+float32 rounds (to nearest even), and does so before the product.
 
 Padding is with the code of zero, which is the zero point of the input.  Native code equals this reference bit for bit.
 """
@@ -48,6 +49,8 @@ class Rounding:
         low, high: the least and the largest code.
         table: uint8 (256,), the code that stands for each of these; none for the codes themselves.
         residual: the scale of the codes that are added before rounding; None where nothing is.
+        offset: int32 (c,), or (1,) for all channels, added to sums; none for nothing.
+        zero: added to what was rounded, before it is cut to `low` … `high`.
     """
 
     scale: np.ndarray
@@ -56,13 +59,20 @@ class Rounding:
     high: int = 255
     table: np.ndarray | None = None
     residual: np.float32 | None = None
+    offset: np.ndarray | None = None
+    zero: int = 0
 
     def codes(self, sums: np.ndarray, added: np.ndarray | None = None) -> np.ndarray:
         """Codes uint8 (..., c) of sums int32 (..., c) and, for a residual, of the codes `added` (..., c)."""
-        value = fma(sums.astype(np.float32), self.scale, self.bias)
+        whole = sums if self.offset is None else sums + self.offset
+        value = fma(whole.astype(np.float32), self.scale, self.bias)
         if self.residual is not None and added is not None:
             value = fma(added.astype(np.float32), self.residual, value)
-        found = np.clip(np.rint(value), self.low, self.high).astype(np.uint8)
+        return self.cut(value)
+
+    def cut(self, value: np.ndarray) -> np.ndarray:
+        """Codes uint8 of values in steps of the output."""
+        found = np.clip(np.rint(value) + np.float32(self.zero), self.low, self.high).astype(np.uint8)
         return found if self.table is None else self.table[found]
 
 
@@ -77,6 +87,32 @@ class Quantize:
         """Codes uint8 (b, h, w, c) of images (b, c, h, w)."""
         steps = np.rint(x.astype(np.float32) / self.scale) + np.float32(self.zero)
         return np.ascontiguousarray(np.clip(steps, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Resize:
+    """float32 images (b, c, h, w) to (b, c, height, width), linearly between the centres of pixels.
+
+    Output i lies at p = (i + 1/2) · size / new size - 1/2 in the input, cut to 0 … size - 1, in float64; with
+    t = float32(p - floor(p)), it is fma(t, x[floor(p) + 1] - x[floor(p)], x[floor(p)]).  Columns first, then rows.
+    """
+
+    height: int
+    width: int
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Images (b, c, height, width)."""
+        columns = _between(x.astype(np.float32), self.width)
+        return np.ascontiguousarray(_between(columns.swapaxes(2, 3), self.height).swapaxes(2, 3))
+
+
+def _between(x: np.ndarray, size: int) -> np.ndarray:
+    """(…, size) of (…, n), linearly between entries."""
+    last = x.shape[-1] - 1
+    place = np.clip((np.arange(size) + 0.5) * (last + 1) / size - 0.5, 0, last)
+    left = np.floor(place).astype(np.int64)
+    low, high = x[..., left], x[..., np.minimum(left + 1, last)]
+    return fma((place - left).astype(np.float32), high - low, low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,19 +182,94 @@ class AveragePool:
         return self.rounding.codes(x.astype(np.int32).sum((1, 2), keepdims=True, dtype=np.int32))
 
 
+def _windows(
+    x: np.ndarray, size: tuple[int, int], stride: int, padding: tuple[int, int, int, int], pad: int
+) -> np.ndarray:
+    """The windows (b, h', w', c, k_h, k_w) of codes or values (b, h, w, c), padded."""
+    top, left, bottom, right = padding
+    wide = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=pad)
+    return np.lib.stride_tricks.sliding_window_view(wide, size, (1, 2))[:, ::stride, ::stride]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowMaximum:
+    """The largest code of each window; every window holds a pixel.
+
+    Args:
+        size: height and width of windows.
+        padding: top, left, bottom, right.
+    """
+
+    size: tuple[int, int]
+    stride: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Codes (b, h', w', c) of codes (b, h, w, c)."""
+        return np.asarray(_windows(x, self.size, self.stride, self.padding, 0).max((-2, -1)))
+
+
+@dataclass(frozen=True, eq=False)
+class WindowAverage:
+    """The mean of each window, in float32, for the order of the sum decides where two codes are as near:
+
+        clip(rne(sum of (code - zero) · scale, row by row, / pixels / rounding.scale + rounding.bias), low, high)
+
+    Each operation rounds to float32.
+
+    Args:
+        size, padding: as of `WindowMaximum`.
+        scale: of the input's codes.
+        rounding: its scale is that of the output's codes, its bias their zero point, both (1,); no offset.
+        zero: the code of zero in the input.
+        counted: whether pixels of the padding count as such.
+    """
+
+    size: tuple[int, int]
+    scale: np.float32
+    rounding: Rounding
+    stride: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    zero: int = 0
+    counted: bool = False
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Codes (b, h', w', c) of codes (b, h, w, c)."""
+        inside = np.ones((1, *x.shape[1:3], 1), np.float32)
+        pixels = _windows(inside, self.size, self.stride, self.padding, int(self.counted)).sum((-2, -1))
+        values = (x.astype(np.int32) - self.zero).astype(np.float32) * self.scale
+        taken = _windows(values, self.size, self.stride, self.padding, 0)
+        total = np.zeros(taken.shape[:-2], np.float32)
+        for i in range(self.size[0]):
+            for j in range(self.size[1]):
+                total += taken[..., i, j]
+        return self.rounding.cut(total / pixels / self.rounding.scale + self.rounding.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenate:
+    """Codes of the same scale and zero point, (b, h, w, c) each, one behind the other in their channels."""
+
+    def run(self, *x: np.ndarray) -> np.ndarray:
+        """Codes (b, h, w, sum of c)."""
+        return np.concatenate(x, -1)
+
+
 @dataclass(frozen=True, eq=False)
 class Add:
-    """The sum of what codes a and b (b, h, w, c) stand for: clip(rne(fma(a, scale_a, fma(b, scale_b, bias))))."""
+    """The sum of what codes a and b (b, h, w, c) stand for: clip(rne(fma(a, scale_a, fma(b, scale_b, bias)))).
+
+    Args:
+        rounding: its scale is scale_b, (1,) as its bias; no offset, and zero points lie in the bias.
+    """
 
     scale_a: np.float32
-    rounding: Rounding  # scale_b, of all channels, and the bias
+    rounding: Rounding
 
     def run(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Codes (b, h, w, c) of codes of the same shape."""
         value = fma(b.astype(np.float32), self.rounding.scale, self.rounding.bias)
-        value = fma(a.astype(np.float32), self.scale_a, value)
-        found = np.clip(np.rint(value), self.rounding.low, self.rounding.high).astype(np.uint8)
-        return found if self.rounding.table is None else self.rounding.table[found]
+        return self.rounding.cut(fma(a.astype(np.float32), self.scale_a, value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,10 +298,10 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """A linear layer to float32 (b, out): fma(float32(sum), scale, bias) of codes (b, 1, 1, in).
+    """A linear layer to float32 (b, out): fma(float32(sum), scale, bias) of codes (b, h, w, c).
 
     Args:
-        weight: int8 (out, in).
+        weight: int8 (out, h · w · c); pixels are mostly one.
         scale, bias: float32 (out,).
     """
 
@@ -218,7 +329,19 @@ class Dequantize:
 
 
 Operation: TypeAlias = (
-    Quantize | Convolution | InvertedResidual | AveragePool | Add | Multiply | Table | Logits | Dequantize
+    Resize
+    | Quantize
+    | Convolution
+    | InvertedResidual
+    | AveragePool
+    | WindowMaximum
+    | WindowAverage
+    | Concatenate
+    | Add
+    | Multiply
+    | Table
+    | Logits
+    | Dequantize
 )
 
 
