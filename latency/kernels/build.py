@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from latency.store import default_path
+from latency.store import CACHE_VARIABLE, default_path
 
 SOURCES = Path(__file__).parent / "native"
 _MAIN = "engine.cpp"
@@ -30,8 +30,8 @@ def compiler() -> str:
     for name in (chosen,) if chosen else _COMPILERS:
         if (path := shutil.which(name)) is not None:
             return path
-    looked = f"CXX names {chosen!r}, which" if chosen else f"none of {', '.join(_COMPILERS)}"
-    raise RuntimeError(f"native kernels need a C++ compiler, and {looked} is not there; install g++ or set CXX")
+    fault = f"CXX names {chosen!r}, which is not there" if chosen else f"there is none of {', '.join(_COMPILERS)}"
+    raise RuntimeError(f"native kernels need a C++ compiler, but {fault}; install g++ or set CXX")
 
 
 @functools.cache
@@ -48,11 +48,16 @@ def library() -> Path:
     path = folder / f"{_key(chosen)}.so"
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        unfinished = Path(made) / path.name
-        _run([chosen, *FLAGS, "-o", str(unfinished), str(SOURCES / _MAIN)])
-        unfinished.replace(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            unfinished = Path(made) / path.name
+            _run([chosen, *FLAGS, "-o", str(unfinished), str(SOURCES / _MAIN)])
+            unfinished.replace(path)
+    except OSError as error:
+        raise RuntimeError(
+            f"native kernels have no place: {error}; point {CACHE_VARIABLE} to a folder of yours"
+        ) from None
     return path
 
 

@@ -1,38 +1,36 @@
-"""A program's operations as the steps that native code has, with packed weights and the shapes of tensors.
-
-A depthwise convolution with a kernel of 3, 5 or 7 is a block: with the 1x1 convolution before, where nothing else reads
-its codes, and, in an inverted residual, the one behind.  Other inverted residuals are taken apart.
-"""
+"""A program's operations as the steps that native code has, with packed weights and the shapes of tensors."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from math import prod
 
 import numpy as np
 
 from latency.kernels import packing
+from latency.kernels.blocks import Block, Joined, is_1x1, joined
 from latency.kernels.contract import (
     Add,
     AveragePool,
+    Concatenate,
     Convolution,
     Dequantize,
-    InvertedResidual,
     Logits,
     Multiply,
-    Operation,
     Program,
     Quantize,
+    Resize,
     Rounding,
-    Step,
     Table,
+    WindowAverage,
+    WindowMaximum,
 )
 
 Shape = tuple[int, int, int]  # height, width, channels
 
-_BLOCK_KERNELS, _BLOCK_STRIDES = (3, 5, 7), (1, 2)
+_IMAGE = 0  # the number of the network's input
 
 
 class Kind(IntEnum):
@@ -47,8 +45,11 @@ class Kind(IntEnum):
     ADD = 6
     MULTIPLY = 7
     TABLE = 8
-    LOGITS = 9
-    DEQUANTIZE = 10
+    MAXIMUM = 9
+    AVERAGE = 10
+    COPY = 11
+    LOGITS = 12
+    DEQUANTIZE = 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +73,28 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class Places:
+    """Where rows or columns of a resized image lie in the image.
+
+    Args:
+        before: int32, the row or column before.
+        behind: float32, how far behind that one.
+    """
+
+    before: np.ndarray
+    behind: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Record:
     """A step as native code runs it: what it reads and makes, and its numbers.
 
     Args:
         b: what is added or multiplied.
         between: codes of a block's depthwise layer.
+        columns, rows: where those of a resized image lie in the image.
+        channel: the first of those that codes are copied to.
+        counted: whether padding counts in a window's mean.
         project: the layer where there is one alone.
     """
 
@@ -90,6 +107,10 @@ class Record:
     zero_a: int = 0
     zero_b: int = 0
     scale_a: float = 0.0
+    columns: Places | None = None
+    rows: Places | None = None
+    channel: int = 0
+    counted: bool = False
     expand: Layer | None = None
     depthwise: Layer | None = None
     project: Layer | None = None
@@ -100,25 +121,6 @@ class Record:
         return tuple(i for i in (self.a, self.b, self.output, self.between) if i is not None)
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """A depthwise layer with 1x1 layers before and behind."""
-
-    expand: Convolution | None
-    depthwise: Convolution
-    project: Convolution | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Step:
-    """A step of the program, with what native code does in it."""
-
-    name: str
-    operation: Operation | _Block
-    inputs: tuple[int, ...]
-    output: int
-
-
 def lowered(program: Program) -> tuple[list[Record], dict[int, Shape]]:
     """The steps of native code in their order, and the shape of every tensor.
 
@@ -126,161 +128,192 @@ def lowered(program: Program) -> tuple[list[Record], dict[int, Shape]]:
         ValueError: native code cannot run a step.
     """
     channels, height, width = program.input_shape
-    shapes: dict[int, Shape] = {0: (height, width, channels)}
-    steps = _joined(list(_apart(program.steps)))
+    shapes: dict[int, Shape] = {_IMAGE: (height, width, channels)}
+    steps = _without_resizing(joined(program.steps))
     if not steps or not isinstance(steps[-1].operation, Logits | Dequantize):
         raise ValueError("the program's last step makes no float32 outputs; end it with Logits or Dequantize")
-    records = []
+    records: list[Record] = []
     free = max(i for step in steps for i in (*step.inputs, step.output)) + 1
     for step in steps:
-        record = _record(step, shapes)
-        if isinstance(step.operation, _Block) and record.project is not None:
-            shapes[free] = _convolved(step.operation.depthwise, shapes[record.a])
-            record, free = replace(record, between=free), free + 1
-        records.append(record)
+        missing = [i for i in step.inputs if i not in shapes]
+        if missing:
+            raise ValueError(
+                f"step {step.name!r} reads tensor {missing[0]}, which none before it makes; order the steps"
+            )
+        if isinstance(step.operation, Quantize | _Resized) != (step.inputs[0] == _IMAGE):
+            raise ValueError(f"step {step.name!r} reads {step.inputs}; Quantize reads the image, and all others codes")
+        made, shapes[step.output] = _records(step, [shapes[i] for i in step.inputs])
+        for record in made:
+            if isinstance(step.operation, Block) and step.operation.project is not None:
+                shapes[free] = _convolved(step.operation.depthwise, shapes[record.a])
+                record, free = replace(record, between=free), free + 1
+            records.append(record)
     return records, shapes
 
 
-def _apart(steps: Sequence[Step]) -> Iterator[_Step]:
-    """Steps of which inverted residuals are blocks, or three steps each where native code has no such block."""
-    free = max((i for step in steps for i in (*step.inputs, step.output)), default=0) + 1
+@dataclass(frozen=True, eq=False)
+class _Resized:
+    """Codes of an image that is resized before."""
+
+    height: int
+    width: int
+    quantize: Quantize
+
+
+def _without_resizing(steps: Sequence[Joined]) -> list[Joined]:
+    """Steps of which those that quantize a resized image resize it too."""
+    resized = {step.output: step for step in steps if isinstance(step.operation, Resize)}
+    found: list[Joined] = []
     for step in steps:
-        block = step.operation
-        if not isinstance(block, InvertedResidual):
-            yield _Step(step.name, block, step.inputs, step.output)
-            continue
-        added = step.inputs if block.project.rounding.residual is not None else ()
-        if _fits(block.depthwise) and _is_1x1(block.project) and (block.expand is None or _is_1x1(block.expand)):
-            yield _Step(
-                step.name, _Block(block.expand, block.depthwise, block.project), step.inputs + added, step.output
-            )
-            continue
-        inputs = step.inputs
-        for part, layer in (("expansion", block.expand), ("depthwise", block.depthwise)):
-            if layer is not None:
-                yield _Step(f"{step.name}, {part}", layer, inputs, free)
-                inputs, free = (free,), free + 1
-        yield _Step(f"{step.name}, projection", block.project, inputs + added, step.output)
+        before = resized.get(step.inputs[0])
+        if before is not None:
+            if not isinstance(step.operation, Quantize) or before.inputs != (_IMAGE,):
+                raise ValueError(f"step {before.name!r} resizes what is not the image, or not before Quantize")
+            both = _Resized(before.operation.height, before.operation.width, step.operation)
+            found.append(Joined(step.name, both, (_IMAGE,), step.output))
+        elif step.output not in resized:
+            found.append(step)
+    return found
 
 
-def _joined(steps: list[_Step]) -> list[_Step]:
-    """Steps of which depthwise layers are blocks, with the 1x1 layer whose codes they alone read."""
-    readers = Counter(i for step in steps for i in step.inputs)
-    makers = {step.output: step for step in steps}
-    joined = {}
-    for step in steps:
-        layer = step.operation
-        if not isinstance(layer, Convolution) or not _fits(layer) or _adds(step):
-            continue
-        before = makers.get(step.inputs[0])
-        expand = before.operation if before is not None and readers[before.output] == 1 else None
-        if before is not None and isinstance(expand, Convolution) and _is_1x1(expand) and not _adds(before):
-            joined[step.output] = _Step(step.name, _Block(expand, layer), before.inputs[:1], step.output)
-            joined[before.output] = None
-        else:
-            joined[step.output] = _Step(step.name, _Block(None, layer), step.inputs[:1], step.output)
-    found = (joined.get(step.output, step) for step in steps)
-    return [step for step in found if step is not None]
+def _records(step: Joined, inputs: list[Shape]) -> tuple[list[Record], Shape]:
+    """A step's records, and the shape of its output."""
+    operation, shape = step.operation, inputs[0]
+    if isinstance(operation, Block | Convolution):
+        record, shape = _layers(step, operation, inputs)
+        return [record], shape
+    if isinstance(operation, Concatenate):
+        return _copies(step, inputs)
+    return [_record(step, operation, inputs)], _shape(operation, shape)
 
 
-def _adds(step: _Step) -> bool:
-    layer = step.operation
-    return isinstance(layer, Convolution) and len(step.inputs) > 1 and layer.rounding.residual is not None
+def _shape(operation: object, shape: Shape) -> Shape:
+    channels = shape[2]
+    match operation:
+        case AveragePool():
+            return 1, 1, channels
+        case _Resized():
+            return operation.height, operation.width, channels
+        case WindowMaximum() | WindowAverage():
+            return (*_windows(operation.size, operation.stride, operation.padding, shape), channels)
+        case _:
+            return shape
 
 
-def _is_1x1(layer: Convolution) -> bool:
-    return not layer.depthwise and layer.weight.shape[2:] == (1, 1) and layer.stride == 1 and not any(layer.padding)
+def _record(step: Joined, operation: object, inputs: list[Shape]) -> Record:
+    """The record of a step without a kernel."""
+    name, a, output, shape = step.name, step.inputs[0], step.output, inputs[0]
+    channels = shape[2]
+    match operation:
+        case Quantize():
+            return _quantize(name, output, operation)
+        case _Resized():
+            rows, columns = _places(operation.height, shape[0]), _places(operation.width, shape[1])
+            return replace(_quantize(name, output, operation.quantize), rows=rows, columns=columns)
+        case Table():
+            return Record(name, Kind.TABLE, a, None, output, project=_layer(channels, _rounding(operation.table)))
+        case AveragePool():
+            return Record(name, Kind.POOL, a, None, output, project=_layer(channels, operation.rounding))
+        case WindowMaximum():
+            window = Layer(channels, _rounding(), channels, operation.size, operation.stride, operation.padding)
+            return Record(name, Kind.MAXIMUM, a, None, output, project=window)
+        case WindowAverage():
+            place = operation.size, operation.stride, operation.padding, operation.zero
+            window = Layer(channels, operation.rounding, channels, *place)
+            scale, counted = float(operation.scale), operation.counted
+            return Record(name, Kind.AVERAGE, a, None, output, scale_a=scale, counted=counted, project=window)
+        case Add():
+            _expect(step, inputs, shape)
+            scale, layer = float(operation.scale_a), _layer(channels, operation.rounding)
+            return Record(name, Kind.ADD, a, step.inputs[1], output, scale_a=scale, project=layer)
+        case Multiply():
+            _expect(step, inputs, (1, 1, channels))
+            zeros, layer = (operation.zero_a, operation.zero_b), _layer(channels, operation.rounding)
+            return Record(name, Kind.MULTIPLY, a, step.inputs[1], output, None, *zeros, project=layer)
+        case Logits():
+            if operation.weight.shape[1] != prod(shape):
+                raise ValueError(f"step {name!r} has weights of {operation.weight.shape[1]} inputs, got codes {shape}")
+            weight = packing.dense(operation.weight[:, :, None, None])
+            rounding = Rounding(operation.scale, operation.bias)
+            layer = Layer(len(operation.weight), rounding, operation.weight.shape[1], weight=weight)
+            return Record(name, Kind.LOGITS, a, project=layer)
+        case Dequantize():
+            return Record(name, Kind.DEQUANTIZE, a, zero_a=operation.zero, scale_a=float(operation.scale))
+        case _:
+            raise ValueError(f"step {name!r} is a {type(operation).__name__}, which native code does not have")
 
 
-def _fits(layer: Convolution) -> bool:
-    rows, columns = layer.weight.shape[2:]
-    return layer.depthwise and rows == columns and rows in _BLOCK_KERNELS and layer.stride in _BLOCK_STRIDES
+def _rounding(table: np.ndarray | None = None) -> Rounding:
+    """Of what does not round."""
+    return Rounding(np.zeros(1, np.float32), np.zeros(1, np.float32), table=table)
 
 
-def _record(step: _Step, shapes: dict[int, Shape]) -> Record:
-    """The record of a step, whose output's shape it adds to `shapes`."""
-    missing = [i for i in step.inputs if i not in shapes]
-    if missing:
-        raise ValueError(
-            f"step {step.name!r} reads tensor {missing[0]}, which no step before it makes; order the steps"
-        )
-    operation, a = step.operation, step.inputs[0]
-    shape = shapes[a]
-    if isinstance(operation, Quantize) != (a == 0):
-        raise ValueError(
-            f"step {step.name!r} reads {'codes' if a else 'the image'}; Quantize reads it, and nothing else"
-        )
-    if isinstance(operation, _Block | Convolution):
-        record, shapes[step.output] = _layers(step, shapes)
-        return record
-    if isinstance(operation, Logits):
-        if operation.weight.shape[1] != np.prod(shape):
-            raise ValueError(f"step {step.name!r} has weights of {operation.weight.shape[1]} inputs, got {shape}")
-        weight = operation.weight[:, :, None, None]
-        rounding = Rounding(operation.scale, operation.bias)
-        layer = Layer(len(weight), rounding, weight.shape[1], weight=packing.dense(weight))
-        return Record(step.name, Kind.LOGITS, a, project=layer)
-    if isinstance(operation, Dequantize):
-        return Record(step.name, Kind.DEQUANTIZE, a, zero_a=operation.zero, scale_a=float(operation.scale))
-    shapes[step.output] = (1, 1, shape[2]) if isinstance(operation, AveragePool) else shape
-    return _simple(step, shape, [shapes[i] for i in step.inputs[1:]])
+def _layer(channels: int, rounding: Rounding) -> Layer:
+    return Layer(channels, rounding, channels)
 
 
-def _simple(step: _Step, shape: Shape, others: list[Shape]) -> Record:
-    """A step without weights."""
-    operation, a, output = step.operation, step.inputs[0], step.output
-    if isinstance(operation, Quantize):
-        return Record(step.name, Kind.QUANTIZE, a, None, output, zero_a=operation.zero, scale_a=float(operation.scale))
-    if isinstance(operation, Table):
-        nothing = np.zeros(1, np.float32)
-        layer = Layer(shape[2], Rounding(nothing, nothing, table=operation.table))
-        return Record(step.name, Kind.TABLE, a, None, output, project=layer)
-    if isinstance(operation, AveragePool):
-        return Record(step.name, Kind.POOL, a, None, output, project=Layer(shape[2], operation.rounding))
-    if not isinstance(operation, Add | Multiply):
-        raise ValueError(f"step {step.name!r} is a {type(operation).__name__}, which native code does not have")
-    expected = shape if isinstance(operation, Add) else (1, 1, shape[2])
-    if others != [expected]:
-        raise ValueError(f"step {step.name!r} has inputs of {shape} and {others}, expected {expected} beside the first")
-    layer = Layer(shape[2], operation.rounding)
-    if isinstance(operation, Add):
-        scale = float(operation.scale_a)
-        return Record(step.name, Kind.ADD, a, step.inputs[1], output, scale_a=scale, project=layer)
-    zeros = operation.zero_a, operation.zero_b
-    return Record(step.name, Kind.MULTIPLY, a, step.inputs[1], output, None, *zeros, project=layer)
+def _quantize(name: str, output: int, operation: Quantize) -> Record:
+    return Record(name, Kind.QUANTIZE, _IMAGE, None, output, zero_a=operation.zero, scale_a=float(operation.scale))
 
 
-def _layers(step: _Step, shapes: dict[int, Shape]) -> tuple[Record, Shape]:
+def _places(size: int, image_size: int) -> Places:
+    place = np.clip((np.arange(size) + 0.5) * image_size / size - 0.5, 0, image_size - 1)
+    before = np.floor(place)
+    return Places(before.astype(np.int32), (place - before).astype(np.float32))
+
+
+def _expect(step: Joined, inputs: list[Shape], second: Shape) -> None:
+    if inputs[1:] != [second]:
+        raise ValueError(f"step {step.name!r} has inputs {inputs}, expected {second} as the second of two")
+
+
+def _copies(step: Joined, inputs: list[Shape]) -> tuple[list[Record], Shape]:
+    if any(shape[:2] != inputs[0][:2] for shape in inputs):
+        raise ValueError(f"step {step.name!r} joins {inputs}; give it codes of one height and width")
+    begins = np.cumsum([0, *(shape[2] for shape in inputs)])
+    copies = [
+        Record(step.name, Kind.COPY, a, None, step.output, channel=int(begin))
+        for a, begin in zip(step.inputs, begins[:-1], strict=True)
+    ]
+    return copies, (*inputs[0][:2], int(begins[-1]))
+
+
+def _layers(step: Joined, operation: Convolution | Block, inputs: list[Shape]) -> tuple[Record, Shape]:
     """A convolution or a block, and the shape of its output."""
-    operation, a = step.operation, step.inputs[0]
-    if isinstance(operation, _Block):
-        parts = [operation.expand, operation.depthwise, operation.project]
-    else:
-        parts = [operation]
-    layers = [layer for layer in parts if layer is not None]
-    shape = shapes[a]
+    block = operation if isinstance(operation, Block) else Block(None, operation, None)
+    layers = [layer for layer in (block.expand, block.depthwise, block.project) if layer is not None]
+    shape = inputs[0]
     for layer in layers:
-        inputs = layer.weight.shape[0 if layer.depthwise else 1]
-        if inputs != shape[2] or (layer.depthwise and layer.weight.shape[1] != 1):
+        expected = layer.weight.shape[0 if layer.depthwise else 1]
+        if expected != shape[2] or (layer.depthwise and layer.weight.shape[1] != 1):
             raise ValueError(f"step {step.name!r} has weights {layer.weight.shape} for {shape[2]} channels")
         shape = _convolved(layer, shape)
         if min(shape) < 1:
-            raise ValueError(f"step {step.name!r} has a kernel larger than its padded input, which is {shapes[a]}")
-    b = step.inputs[1] if len(step.inputs) > 1 and layers[-1].rounding.residual is not None else None
-    if b is not None and shapes[b] != shape:
-        raise ValueError(f"step {step.name!r} adds codes {shapes[b]} to {shape}; give it codes of one shape")
-    if isinstance(operation, _Block):
-        expand, depthwise, project = (None if layer is None else _packed(layer, in_block=True) for layer in parts)
-        return Record(step.name, Kind.BLOCK, a, b, step.output, None, 0, 0, 0.0, expand, depthwise, project), shape
-    kind = Kind.DEPTHWISE if layers[0].depthwise else Kind.POINTWISE if _is_1x1(layers[0]) else Kind.DENSE
+            raise ValueError(f"step {step.name!r} has a kernel larger than its padded input, which is {inputs[0]}")
+    a, b = step.inputs[0], None
+    if len(step.inputs) > 1 and layers[-1].rounding.residual is not None:
+        _expect(step, inputs, shape)
+        b = step.inputs[1]
+    if block is operation:
+        expand = None if block.expand is None else _packed(block.expand, in_block=True)
+        project = None if block.project is None else _packed(block.project, in_block=True)
+        depthwise = _packed(block.depthwise, in_block=True)
+        record = Record(step.name, Kind.BLOCK, a, b, step.output, expand=expand, depthwise=depthwise, project=project)
+        return record, shape
+    kind = Kind.DEPTHWISE if layers[0].depthwise else Kind.POINTWISE if is_1x1(layers[0]) else Kind.DENSE
     return Record(step.name, kind, a, b, step.output, project=_packed(layers[0], in_block=False)), shape
 
 
+def _windows(size: tuple[int, ...], stride: int, padding: tuple[int, int, int, int], shape: Shape) -> tuple[int, int]:
+    top, left, bottom, right = padding
+    return (
+        (shape[0] + top + bottom - size[0]) // stride + 1,
+        (shape[1] + left + right - size[1]) // stride + 1,
+    )
+
+
 def _convolved(layer: Convolution, shape: Shape) -> Shape:
-    top, left, bottom, right = layer.padding
-    rows, columns = layer.weight.shape[2:]
-    height, width = shape[0] + top + bottom - rows, shape[1] + left + right - columns
-    return height // layer.stride + 1, width // layer.stride + 1, len(layer.weight)
+    return (*_windows(layer.weight.shape[2:], layer.stride, layer.padding, shape), len(layer.weight))
 
 
 def _packed(layer: Convolution, in_block: bool) -> Layer:
@@ -288,7 +321,7 @@ def _packed(layer: Convolution, in_block: bool) -> Layer:
     weight, places = packing.dense(layer.weight) if not layer.depthwise else None, None
     if layer.depthwise:
         weight, inputs = (packing.shifted if in_block else packing.single)(layer.weight), outputs
-    elif _is_1x1(layer) and (found := packing.sparse(layer.weight[:, :, 0, 0])) is not None:
+    elif is_1x1(layer) and (found := packing.sparse(layer.weight[:, :, 0, 0])) is not None:
         weight, places = found
     place = (rows, columns), layer.stride, layer.padding, layer.zero
     return Layer(outputs, layer.rounding, inputs, *place, weight, places)

@@ -52,7 +52,7 @@ class Native:
             raise ValueError(message.value.decode(errors="replace"))
         image, output = ctypes.c_int64(), ctypes.c_int64()
         _library().hwnas_sizes(self._handle, image, output)
-        self._image, self._output = image.value, output.value
+        self.image_size, self.output_size = image.value, output.value  # numbers of float32
 
     def run(self, x: np.ndarray, threads: int = 1) -> np.ndarray:
         """float32 (b, outputs) of images float32 (b, c, h, w).
@@ -61,7 +61,7 @@ class Native:
             ValueError: images of another size, no image, or no thread.
             RuntimeError: there is not enough memory, or threads cannot be started.
         """
-        y = np.empty((len(x), self._output), np.float32)
+        y = np.empty((len(x), self.output_size), np.float32)
         self.run_into(np.ascontiguousarray(x, np.float32), y, threads)
         return y
 
@@ -72,7 +72,7 @@ class Native:
             ValueError: arrays of other sizes or types, no image, or no thread.
             RuntimeError: there is not enough memory, or threads cannot be started.
         """
-        for name, array, size in (("images", x, self._image), ("outputs", y, self._output)):
+        for name, array, size in (("images", x, self.image_size), ("outputs", y, self.output_size)):
             if array.dtype != np.float32 or not array.flags.c_contiguous or array.size != len(x) * size:
                 got = f"{array.dtype} {array.shape}"
                 raise ValueError(f"{name} are {got}, expected {len(x)} times {size} float32 in one piece")

@@ -17,8 +17,8 @@ def rounded_up(count: int, multiple: int) -> int:
 
 
 def by_channel(values: np.ndarray, channels: int) -> np.ndarray:
-    """float32 (c,), or (1,) for all channels, of whole vectors: what lies behind the channels is 0."""
-    padded = np.zeros(rounded_up(channels, LANES), np.float32)
+    """Numbers (c,), or (1,) for all channels, of whole vectors: what lies behind the channels is 0."""
+    padded = np.zeros(rounded_up(channels, LANES), values.dtype)
     padded[:channels] = values
     return padded
 
@@ -52,7 +52,7 @@ def sparse(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def shifted(weight: np.ndarray) -> np.ndarray:
-    """Depthwise weights int8 (c, 1, k, k) as (vectors, words, k, 16, 4): rows in lanes of words, the newest at the top."""
+    """Depthwise weights int8 (c, 1, k, k) as (vectors, words, k, 16, 4): rows in a lane of a word, the newest last."""
     channels, _, rows, columns = weight.shape
     words = rows // INPUTS + 1
     padded = np.zeros((rounded_up(channels, LANES), words * INPUTS, columns), np.int8)

@@ -13,7 +13,7 @@ from latency.kernels.lowered import Layer, Record, Shape, lowered
 from latency.kernels.plan import ALIGNMENT, Lifetime, planned
 
 _MAGIC, _VERSION = b"HWNASNET", 1
-_HEADER, _TENSOR, _STEP_HEAD, _LAYER = 16, 4, 16, 20  # numbers of 4 bytes
+_HEADER, _TENSOR, _STEP_HEAD, _LAYER = 16, 4, 16, 24  # numbers of 4 bytes
 _MOST_BYTES = 2**31 - 1
 
 
@@ -77,6 +77,10 @@ class _Constants:
 def _step(record: Record, numbers: dict[int, int], constants: _Constants) -> bytes:
     tensors = (-1 if i is None else numbers[i] for i in (record.a, record.b, record.output, record.between))
     head = struct.pack("<7if", record.kind, *tensors, record.zero_a, record.zero_b, record.scale_a)
+    places: list[np.ndarray | None] = []
+    for each in (record.columns, record.rows):
+        places += [None, None] if each is None else [each.before, each.behind]
+    head += struct.pack("<6i", *map(constants.offset, places), record.channel, record.counted)
     layers = (_layer(layer, constants) for layer in (record.expand, record.depthwise, record.project))
     return head.ljust(4 * _STEP_HEAD, b"\0") + b"".join(layers)
 
@@ -87,12 +91,14 @@ def _layer(layer: Layer | None, constants: _Constants) -> bytes:
     rounding = layer.rounding
     place = (layer.channels, layer.inputs, *layer.kernel, layer.stride, *layer.padding, layer.zero)
     residual = 0.0 if rounding.residual is None else float(rounding.residual)
+    offset = np.zeros(1, np.int32) if rounding.offset is None else rounding.offset
     arrays = (
+        packing.by_channel(offset, layer.channels),
         packing.by_channel(rounding.scale, layer.channels),
         packing.by_channel(rounding.bias, layer.channels),
         rounding.table,
         layer.weight,
         layer.places,
     )
-    numbers = struct.pack("<13if", 1, *place, rounding.low, rounding.high, residual)
-    return (numbers + struct.pack("<5i", *map(constants.offset, arrays))).ljust(4 * _LAYER, b"\0")
+    numbers = struct.pack("<14if", 1, *place, rounding.low, rounding.high, rounding.zero, residual)
+    return (numbers + struct.pack("<6i", *map(constants.offset, arrays))).ljust(4 * _LAYER, b"\0")

@@ -53,7 +53,11 @@ INLINE Codes broadcast_some(const uint8_t *from, int count) {
     return _mm512_set1_epi32(static_cast<int>(some));
 }
 
+INLINE Ints ints(const int32_t *from) { return _mm512_loadu_si512(from); }
 INLINE Ints plus(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+INLINE Ints larger(Ints a, Ints b) { return _mm512_max_epi32(a, b); }
+INLINE Floats plus(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+INLINE Floats over(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 INLINE Floats converted(Ints value) { return _mm512_cvtepi32_ps(value); }
 INLINE Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 INLINE Floats minus(Floats a, Floats b) { return _mm512_sub_ps(a, b); }

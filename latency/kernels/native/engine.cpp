@@ -20,8 +20,9 @@
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
-#if defined(__SANITIZE_ADDRESS__)  // which sees into no assembly
-#define HWNAS_PLAIN 1
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define HWNAS_PLAIN 1  // no assembly, into which the sanitizer does not see
 #endif
 
 namespace hwnas {
@@ -125,6 +126,7 @@ int64_t parts(int64_t count, int64_t most) { return (count + most - 1) / most; }
 int64_t scratch_of(const Step &step) {
     const Layer &layer = step.kind == Kind::block ? step.depthwise : step.project;
     const int64_t columns = step.a->width + layer.left + layer.right;
+    if (step.kind == Kind::quantize) return step.output->width * int64_t(sizeof(float));
     if (step.kind == Kind::block) return columns * GROUP * (layer.height / 4 + 1) * 64;
     if (step.kind != Kind::dense) return 0;
     const int64_t lines = layer.height * (columns * layer.inputs + SLACK);
@@ -153,6 +155,20 @@ int bands_of(const Step &step, int threads) {
     if (groups % threads == 0 || groups >= 4 * threads) return 1;
     return static_cast<int>(std::min<int64_t>(threads, parts(rows, step.depthwise.height)));
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+// Forbids all memory but that of the step's own tensors.
+void watch(const Program &program, const Step &step, uint8_t *memory) {
+    __asan_poison_memory_region(memory, program.memory);
+    for (const Tensor *tensor : {step.a, step.b, step.output, step.between})
+        if (tensor && tensor != &program.tensors[0])
+            __asan_unpoison_memory_region(memory + tensor->offset, tensor->bytes());
+}
+void unwatch(const Program &program, uint8_t *memory) { __asan_unpoison_memory_region(memory, program.memory); }
+#else
+void watch(const Program &, const Step &, uint8_t *) {}
+void unwatch(const Program &, uint8_t *) {}
+#endif
 
 // Threads that wait for a job, which each does once, with its number; the caller is thread 0.
 class Threads {
@@ -260,11 +276,14 @@ struct hwnas_program {
             for (int64_t i; (i = next.fetch_add(1)) < batch;) {
                 const hwnas::Work work{memories[number].data(), scratches[number].data(), image(images, i),
                                        output(outputs, i), 1};
-                for (const hwnas::Step &step : program.steps)
+                for (const hwnas::Step &step : program.steps) {
+                    hwnas::watch(program, step, work.memory);
                     for (int phase = 0; phase < hwnas::phases_of(step); phase++) {
                         const int64_t items = hwnas::items_of(step, phase, 1);
                         for (int64_t item = 0; item < items; item++) kernels.run(step, phase, item, work);
                     }
+                }
+                hwnas::unwatch(program, work.memory);
             }
         };
         threads.run(count, job);

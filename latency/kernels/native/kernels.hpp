@@ -10,11 +10,14 @@ struct Pixels {  // of some columns
     ptrdiff_t pitch;
 };
 
-// Sums of M pixels and N vectors; HALF: of the last vector the lower lanes alone.
+// Sums of M pixels and N vectors from `first` on; HALF: of the last vector the lower lanes alone.
 template <int M, int N, bool HALF>
-INLINE void multiply(Pixels codes, const int8_t *weight, int depth, Ints (&sums)[M][N]) {
+INLINE void multiply(Pixels codes, const Layer &layer, int first, Ints (&sums)[M][N]) {
+    const int depth = layer.inputs * layer.height * layer.width;
     const ptrdiff_t vector = ptrdiff_t((depth + 3) / 4) * 64;
-    UNROLL for (int i = 0; i < M; i++) UNROLL for (int j = 0; j < N; j++) sums[i][j] = zeros();
+    const int8_t *weight = layer.weight + first * vector;
+    UNROLL for (int j = 0; j < N; j++) UNROLL for (int i = 0; i < M; i++)
+        sums[i][j] = ints(layer.offset + (first + j) * LANES);
     const uint8_t *from = codes.at;
     const int8_t *end = weight + ptrdiff_t(depth / 4) * 64;
     for (; weight != end; weight += 64, from += 4) {
@@ -37,7 +40,7 @@ INLINE void multiply(Pixels codes, const int8_t *weight, int depth, Ints (&sums)
 // Sums of M pixels and a vector whose weights have zeros in blocks of 16 outputs and 4 inputs: `groups` are the others.
 template <int M>
 INLINE void multiply_blocks(Pixels codes, const Layer &layer, int vector, Ints (&sums)[M][1]) {
-    UNROLL for (int i = 0; i < M; i++) sums[i][0] = zeros();
+    UNROLL for (int i = 0; i < M; i++) sums[i][0] = ints(layer.offset + vector * LANES);
     const int32_t *groups = layer.blocks + layer.vectors() + 1;
     const int whole = layer.inputs / 4;
     for (int b = layer.blocks[vector]; b < layer.blocks[vector + 1]; b++) {
@@ -60,15 +63,24 @@ struct Made {  // where codes go, and what is added before they are rounded
     const uint8_t *added;
 };
 
-INLINE Ints coded(Floats value, const Layer &layer, Floats high, Ints low) {
-    const Ints codes = rounded(value, high, low);
-    return layer.table ? looked_up(codes, layer.table) : codes;
-}
+// How values in steps of the output become codes.
+struct Cut {
+    explicit INLINE Cut(const Layer &layer)
+        : high(splat(float(layer.high - layer.output_zero))), low(splat(layer.low - layer.output_zero)),
+          zero(splat(layer.output_zero)), table(layer.table) {}
+    INLINE Ints codes(Floats value) const {
+        const Ints found = plus(rounded(value, high, low), zero);
+        return table ? looked_up(found, table) : found;
+    }
+    Floats high;
+    Ints low, zero;
+    const uint8_t *table;
+};
 
 template <int M, int N>
 INLINE void write_codes(const Layer &layer, int vector, Ints (&sums)[M][N], const Made &made) {
-    const Floats high = splat(float(layer.high)), residual = splat(layer.residual);
-    const Ints low = splat(layer.low);
+    const Cut cut(layer);
+    const Floats residual = splat(layer.residual);
     UNROLL for (int j = 0; j < N; j++) {
         const int channel = (vector + j) * LANES, count = layer.channels - channel;
         const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
@@ -76,16 +88,15 @@ INLINE void write_codes(const Layer &layer, int vector, Ints (&sums)[M][N], cons
             const ptrdiff_t at = i * made.pitch + channel;
             Floats value = fused(converted(sums[i][j]), scale, bias);
             if (made.added) value = fused(converted(load_codes(made.added + at, count)), residual, value);
-            store_codes(made.to + at, coded(value, layer, high, low), count);
+            store_codes(made.to + at, cut.codes(value), count);
         }
     }
 }
 
 template <int M, int N, bool HALF>
 void make_codes(Pixels codes, const Layer &layer, int vector, const Made &made) {
-    const int depth = layer.inputs * layer.height * layer.width;
     Ints sums[M][N];
-    multiply<M, N, HALF>(codes, layer.weight + vector * ptrdiff_t((depth + 3) / 4) * 64, depth, sums);
+    multiply<M, N, HALF>(codes, layer, vector, sums);
     write_codes<M, N>(layer, vector, sums, made);
 }
 
@@ -213,12 +224,13 @@ void run_depthwise(const Step &step, int64_t item, const Work &work) {
     const Layer &layer = step.project;
     const Tensor &input = *step.a, &output = *step.output;
     const int channels = layer.channels;
-    const Floats high = splat(float(layer.high)), residual = splat(layer.residual);
-    const Ints low = splat(layer.low), zero = splat(layer.zero);
+    const Cut cut(layer);
+    const Floats residual = splat(layer.residual);
+    const Ints zero = splat(layer.zero);
     for (int64_t x = 0; x < output.width; x++)
         for (int channel = 0; channel < channels; channel += LANES) {
             const int count = channels - channel;
-            Ints sum = zeros();
+            Ints sum = ints(layer.offset + channel);
             const int8_t *weight = layer.weight + ptrdiff_t(channel / LANES) * layer.height * layer.width * 64;
             for (int i = 0; i < layer.height; i++)
                 for (int j = 0; j < layer.width; j++, weight += 64) {
@@ -230,7 +242,7 @@ void run_depthwise(const Step &step, int64_t item, const Work &work) {
             const ptrdiff_t at = (item * output.width + x) * channels + channel;
             Floats value = fused(converted(sum), floats(layer.scale + channel), floats(layer.bias + channel));
             if (step.b) value = fused(converted(load_codes(work.codes(*step.b) + at, count)), residual, value);
-            store_codes(work.codes(output) + at, coded(value, layer, high, low), count);
+            store_codes(work.codes(output) + at, cut.codes(value), count);
         }
 }
 
@@ -260,23 +272,21 @@ INLINE void push(uint8_t *at, Ints codes, int registers) {
 
 template <int M, int N>
 INLINE void push_codes(const Layer &layer, const Line &line, int j, Ints (&sums)[M][N], uint8_t *at) {
-    const Floats high = splat(float(layer.high));
-    const Ints low = splat(layer.low);
+    const Cut cut(layer);
     const ptrdiff_t pitch = line.pitch();
     UNROLL for (int n = 0; n < N; n++) {
         const int channel = (line.vector + j + n) * LANES;
         const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
         UNROLL for (int i = 0; i < M; i++)
             push(at + i * pitch + n * line.registers * 64,
-                 coded(fused(converted(sums[i][n]), scale, bias), layer, high, low), line.registers);
+                 cut.codes(fused(converted(sums[i][n]), scale, bias)), line.registers);
     }
 }
 
 template <int M, int N>
 void push_tile(Pixels codes, const Layer &layer, const Line &line, int j, ptrdiff_t column) {
     Ints sums[M][N];
-    const ptrdiff_t vector = ptrdiff_t((layer.inputs + 3) / 4) * 64;
-    multiply<M, N, false>(codes, layer.weight + (line.vector + j) * vector, layer.inputs, sums);
+    multiply<M, N, false>(codes, layer, line.vector + j, sums);
     push_codes<M, N>(layer, line, j, sums, line.at(column, j));
 }
 
@@ -346,7 +356,7 @@ INLINE void sift(const Layer &layer, const uint8_t *words_at, ptrdiff_t pitch, i
     constexpr int REGISTERS = K / 4 + 1;
     const int8_t *weight = layer.weight + ptrdiff_t(channel / LANES) * REGISTERS * K * 64;
     Ints sums[M];
-    UNROLL for (int i = 0; i < M; i++) sums[i] = zeros();
+    UNROLL for (int i = 0; i < M; i++) sums[i] = ints(layer.offset + channel);
     UNROLL for (int c = 0; c < (M - 1) * STRIDE + K; c++) UNROLL for (int r = 0; r < REGISTERS; r++) {
         const Codes four = prepared(words(words_at + c * pitch + r * 64));
         UNROLL for (int i = 0; i < M; i++) {
@@ -355,10 +365,9 @@ INLINE void sift(const Layer &layer, const uint8_t *words_at, ptrdiff_t pitch, i
         }
     }
     const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
-    const Floats high = splat(float(layer.high));
-    const Ints low = splat(layer.low);
+    const Cut cut(layer);
     UNROLL for (int i = 0; i < M; i++)
-        store_codes(to + ptrdiff_t(i) * layer.channels, coded(fused(converted(sums[i]), scale, bias), layer, high, low),
+        store_codes(to + ptrdiff_t(i) * layer.channels, cut.codes(fused(converted(sums[i]), scale, bias)),
                     layer.channels - channel);
 }
 
@@ -422,6 +431,27 @@ void run_block(const Step &step, int64_t item, const Work &work) {
 
 // ---- the rest -----------------------------------------------------------------------------------------------------
 
+INLINE float between(const float *pixels, const Places &places, int64_t i, int64_t last, int64_t pitch) {
+    const int64_t before = places.before[i], next = before < last ? before + 1 : last;
+    const float from = pixels[before * pitch];
+    return std::fma(places.behind[i], pixels[next * pitch] - from, from);
+}
+
+// A row of a channel of the image; of a resized one, from scratch memory.
+const float *image_row(const Step &step, int64_t channel, int64_t row, const Work &work) {
+    const Tensor &image = *step.a;
+    const float *pixels = work.image + channel * image.pixels();
+    if (!step.rows.before) return pixels + row * image.width;
+    const int64_t before = step.rows.before[row], next = before < image.height - 1 ? before + 1 : before;
+    float *const made = reinterpret_cast<float *>(work.scratch);
+    for (int64_t x = 0; x < step.output->width; x++) {
+        const float from = between(pixels + before * image.width, step.columns, x, image.width - 1, 1);
+        const float to = between(pixels + next * image.width, step.columns, x, image.width - 1, 1);
+        made[x] = std::fma(step.rows.behind[row], to - from, from);
+    }
+    return made;
+}
+
 // float32 (c, h, w) to codes (h, w, c); an item is a row.
 void run_quantize(const Step &step, int64_t item, const Work &work) {
     const Tensor &tensor = *step.output;
@@ -429,7 +459,7 @@ void run_quantize(const Step &step, int64_t item, const Work &work) {
     const Floats scale = splat(step.scale_a), zero = splat(float(step.zero_a));
     uint8_t *const to = work.codes(tensor) + item * width * channels;
     for (int64_t c = 0; c < channels; c++) {
-        const float *from = work.image + (c * tensor.height + item) * width;
+        const float *from = image_row(step, c, item, work);
         for (int64_t x = 0; x < width; x += LANES) {
             const int count = int(width - x < LANES ? width - x : LANES);
             uint8_t some[LANES];
@@ -444,11 +474,48 @@ void run_pool(const Step &step, int64_t item, const Work &work) {
     const Layer &layer = step.project;
     const int channel = int(item) * LANES, count = layer.channels - channel;
     const uint8_t *from = work.codes(*step.a) + channel;
-    Ints sum = zeros();
+    Ints sum = ints(layer.offset + channel);
     for (int64_t i = 0; i < step.a->pixels(); i++) sum = plus(sum, load_codes(from + i * layer.channels, count));
     const Floats value = fused(converted(sum), floats(layer.scale + channel), floats(layer.bias + channel));
-    store_codes(work.codes(*step.output) + channel, coded(value, layer, splat(float(layer.high)), splat(layer.low)),
-                count);
+    store_codes(work.codes(*step.output) + channel, Cut(layer).codes(value), count);
+}
+
+// The largest code, or the mean, of each window; an item is a row of the output.
+void run_windows(const Step &step, int64_t item, const Work &work) {
+    const Layer &layer = step.project;
+    const Tensor &input = *step.a, &output = *step.output;
+    const Floats scale = splat(step.scale_a), zero = splat(float(layer.zero));
+    for (int64_t x = 0; x < output.width; x++)
+        for (int channel = 0; channel < layer.channels; channel += LANES) {
+            const int count = layer.channels - channel;
+            Ints most = zeros();
+            Floats total = splat(0.0f);
+            int pixels = 0;
+            for (int i = 0; i < layer.height; i++)
+                for (int j = 0; j < layer.width; j++) {
+                    const int64_t row = item * layer.stride - layer.top + i, column = x * layer.stride - layer.left + j;
+                    const bool inside = row >= 0 && row < input.height && column >= 0 && column < input.width;
+                    pixels += inside || step.counted;
+                    if (!inside) continue;
+                    const int64_t at = (row * input.width + column) * layer.channels + channel;
+                    const Ints codes = load_codes(work.codes(input) + at, count);
+                    most = larger(most, codes);
+                    total = plus(total, times(minus(converted(codes), zero), scale));
+                }
+            if (step.kind == Kind::average) {
+                const Floats mean = over(over(total, splat(float(pixels))), floats(layer.scale + channel));
+                most = Cut(layer).codes(plus(mean, floats(layer.bias + channel)));
+            }
+            store_codes(work.codes(output) + (item * output.width + x) * layer.channels + channel, most, count);
+        }
+}
+
+// Codes to some of the channels of another tensor; an item is a row.
+void run_copy(const Step &step, int64_t item, const Work &work) {
+    const Tensor &input = *step.a, &output = *step.output;
+    for (int64_t pixel = item * input.width; pixel < (item + 1) * input.width; pixel++)
+        std::memcpy(work.codes(output) + pixel * output.channels + step.channel,
+                    work.codes(input) + pixel * input.channels, input.channels);
 }
 
 // What a pixel's codes make with another tensor's, or alone; an item is a row.
@@ -458,9 +525,9 @@ void run_pixelwise(const Step &step, int64_t item, const Work &work) {
     const uint8_t *const a = work.codes(*step.a) + begin;
     const uint8_t *const b = step.b ? work.codes(*step.b) + (step.kind == Kind::add ? begin : 0) : nullptr;
     uint8_t *const to = work.codes(*step.output) + begin;
-    const Floats high = splat(float(layer.high)), scale_a = splat(step.scale_a);
+    const Cut cut(layer);
+    const Floats scale_a = splat(step.scale_a);
     const Floats zero_a = splat(float(step.zero_a)), zero_b = splat(float(step.zero_b));
-    const Ints low = splat(layer.low);
     for (ptrdiff_t x = 0; x < step.output->width; x++)
         for (ptrdiff_t channel = 0; channel < channels; channel += LANES) {
             const int count = int(channels - channel);
@@ -476,9 +543,10 @@ void run_pixelwise(const Step &step, int64_t item, const Work &work) {
                 value = fused(value, scale_a, fused(converted(load_codes(b + at, count)), scale, bias));
             } else {
                 const Floats other = minus(converted(load_codes(b + channel, count)), zero_b);
-                value = fused(times(minus(value, zero_a), other), scale, bias);  // the product is exact
+                const Ints product = rounded(times(minus(value, zero_a), other), splat(65025.0f), splat(-65025));
+                value = fused(converted(plus(product, ints(layer.offset + channel))), scale, bias);
             }
-            store_codes(to + at, coded(value, layer, high, low), count);
+            store_codes(to + at, cut.codes(value), count);
         }
 }
 
@@ -487,8 +555,7 @@ void run_logits(const Step &step, int64_t item, const Work &work) {
     const Layer &layer = step.project;
     const int channel = int(item) * LANES;
     Ints sums[1][1];
-    multiply<1, 1, false>({work.codes(*step.a), 0},
-                          layer.weight + item * ptrdiff_t((layer.inputs + 3) / 4) * 64, layer.inputs, sums);
+    multiply<1, 1, false>({work.codes(*step.a), 0}, layer, int(item), sums);
     store_floats(work.result + channel,
                  fused(converted(sums[0][0]), floats(layer.scale + channel), floats(layer.bias + channel)),
                  layer.channels - channel);
@@ -514,6 +581,9 @@ void run(const Step &step, int phase, int64_t item, const Work &work) {
             return phase == 0 ? run_block(step, item, work)
                               : run_pointwise(step, step.project, *step.between, item, work);
         case Kind::pool: return run_pool(step, item, work);
+        case Kind::maximum:
+        case Kind::average: return run_windows(step, item, work);
+        case Kind::copy: return run_copy(step, item, work);
         case Kind::logits: return run_logits(step, item, work);
         case Kind::dequantize: return run_dequantize(step, work);
         default: return run_pixelwise(step, item, work);

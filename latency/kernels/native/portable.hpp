@@ -64,6 +64,19 @@ INLINE Ints dot_some(Ints sum, const Codes &codes, Weights weights) {
 INLINE Ints dot(Ints sum, const Codes &codes, Weights weights) { return dot_some<LANES>(sum, codes, weights); }
 INLINE Ints dot_low(Ints sum, const Codes &codes, Weights weights) { return dot_some<8>(sum, codes, weights); }
 
+INLINE Ints ints(const int32_t *from) { return words(from); }
+INLINE Ints larger(Ints a, Ints b) {
+    EACH a.at[i] = a.at[i] > b.at[i] ? a.at[i] : b.at[i];
+    return a;
+}
+INLINE Floats plus(Floats a, Floats b) {
+    EACH a.at[i] += b.at[i];
+    return a;
+}
+INLINE Floats over(Floats a, Floats b) {
+    EACH a.at[i] /= b.at[i];
+    return a;
+}
 INLINE Ints plus(Ints a, Ints b) {
     EACH a.at[i] += b.at[i];
     return a;

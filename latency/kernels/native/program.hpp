@@ -1,6 +1,6 @@
 // A program as its file has it, checked: header, tensors, steps, and constants that steps point at.
 //
-// All numbers are little-endian int32.  A file is a header of 16 numbers, `tensors` records of 4, `steps` records of 76,
+// All numbers are little-endian int32.  A file is a header of 16 numbers, `tensors` records of 4, `steps` records of 88,
 // and constants at multiples of 64 bytes from its start.  Whatever follows relies on what `Program` has checked here.
 #pragma once
 
@@ -20,7 +20,8 @@ constexpr int GROUP = 3;   // vectors of expanded channels that go through a blo
 constexpr int CHUNK = 28;  // pixels of an item of a 1x1 convolution
 constexpr int SLACK = 64;  // bytes that may be touched behind a line of scratch memory
 
-enum class Kind { quantize, pointwise, dense, depthwise, block, pool, add, multiply, table, logits, dequantize, count };
+enum class Kind {
+    quantize, pointwise, dense, depthwise, block, pool, add, multiply, table, maximum, average, copy, logits, dequantize, count };
 
 struct Tensor {
     int64_t height, width, channels, offset;
@@ -30,14 +31,21 @@ struct Tensor {
 
 // A convolution, or what else makes codes of sums.
 struct Layer {
-    int present, channels, inputs, height, width, stride, top, left, bottom, right, zero, low, high;
+    int present, channels, inputs, height, width, stride, top, left, bottom, right, zero, low, high, output_zero;
     float residual;
     const int8_t *weight;
     const int32_t *blocks;  // of block-sparse weights: where those of each vector begin, and their groups of inputs
+    const int32_t *offset;  // added to sums
     const float *scale, *bias;
     const uint8_t *table;
 
     int vectors() const { return (channels + LANES - 1) / LANES; }
+};
+
+// Where pixels of a resized image lie in the other: the one before, and how far behind it.
+struct Places {
+    const int32_t *before;
+    const float *behind;
 };
 
 struct Step {
@@ -45,6 +53,9 @@ struct Step {
     const Tensor *a, *b, *output, *between;  // b: what is added or multiplied; between: depthwise codes of a block
     int zero_a, zero_b;
     float scale_a;
+    Places columns, rows;  // of a resized image
+    int channel;           // the first of those that are copied to
+    bool counted;          // whether padding counts in a mean
     Layer expand, depthwise, project;  // one layer stands in `project`
 };
 
@@ -88,7 +99,7 @@ class Program {
     }
 
   private:
-    static constexpr int64_t HEADER = 16, TENSOR = 4, STEP = 76, LAYER = 20, LARGEST = 1 << 24;
+    static constexpr int64_t HEADER = 16, TENSOR = 4, STEP = 88, LAYER = 24, LARGEST = 1 << 24;
     static constexpr int32_t VERSION = 1;
 
     static void require(bool right, const char *fault) {
@@ -150,23 +161,25 @@ class Program {
         Layer layer{};
         layer.present = number(at);
         if (!layer.present) return layer;
-        int *const fields[] = {&layer.channels, &layer.inputs, &layer.height, &layer.width, &layer.stride, &layer.top,
-                               &layer.left,     &layer.bottom, &layer.right,  &layer.zero,  &layer.low,    &layer.high};
-        for (int i = 0; i < 12; i++) {
+        int *const fields[] = {&layer.channels, &layer.inputs, &layer.height, &layer.width, &layer.stride,
+                               &layer.top,      &layer.left,   &layer.bottom, &layer.right, &layer.zero,
+                               &layer.low,      &layer.high,   &layer.output_zero};
+        for (int i = 0; i < 13; i++) {
             *fields[i] = number(at + 1 + i);
             require(*fields[i] >= 0 && *fields[i] <= LARGEST, "a layer's number is out of range");
         }
         require(layer.channels > 0 && layer.inputs > 0 && layer.stride > 0, "a layer has no size");
         require(layer.height > 0 && layer.width > 0 && layer.height <= 1024 && layer.width <= 1024,
                 "a kernel has no size");
-        require(layer.zero <= 255 && layer.low <= layer.high && layer.high <= 255, "a layer's codes are out of range");
+        require(layer.zero <= 255 && layer.output_zero <= 255 && layer.low <= layer.high && layer.high <= 255, "a layer's codes are out of range");
         require(layer.top <= 4096 && layer.left <= 4096 && layer.bottom <= 4096 && layer.right <= 4096,
                 "a padding is out of range");
-        layer.residual = real(at + 13);
+        layer.residual = real(at + 14);
         const int64_t padded = int64_t(layer.vectors()) * LANES;
-        layer.scale = constant<float>(at + 14, padded);
-        layer.bias = constant<float>(at + 15, padded);
-        layer.table = constant<uint8_t>(at + 16, 256, false);
+        layer.offset = constant<int32_t>(at + 15, padded);
+        layer.scale = constant<float>(at + 16, padded);
+        layer.bias = constant<float>(at + 17, padded);
+        layer.table = constant<uint8_t>(at + 18, 256, false);
         return layer;
     }
 
@@ -175,9 +188,9 @@ class Program {
         const int64_t depth = int64_t(layer.inputs) * layer.height * layer.width, groups = (depth + 3) / 4;
         require(depth <= LARGEST, "a kernel is too large");
         const int vectors = layer.vectors();
-        layer.blocks = number(at + 18) == 0 ? nullptr : constant<int32_t>(at + 18, vectors + 1);
+        layer.blocks = number(at + 20) == 0 ? nullptr : constant<int32_t>(at + 20, vectors + 1);
         if (!layer.blocks) {
-            layer.weight = constant<int8_t>(at + 17, vectors * groups * 64);
+            layer.weight = constant<int8_t>(at + 19, vectors * groups * 64);
             return;
         }
         require(layer.blocks[0] == 0, "blocks of weights are misplaced");
@@ -185,18 +198,29 @@ class Program {
             require(layer.blocks[i] <= layer.blocks[i + 1] && layer.blocks[i + 1] - layer.blocks[i] <= groups,
                     "blocks of weights are misplaced");
         const int64_t count = layer.blocks[vectors];
-        constant<int32_t>(at + 18, vectors + 1 + count);
+        constant<int32_t>(at + 20, vectors + 1 + count);
         for (int64_t i = 0; i < count; i++) {
             const int32_t group = layer.blocks[vectors + 1 + i];
             require(group >= 0 && group < groups, "blocks of weights are misplaced");
         }
-        layer.weight = constant<int8_t>(at + 17, count * 64);
+        layer.weight = constant<int8_t>(at + 19, count * 64);
+    }
+
+    Places read_places(int64_t at, int64_t size, int64_t new_size) const {
+        if (number(at) == 0) {
+            require(size == new_size, "codes do not fit the image");
+            return {};
+        }
+        const Places places{constant<int32_t>(at, new_size), constant<float>(at + 1, new_size)};
+        for (int64_t i = 0; i < new_size; i++)
+            require(places.before[i] >= 0 && places.before[i] < size, "a resized image is outside");
+        return places;
     }
 
     // Weights of a depthwise layer: the rows of a kernel in lanes of four where it is shifted through, else a lane each.
     void read_depthwise(Layer &layer, int64_t at, bool shifted) const {
         const int64_t taps = shifted ? int64_t(layer.width) * (layer.height / 4 + 1) : layer.height * layer.width;
-        layer.weight = constant<int8_t>(at + 17, layer.vectors() * taps * 64);
+        layer.weight = constant<int8_t>(at + 19, layer.vectors() * taps * 64);
         require(layer.inputs == layer.channels, "a depthwise layer changes channels");
     }
 
@@ -231,6 +255,7 @@ class Program {
         step.zero_a = number(at + 5), step.zero_b = number(at + 6), step.scale_a = real(at + 7);
         require(step.zero_a >= 0 && step.zero_a <= 255 && step.zero_b >= 0 && step.zero_b <= 255,
                 "a zero is out of range");
+        step.counted = number(at + 13) != 0;
         require((step.kind == Kind::quantize) == (step.a == &tensors[0]), "a step reads the image");
         require(step.b != &tensors[0] && (ends || step.output != &tensors[0]), "a step reads the image");
         require(!ends || index == step_count_ - 1, "an output is not the last step");
@@ -246,7 +271,10 @@ class Program {
         const Tensor &a = *step.a;
         switch (step.kind) {
             case Kind::quantize:
-                require(same(a, *step.output), "codes do not fit the image");
+                require(a.channels == step.output->channels, "codes do not fit the image");
+                step.columns = read_places(layers - 8, a.width, step.output->width);
+                step.rows = read_places(layers - 6, a.height, step.output->height);
+                require(!step.columns.before == !step.rows.before, "an image is resized in one direction");
                 break;
             case Kind::pointwise:
                 check_layer(layer, a, *step.output);
@@ -276,6 +304,17 @@ class Program {
                 require(step.b && step.b->channels == a.channels &&
                             step.b->pixels() == (step.kind == Kind::add ? a.pixels() : 1),
                         "a step does not fit");
+                break;
+            case Kind::maximum:
+            case Kind::average:
+                check_layer(layer, a, *step.output);
+                require(layer.inputs == layer.channels, "a window changes channels");
+                break;
+            case Kind::copy:
+                step.channel = number(layers - 4);
+                require(step.output->pixels() == a.pixels() && step.channel >= 0 &&
+                            step.channel + a.channels <= step.output->channels,
+                        "a copy does not fit");
                 break;
             case Kind::table:
                 require(layer.present && layer.table && same(a, *step.output), "a table does not fit");
