@@ -91,10 +91,10 @@ INLINE Floats fused(Floats x, Floats y, Floats z) {
     return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
 
-// What is far below becomes the least integer, and then `low`; what is far above is met by `high` before.
-INLINE Ints rounded(Floats x, Floats high, Ints low) {
-    return {_mm256_max_epi32(_mm256_cvtps_epi32(_mm256_min_ps(x.a, high.a)), low.a),
-            _mm256_max_epi32(_mm256_cvtps_epi32(_mm256_min_ps(x.b, high.b)), low.b)};
+INLINE Ints rounded(Floats x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
+INLINE Ints clipped(Ints x, Ints low, Ints high) {
+    return {_mm256_min_epi32(_mm256_max_epi32(x.a, low.a), high.a),
+            _mm256_min_epi32(_mm256_max_epi32(x.b, low.b), high.b)};
 }
 
 INLINE __m256i pushed(__m256i word, __m256i next) {
@@ -110,12 +110,11 @@ INLINE Ints load_codes(const uint8_t *from, int count) {
 }
 
 INLINE __m128i narrowed(Ints codes) {
-    const __m256i halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(codes.a, codes.b), 0xd8);
+    const __m256i halves = _mm256_permute4x64_epi64(_mm256_packs_epi32(codes.a, codes.b), 0xd8);
     return _mm_packus_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
 }
 
-INLINE void store_codes(uint8_t *to, Ints codes, int count) {
-    const __m128i bytes = narrowed(codes);
+INLINE void store_bytes(uint8_t *to, __m128i bytes, int count) {
     if (count >= LANES) {
         _mm_storeu_si128(reinterpret_cast<__m128i *>(to), bytes);
         return;
@@ -123,6 +122,29 @@ INLINE void store_codes(uint8_t *to, Ints codes, int count) {
     uint8_t some[LANES];
     _mm_storeu_si128(reinterpret_cast<__m128i *>(some), bytes);
     std::memcpy(to, some, count);
+}
+
+INLINE void store_codes(uint8_t *to, Ints codes, int count) { store_bytes(to, narrowed(codes), count); }
+
+// Integers of M pixels as codes cut at both ends, through a table where there is one.
+struct Ends {
+    INLINE Ends(int from, int to) : low(_mm_set1_epi8(char(from))), high(_mm_set1_epi8(char(to))) {}
+    __m128i low, high;
+};
+template <int M>
+INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int count, const Ends &ends,
+                      const uint8_t *table) {
+    UNROLL for (int i = 0; i < M; i++) {
+        const __m128i codes = _mm_min_epu8(_mm_max_epu8(narrowed(values[i]), ends.low), ends.high);
+        uint8_t *const at = to + i * pitch;
+        if (!table) {
+            store_bytes(at, codes, count);
+            continue;
+        }
+        uint8_t some[LANES];
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(some), codes);
+        for (int j = 0; j < LANES && j < count; j++) at[j] = table[some[j]];
+    }
 }
 
 INLINE Ints looked_up(Ints codes, const uint8_t *table) {

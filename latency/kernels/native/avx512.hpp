@@ -63,18 +63,19 @@ INLINE Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 INLINE Floats minus(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 INLINE Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 
-// What is far below becomes the least integer, and then `low`; what is far above is met by `high` before.
-INLINE Ints rounded(Floats value, Floats high, Ints low) {
-    return _mm512_max_epi32(_mm512_cvtps_epi32(_mm512_min_ps(value, high)), low);
-}
+INLINE Ints rounded(Floats value) { return _mm512_cvtps_epi32(value); }
+INLINE Ints clipped(Ints value, Ints low, Ints high) { return _mm512_min_epi32(_mm512_max_epi32(value, low), high); }
 
 INLINE Ints pushed(Ints word, Ints next) { return _mm512_shrdi_epi32(word, next, 8); }
 
-INLINE Ints looked_up(Ints codes, const uint8_t *table) {
+INLINE __m512i looked_up_bytes(__m512i codes, const uint8_t *table) {
     const __m512i lower = _mm512_permutex2var_epi8(_mm512_load_si512(table), codes, _mm512_load_si512(table + 64));
     const __m512i upper = _mm512_permutex2var_epi8(_mm512_load_si512(table + 128), codes, _mm512_load_si512(table + 192));
-    const __m512i found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), lower, upper);
-    return _mm512_and_si512(found, _mm512_set1_epi32(255));
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), lower, upper);
+}
+
+INLINE Ints looked_up(Ints codes, const uint8_t *table) {
+    return _mm512_and_si512(looked_up_bytes(codes, table), _mm512_set1_epi32(255));
 }
 
 INLINE __mmask16 mask(int count) { return static_cast<__mmask16>((1u << count) - 1); }
@@ -84,12 +85,33 @@ INLINE Ints load_codes(const uint8_t *from, int count) {
     return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask(count), from));
 }
 
-INLINE void store_codes(uint8_t *to, Ints codes, int count) {
-    const __m128i bytes = _mm512_cvtepi32_epi8(codes);
+INLINE void store_bytes(uint8_t *to, __m128i bytes, int count) {
     if (count >= LANES)
         _mm_storeu_si128(reinterpret_cast<__m128i *>(to), bytes);
     else
         _mm_mask_storeu_epi8(to, mask(count), bytes);
+}
+
+INLINE void store_codes(uint8_t *to, Ints codes, int count) { store_bytes(to, _mm512_cvtepi32_epi8(codes), count); }
+
+// Integers of M pixels, at most 4, as codes cut at both ends, through a table where there is one.
+struct Ends {
+    INLINE Ends(int from, int to) : low(_mm512_set1_epi8(char(from))), high(_mm512_set1_epi8(char(to))) {}
+    __m512i low, high;
+};
+template <int M>
+INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int count, const Ends &ends,
+                      const uint8_t *table) {
+    const __m512i former = _mm512_packs_epi32(values[0], values[M > 1 ? 1 : 0]);
+    const __m512i latter = M > 2 ? _mm512_packs_epi32(values[M > 2 ? 2 : 0], values[M > 3 ? 3 : 0]) : former;
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i codes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(former, latter));
+    codes = _mm512_min_epu8(_mm512_max_epu8(codes, ends.low), ends.high);
+    if (table) codes = looked_up_bytes(codes, table);
+    store_bytes(to, _mm512_castsi512_si128(codes), count);
+    if (M > 1) store_bytes(to + pitch, _mm512_extracti32x4_epi32(codes, 1), count);
+    if (M > 2) store_bytes(to + 2 * pitch, _mm512_extracti32x4_epi32(codes, 2), count);
+    if (M > 3) store_bytes(to + 3 * pitch, _mm512_extracti32x4_epi32(codes, 3), count);
 }
 
 INLINE void store_floats(float *to, Floats value, int count) {

@@ -63,33 +63,67 @@ struct Made {  // where codes go, and what is added before they are rounded
     const uint8_t *added;
 };
 
-// How values in steps of the output become codes.
+// How values in steps of the output become codes: rounded, moved by its zero, cut, and through a table.
 struct Cut {
     explicit INLINE Cut(const Layer &layer)
-        : high(splat(float(layer.high - layer.output_zero))), low(splat(layer.low - layer.output_zero)),
-          zero(splat(layer.output_zero)), table(layer.table) {}
+        : zero(splat(layer.output_zero)), low(splat(layer.low)), high(splat(layer.high)), ends(layer.low, layer.high),
+          table(layer.table) {}
+    INLINE Ints moved(Floats value) const { return plus(rounded(value), zero); }
     INLINE Ints codes(Floats value) const {
-        const Ints found = plus(rounded(value, high, low), zero);
+        const Ints found = clipped(moved(value), low, high);
         return table ? looked_up(found, table) : found;
     }
-    Floats high;
-    Ints low, zero;
+    INLINE void store(uint8_t *to, Floats value, int count) const {
+        const Ints values[1] = {moved(value)};
+        store_cut<1>(to, 0, values, count, ends, table);
+    }
+    Ints zero, low, high;
+    Ends ends;
     const uint8_t *table;
+};
+
+// Pixels from FIRST on, four at a time, of M whose values are those of `values(i)`.
+template <int FIRST, int M, class Values>
+INLINE void store_pixels(uint8_t *to, ptrdiff_t pitch, int count, const Cut &cut, const Values &values) {
+    if constexpr (FIRST < M) {
+        constexpr int SOME = M - FIRST < 4 ? M - FIRST : 4;
+        Ints some[SOME];
+        UNROLL for (int i = 0; i < SOME; i++) some[i] = cut.moved(values.at(FIRST + i));
+        store_cut<SOME>(to + FIRST * pitch, pitch, some, count, cut.ends, cut.table);
+        store_pixels<FIRST + SOME, M>(to, pitch, count, cut, values);
+    }
+}
+
+// Values of the pixels of a vector: of their sums, and of what is added.
+template <int M, int N>
+struct Sums {
+    const Ints (&sums)[M][N];
+    int j;
+    Floats scale, bias, residual;
+    const uint8_t *added;
+    ptrdiff_t pitch;
+    int count;
+
+    INLINE Floats at(int i) const {
+        const Floats value = fused(converted(sums[i][j]), scale, bias);
+        return added ? fused(converted(load_codes(added + i * pitch, count)), residual, value) : value;
+    }
 };
 
 template <int M, int N>
 INLINE void write_codes(const Layer &layer, int vector, Ints (&sums)[M][N], const Made &made) {
     const Cut cut(layer);
-    const Floats residual = splat(layer.residual);
     UNROLL for (int j = 0; j < N; j++) {
         const int channel = (vector + j) * LANES, count = layer.channels - channel;
-        const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
-        UNROLL for (int i = 0; i < M; i++) {
-            const ptrdiff_t at = i * made.pitch + channel;
-            Floats value = fused(converted(sums[i][j]), scale, bias);
-            if (made.added) value = fused(converted(load_codes(made.added + at, count)), residual, value);
-            store_codes(made.to + at, cut.codes(value), count);
-        }
+        const Sums<M, N> values{sums,
+                                j,
+                                floats(layer.scale + channel),
+                                floats(layer.bias + channel),
+                                splat(layer.residual),
+                                made.added ? made.added + channel : nullptr,
+                                made.pitch,
+                                count};
+        store_pixels<0, M>(made.to + channel, made.pitch, count, cut, values);
     }
 }
 
@@ -242,44 +276,45 @@ void run_depthwise(const Step &step, int64_t item, const Work &work) {
             const ptrdiff_t at = (item * output.width + x) * channels + channel;
             Floats value = fused(converted(sum), floats(layer.scale + channel), floats(layer.bias + channel));
             if (step.b) value = fused(converted(load_codes(work.codes(*step.b) + at, count)), residual, value);
-            store_codes(work.codes(output) + at, cut.codes(value), count);
+            cut.store(work.codes(output) + at, value, count);
         }
 }
 
 // ---- blocks: expansion and depthwise convolution without the expanded image ---------------------------------------
 //
-// Each pixel and channel of a row has a word, or two, in which the codes of the last four, or eight, rows stand; the
-// newest row is pushed in at the top.  A dot product is then four vertical taps of the kernel.
+// Each pixel and channel of a row has a word in which its code and those of the three rows before stand, the newest at the
+// top: a dot product is then four vertical taps of the kernel.
 
-// The words of a row, of `vectors` vectors of channels from `vector` on.
+// The words of a row, of `vectors` vectors of channels from `vector` on.  Those of rows before are kept as long as kernels
+// need them: four rows before `newest` stand the words of the four rows before those that are in its words.
 struct Line {
-    uint8_t *words;
-    int vector, vectors, registers, left, width, right;
+    uint8_t *memory;
+    int vector, vectors, kept, left, width, right, newest;
+    uint8_t *words, *before, *former;  // of the newest row, of the row before, and of that four rows before
 
-    ptrdiff_t pitch() const { return ptrdiff_t(vectors) * registers * 64; }
-    uint8_t *at(ptrdiff_t column, int j) const { return words + column * pitch() + ptrdiff_t(j) * registers * 64; }
+    ptrdiff_t pitch() const { return ptrdiff_t(vectors) * 64; }
+    ptrdiff_t bytes() const { return (left + width + right) * pitch(); }
+    uint8_t *row(int past) const { return memory + (newest + kept - past) % kept * bytes(); }
+    void advance() {
+        newest = (newest + 1) % kept;
+        words = row(0), before = row(1), former = row(4 % kept);
+    }
 };
 
-INLINE void push(uint8_t *at, Ints codes, int registers) {
-    if (registers == 2) {
-        const Ints newer = words(at + 64);
-        store_words(at, pushed(words(at), newer));
-        store_words(at + 64, pushed(newer, codes));
-    } else {
-        store_words(at, pushed(words(at), codes));
-    }
-}
+INLINE void push(uint8_t *to, const uint8_t *before, Ints codes) { store_words(to, pushed(words(before), codes)); }
 
 template <int M, int N>
-INLINE void push_codes(const Layer &layer, const Line &line, int j, Ints (&sums)[M][N], uint8_t *at) {
+INLINE void push_codes(const Layer &layer, const Line &line, int j, Ints (&sums)[M][N], ptrdiff_t column) {
     const Cut cut(layer);
-    const ptrdiff_t pitch = line.pitch();
+    const ptrdiff_t pitch = line.pitch(), at = column * pitch + j * 64;
+    uint8_t *const to = line.words + at;
+    const uint8_t *const before = line.before + at;
     UNROLL for (int n = 0; n < N; n++) {
         const int channel = (line.vector + j + n) * LANES;
         const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
         UNROLL for (int i = 0; i < M; i++)
-            push(at + i * pitch + n * line.registers * 64,
-                 cut.codes(fused(converted(sums[i][n]), scale, bias)), line.registers);
+            push(to + i * pitch + n * 64, before + i * pitch + n * 64,
+                 cut.codes(fused(converted(sums[i][n]), scale, bias)));
     }
 }
 
@@ -287,7 +322,7 @@ template <int M, int N>
 void push_tile(Pixels codes, const Layer &layer, const Line &line, int j, ptrdiff_t column) {
     Ints sums[M][N];
     multiply<M, N, false>(codes, layer, line.vector + j, sums);
-    push_codes<M, N>(layer, line, j, sums, line.at(column, j));
+    push_codes<M, N>(layer, line, j, sums, column);
 }
 
 template <int N>
@@ -318,7 +353,7 @@ void push_expanded(const Layer &layer, const uint8_t *row, const Line &line) {
             for (int x = 0; x < line.width; x++) {
                 Ints sums[1][1];
                 multiply_blocks<1>({row + ptrdiff_t(x) * layer.inputs, 0}, layer, line.vector + j, sums);
-                push_codes<1, 1>(layer, line, j, sums, line.at(line.left + x, j));
+                push_codes<1, 1>(layer, line, j, sums, line.left + x);
             }
             j++;
             continue;
@@ -334,60 +369,79 @@ void push_expanded(const Layer &layer, const uint8_t *row, const Line &line) {
     }
 }
 
-// Pushes a row of `channels` codes as it stands.
-void push_row(const uint8_t *row, int channels, const Line &line) {
+// Pushes a row of `channels` codes as it stands, or of zeros where there is none.
+void push_row(const uint8_t *row, int channels, int zero, const Line &line) {
     for (int x = 0; x < line.width; x++)
         for (int j = 0; j < line.vectors; j++) {
             const int channel = (line.vector + j) * LANES;
-            push(line.at(line.left + x, j), load_codes(row + ptrdiff_t(x) * channels + channel, channels - channel),
-                 line.registers);
+            const ptrdiff_t at = (line.left + x) * line.pitch() + j * 64;
+            const uint8_t *from = row + ptrdiff_t(x) * channels + channel;
+            push(line.words + at, line.before + at, row ? load_codes(from, channels - channel) : splat(zero));
         }
 }
 
-void push_zero(int zero, const Line &line) {
-    const Ints codes = splat(zero);
-    for (int x = 0; x < line.width; x++)
-        for (int j = 0; j < line.vectors; j++) push(line.at(line.left + x, j), codes, line.registers);
-}
+// What a vector of channels is sifted with.
+template <int K>
+struct Sieve {
+    static constexpr int WORDS = K / 4 + 1;
+    INLINE Sieve(const Layer &layer, int vector)
+        : offset(ints(layer.offset + vector * LANES)), scale(floats(layer.scale + vector * LANES)),
+          bias(floats(layer.bias + vector * LANES)), cut(layer), channels(layer.channels),
+          count(layer.channels - vector * LANES) {
+        const int8_t *weight = layer.weight + ptrdiff_t(vector) * WORDS * K * 64;
+        UNROLL for (int r = 0; r < WORDS; r++) UNROLL for (int i = 0; i < K; i++)
+            taps[r][i] = weights(weight + (r * K + i) * 64);
+    }
+    Weights taps[WORDS][K];
+    Ints offset;
+    Floats scale, bias;
+    Cut cut;
+    int channels, count;
+};
+
+template <int M>
+struct Sifted {  // values of M pixels
+    const Ints (&sums)[M];
+    Floats scale, bias;
+    INLINE Floats at(int i) const { return fused(converted(sums[i]), scale, bias); }
+};
 
 // M pixels of a vector.
 template <int K, int STRIDE, int M>
-INLINE void sift(const Layer &layer, const uint8_t *words_at, ptrdiff_t pitch, int channel, uint8_t *to) {
-    constexpr int REGISTERS = K / 4 + 1;
-    const int8_t *weight = layer.weight + ptrdiff_t(channel / LANES) * REGISTERS * K * 64;
+INLINE void sift(const Sieve<K> &sieve, const uint8_t *words_at, const uint8_t *former, ptrdiff_t pitch, uint8_t *to) {
     Ints sums[M];
-    UNROLL for (int i = 0; i < M; i++) sums[i] = ints(layer.offset + channel);
-    UNROLL for (int c = 0; c < (M - 1) * STRIDE + K; c++) UNROLL for (int r = 0; r < REGISTERS; r++) {
-        const Codes four = prepared(words(words_at + c * pitch + r * 64));
+    UNROLL for (int i = 0; i < M; i++) sums[i] = sieve.offset;
+    UNROLL for (int c = 0; c < (M - 1) * STRIDE + K; c++) UNROLL for (int r = 0; r < Sieve<K>::WORDS; r++) {
+        const Codes four = prepared(words((r == Sieve<K>::WORDS - 1 ? words_at : former) + c * pitch));
         UNROLL for (int i = 0; i < M; i++) {
             const int tap = c - i * STRIDE;
-            if (tap >= 0 && tap < K) sums[i] = dot(sums[i], four, weights(weight + (r * K + tap) * 64));
+            if (tap >= 0 && tap < K) sums[i] = dot(sums[i], four, sieve.taps[r][tap]);
         }
     }
-    const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
-    const Cut cut(layer);
-    UNROLL for (int i = 0; i < M; i++)
-        store_codes(to + ptrdiff_t(i) * layer.channels, cut.codes(fused(converted(sums[i]), scale, bias)),
-                    layer.channels - channel);
+    const Sifted<M> values{sums, sieve.scale, sieve.bias};
+    store_pixels<0, M>(to, sieve.channels, sieve.count, sieve.cut, values);
 }
 
 // Pixels from `x` on while there are M of them; returns the next.
 template <int K, int STRIDE, int M>
-INLINE int64_t sift_some(const Layer &layer, const Line &line, int j, int64_t x, int64_t width, uint8_t *to) {
+INLINE int64_t sift_some(const Sieve<K> &sieve, const Line &line, int j, int64_t x, int64_t width, uint8_t *to) {
+    const ptrdiff_t pitch = line.pitch();
+    const uint8_t *const words_at = line.words + j * 64, *const former = line.former + j * 64;
     for (; x + M <= width; x += M)
-        sift<K, STRIDE, M>(layer, line.at(x * STRIDE, j), line.pitch(), (line.vector + j) * LANES,
-                           to + x * layer.channels);
+        sift<K, STRIDE, M>(sieve, words_at + x * STRIDE * pitch, former + x * STRIDE * pitch, pitch,
+                           to + x * sieve.channels);
     return x;
 }
 
 template <int K, int STRIDE>
 void sift_row(const Layer &layer, const Line &line, int64_t width, uint8_t *to) {
     for (int j = 0; j < line.vectors; j++) {
-        const int channel = (line.vector + j) * LANES;
-        int64_t x = sift_some<K, STRIDE, PIXELS>(layer, line, j, 0, width, to + channel);
-        if (PIXELS > 4) x = sift_some<K, STRIDE, 4>(layer, line, j, x, width, to + channel);
-        if (PIXELS > 2) x = sift_some<K, STRIDE, 2>(layer, line, j, x, width, to + channel);
-        sift_some<K, STRIDE, 1>(layer, line, j, x, width, to + channel);
+        const Sieve<K> sieve(layer, line.vector + j);
+        uint8_t *const at = to + (line.vector + j) * LANES;
+        int64_t x = sift_some<K, STRIDE, PIXELS>(sieve, line, j, 0, width, at);
+        if (PIXELS > 4) x = sift_some<K, STRIDE, 4>(sieve, line, j, x, width, at);
+        if (PIXELS > 2) x = sift_some<K, STRIDE, 2>(sieve, line, j, x, width, at);
+        sift_some<K, STRIDE, 1>(sieve, line, j, x, width, at);
     }
 }
 
@@ -407,23 +461,24 @@ void run_block(const Step &step, int64_t item, const Work &work) {
     const Layer &expand = step.expand, &layer = step.depthwise;
     const Tensor &input = *step.a, &output = step.project.present ? *step.between : *step.output;
     const int vectors = layer.vectors(), groups = parts(vectors, GROUP);
-    const int group = int(item % groups), registers = layer.height / 4 + 1;
+    const int group = int(item % groups);
     const int first = group * vectors / groups, last = (group + 1) * vectors / groups;
-    const Line line{work.scratch, first, last - first, registers, layer.left, int(input.width), layer.right};
+    const int kept = lines_of(layer);
+    Line line{work.scratch, first, last - first, kept, layer.left, int(input.width), layer.right, 0, nullptr, nullptr, nullptr};
     const int64_t band = item / groups;
     const int64_t begin = band * output.height / work.bands, end = (band + 1) * output.height / work.bands;
-    std::memset(line.words, layer.zero, line.pitch() * (line.left + line.width + line.right));
+    std::memset(line.memory, layer.zero, line.bytes() * kept);
     const uint8_t *const codes = work.codes(input);
     int64_t next = begin * layer.stride - layer.top;
     for (int64_t y = begin; y < end; y++) {
         for (const int64_t stop = y * layer.stride - layer.top + layer.height; next < stop; next++) {
-            const uint8_t *row = codes + next * input.width * input.channels;
-            if (next < 0 || next >= input.height)
-                push_zero(layer.zero, line);
-            else if (expand.present)
+            const bool inside = next >= 0 && next < input.height;
+            const uint8_t *row = inside ? codes + next * input.width * input.channels : nullptr;
+            line.advance();
+            if (row && expand.present)
                 push_expanded(expand, row, line);
             else
-                push_row(row, layer.channels, line);
+                push_row(row, layer.channels, layer.zero, line);
         }
         sift_row(layer, line, output.width, work.codes(output) + y * output.width * layer.channels);
     }
@@ -437,13 +492,13 @@ INLINE float between(const float *pixels, const Places &places, int64_t i, int64
     return std::fma(places.behind[i], pixels[next * pitch] - from, from);
 }
 
-// A row of a channel of the image; of a resized one, from scratch memory.
-const float *image_row(const Step &step, int64_t channel, int64_t row, const Work &work) {
+// A row of a channel of the image; of a resized one, in the scratch memory of line `line`.
+const float *image_row(const Step &step, int64_t channel, int64_t row, int line, const Work &work) {
     const Tensor &image = *step.a;
     const float *pixels = work.image + channel * image.pixels();
     if (!step.rows.before) return pixels + row * image.width;
     const int64_t before = step.rows.before[row], next = before < image.height - 1 ? before + 1 : before;
-    float *const made = reinterpret_cast<float *>(work.scratch);
+    float *const made = reinterpret_cast<float *>(work.scratch) + line * step.output->width;
     for (int64_t x = 0; x < step.output->width; x++) {
         const float from = between(pixels + before * image.width, step.columns, x, image.width - 1, 1);
         const float to = between(pixels + next * image.width, step.columns, x, image.width - 1, 1);
@@ -452,19 +507,30 @@ const float *image_row(const Step &step, int64_t channel, int64_t row, const Wor
     return made;
 }
 
-// float32 (c, h, w) to codes (h, w, c); an item is a row.
+// float32 (c, h, w) to codes (h, w, c), four channels of 16 pixels at once; an item is a row.
 void run_quantize(const Step &step, int64_t item, const Work &work) {
     const Tensor &tensor = *step.output;
     const int64_t width = tensor.width, channels = tensor.channels;
     const Floats scale = splat(step.scale_a), zero = splat(float(step.zero_a));
     uint8_t *const to = work.codes(tensor) + item * width * channels;
-    for (int64_t c = 0; c < channels; c++) {
-        const float *from = image_row(step, c, item, work);
+    for (int64_t c = 0; c < channels; c += 4) {
+        const int some = int(channels - c < 4 ? channels - c : 4);
+        const float *rows[4];
+        for (int i = 0; i < some; i++) rows[i] = image_row(step, c + i, item, i, work);
         for (int64_t x = 0; x < width; x += LANES) {
             const int count = int(width - x < LANES ? width - x : LANES);
-            uint8_t some[LANES];
-            store_codes(some, quantized(from + x, count, scale, zero), LANES);
-            for (int i = 0; i < count; i++) to[(x + i) * channels + c] = some[i];
+            Ints word = zeros();
+            for (int i = 0; i < 4; i++)
+                word = pushed(word, i < some ? quantized(rows[i] + x, count, scale, zero) : zeros());
+            alignas(64) uint8_t bytes[LANES][4];
+            store_words(bytes, word);
+            uint8_t *const first = to + x * channels + c;
+            if (some == 4)
+                for (int i = 0; i < count; i++) std::memcpy(first + i * channels, bytes[i], 4);
+            else if (some == 3)
+                for (int i = 0; i < count; i++) std::memcpy(first + i * channels, bytes[i], 3);
+            else
+                for (int i = 0; i < count; i++) std::memcpy(first + i * channels, bytes[i], some);
         }
     }
 }
@@ -477,7 +543,7 @@ void run_pool(const Step &step, int64_t item, const Work &work) {
     Ints sum = ints(layer.offset + channel);
     for (int64_t i = 0; i < step.a->pixels(); i++) sum = plus(sum, load_codes(from + i * layer.channels, count));
     const Floats value = fused(converted(sum), floats(layer.scale + channel), floats(layer.bias + channel));
-    store_codes(work.codes(*step.output) + channel, Cut(layer).codes(value), count);
+    Cut(layer).store(work.codes(*step.output) + channel, value, count);
 }
 
 // The largest code, or the mean, of each window; an item is a row of the output.
@@ -543,10 +609,10 @@ void run_pixelwise(const Step &step, int64_t item, const Work &work) {
                 value = fused(value, scale_a, fused(converted(load_codes(b + at, count)), scale, bias));
             } else {
                 const Floats other = minus(converted(load_codes(b + channel, count)), zero_b);
-                const Ints product = rounded(times(minus(value, zero_a), other), splat(65025.0f), splat(-65025));
+                const Ints product = rounded(times(minus(value, zero_a), other));
                 value = fused(converted(plus(product, ints(layer.offset + channel))), scale, bias);
             }
-            store_codes(to + at, cut.codes(value), count);
+            cut.store(to + at, value, count);
         }
 }
 

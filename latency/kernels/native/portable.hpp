@@ -99,13 +99,22 @@ INLINE Floats fused(Floats a, Floats b, Floats c) {
     return c;
 }
 
-INLINE int32_t clipped(float value, float low, float high) {
-    const float below = value < high ? value : high;
-    return static_cast<int32_t>(std::nearbyint(below > low ? below : low));
+// Any float: what is far from codes is brought near before it becomes an integer.
+INLINE int32_t rounded(float value) {
+    const float below = value < 1e6f ? value : 1e6f;
+    return static_cast<int32_t>(std::nearbyint(below > -1e6f ? below : -1e6f));
 }
-INLINE Ints rounded(Floats value, Floats high, Ints low) {
-    EACH low.at[i] = clipped(value.at[i], static_cast<float>(low.at[i]), high.at[i]);
-    return low;
+INLINE Ints rounded(Floats value) {
+    Ints made;
+    EACH made.at[i] = rounded(value.at[i]);
+    return made;
+}
+INLINE int32_t clipped(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : value < high ? value : high;
+}
+INLINE Ints clipped(Ints value, Ints low, Ints high) {
+    EACH value.at[i] = clipped(value.at[i], low.at[i], high.at[i]);
+    return value;
 }
 
 INLINE Ints pushed(Ints word, Ints next) {
@@ -126,13 +135,27 @@ INLINE Ints load_codes(const uint8_t *from, int count) {
 INLINE void store_codes(uint8_t *to, Ints codes, int count) {
     for (int i = 0; i < LANES && i < count; i++) to[i] = static_cast<uint8_t>(codes.at[i]);
 }
+// Integers of M pixels as codes cut at both ends, through a table where there is one.
+struct Ends {
+    INLINE Ends(int from, int to) : low(from), high(to) {}
+    int low, high;
+};
+template <int M>
+INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int count, const Ends &ends,
+                      const uint8_t *table) {
+    for (int i = 0; i < M; i++) {
+        const Ints codes = clipped(values[i], splat(ends.low), splat(ends.high));
+        store_codes(to + i * pitch, table ? looked_up(codes, table) : codes, count);
+    }
+}
+
 INLINE void store_floats(float *to, Floats value, int count) {
     for (int i = 0; i < LANES && i < count; i++) to[i] = value.at[i];
 }
 INLINE Ints quantized(const float *from, int count, Floats scale, Floats zero) {
     Ints made = zeros();
     for (int i = 0; i < LANES && i < count; i++)
-        made.at[i] = clipped(std::nearbyint(from[i] / scale.at[i]) + zero.at[i], 0.0f, 255.0f);
+        made.at[i] = clipped(rounded(std::nearbyint(from[i] / scale.at[i]) + zero.at[i]), 0, 255);
     return made;
 }
 

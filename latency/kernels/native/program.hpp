@@ -42,6 +42,9 @@ struct Layer {
     int vectors() const { return (channels + LANES - 1) / LANES; }
 };
 
+// Lines of words that a depthwise kernel keeps: of this row and the one before, or of those four rows before as well.
+inline int lines_of(const Layer &depthwise) { return depthwise.height < 4 ? 2 : 5; }
+
 // Where pixels of a resized image lie in the other: the one before, and how far behind it.
 struct Places {
     const int32_t *before;
