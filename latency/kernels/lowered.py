@@ -27,10 +27,12 @@ from latency.kernels.contract import (
     WindowAverage,
     WindowMaximum,
 )
+from latency.kernels.reach import reach
 
 Shape = tuple[int, int, int]  # height, width, channels
 
 _IMAGE = 0  # the number of the network's input
+_NEAR = 2.0**30
 
 
 class Kind(IntEnum):
@@ -95,6 +97,7 @@ class Record:
         columns, rows: where those of a resized image lie in the image.
         channel: the first of those that codes are copied to.
         counted: whether padding counts in a window's mean.
+        far: whether values may be too large for int32 before they are cut.
         project: the layer where there is one alone.
     """
 
@@ -111,6 +114,7 @@ class Record:
     rows: Places | None = None
     channel: int = 0
     counted: bool = False
+    far: bool = False
     expand: Layer | None = None
     depthwise: Layer | None = None
     project: Layer | None = None
@@ -142,8 +146,10 @@ def lowered(program: Program) -> tuple[list[Record], dict[int, Shape]]:
             )
         if isinstance(step.operation, Quantize | _Resized) != (step.inputs[0] == _IMAGE):
             raise ValueError(f"step {step.name!r} reads {step.inputs}; Quantize reads the image, and all others codes")
-        made, shapes[step.output] = _records(step, [shapes[i] for i in step.inputs])
+        inputs = [shapes[i] for i in step.inputs]
+        made, shapes[step.output] = _records(step, inputs)
         for record in made:
+            record = replace(record, far=not reach(step.operation, inputs[0]) < _NEAR)  # nor where it is no number
             if isinstance(step.operation, Block) and step.operation.project is not None:
                 shapes[free] = _convolved(step.operation.depthwise, shapes[record.a])
                 record, free = replace(record, between=free), free + 1

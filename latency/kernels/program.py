@@ -80,7 +80,7 @@ def _step(record: Record, numbers: dict[int, int], constants: _Constants) -> byt
     places: list[np.ndarray | None] = []
     for each in (record.columns, record.rows):
         places += [None, None] if each is None else [each.before, each.behind]
-    head += struct.pack("<6i", *map(constants.offset, places), record.channel, record.counted)
+    head += struct.pack("<7i", *map(constants.offset, places), record.channel, record.counted, record.far)
     layers = (_layer(layer, constants) for layer in (record.expand, record.depthwise, record.project))
     return head.ljust(4 * _STEP_HEAD, b"\0") + b"".join(layers)
 

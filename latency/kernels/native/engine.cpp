@@ -255,6 +255,11 @@ struct hwnas_program {
         }
     }
 
+    // The vectors' kernels convert values to integers before they are cut; the portable ones bring them near before.
+    void run_item(const hwnas::Step &step, int phase, int64_t item, const hwnas::Work &work) const {
+        (step.far ? hwnas::portable::run : kernels.run)(step, phase, item, work);
+    }
+
     void run(const float *images, float *outputs, int64_t batch, int count) {
         const std::lock_guard<std::mutex> lock(mutex);
         while (static_cast<int>(memories.size()) < count) {
@@ -280,7 +285,7 @@ struct hwnas_program {
                     hwnas::watch(program, step, work.memory);
                     for (int phase = 0; phase < hwnas::phases_of(step); phase++) {
                         const int64_t items = hwnas::items_of(step, phase, 1);
-                        for (int64_t item = 0; item < items; item++) kernels.run(step, phase, item, work);
+                        for (int64_t item = 0; item < items; item++) run_item(step, phase, item, work);
                     }
                 }
                 hwnas::unwatch(program, work.memory);
@@ -299,7 +304,7 @@ struct hwnas_program {
                 for (int phase = 0; phase < hwnas::phases_of(step); phase++, at++) {
                     const int64_t items = hwnas::items_of(step, phase, work.bands);
                     for (int64_t item; (item = shared.next[at].fetch_add(1)) < items;)
-                        kernels.run(step, phase, item, work);
+                        run_item(step, phase, item, work);
                     shared.done[at].fetch_add(1);
                     hwnas::Threads::until([&] { return shared.done[at].load(std::memory_order_acquire) == count; });
                 }

@@ -42,8 +42,8 @@ struct Layer {
     int vectors() const { return (channels + LANES - 1) / LANES; }
 };
 
-// Lines of words that a depthwise kernel keeps: of this row and the one before, or of those four rows before as well.
-inline int lines_of(const Layer &depthwise) { return depthwise.height < 4 ? 2 : 5; }
+// Lines of words that a depthwise kernel keeps: of the newest row, or of four rows before it as well.
+inline int lines_of(const Layer &depthwise) { return depthwise.height < 4 ? 1 : 5; }
 
 // Where pixels of a resized image lie in the other: the one before, and how far behind it.
 struct Places {
@@ -59,6 +59,7 @@ struct Step {
     Places columns, rows;  // of a resized image
     int channel;           // the first of those that are copied to
     bool counted;          // whether padding counts in a mean
+    bool far;              // whether values may be too large for integers before they are cut
     Layer expand, depthwise, project;  // one layer stands in `project`
 };
 
@@ -258,7 +259,7 @@ class Program {
         step.zero_a = number(at + 5), step.zero_b = number(at + 6), step.scale_a = real(at + 7);
         require(step.zero_a >= 0 && step.zero_a <= 255 && step.zero_b >= 0 && step.zero_b <= 255,
                 "a zero is out of range");
-        step.counted = number(at + 13) != 0;
+        step.counted = number(at + 13) != 0, step.far = number(at + 14) != 0;
         require((step.kind == Kind::quantize) == (step.a == &tensors[0]), "a step reads the image");
         require(step.b != &tensors[0] && (ends || step.output != &tensors[0]), "a step reads the image");
         require(!ends || index == step_count_ - 1, "an output is not the last step");

@@ -1,6 +1,6 @@
 """Runs native code under the address and undefined-behaviour sanitizers: `python tests/latency/kernels/sanitized.py`.
 
-No test of the suite, since compiling takes a minute.  All memory but that of a step's tensors is forbidden while it runs.
+No test of the suite, since compiling takes a minute.  While a step runs, all memory but its tensors is forbidden.
 """
 
 import subprocess
