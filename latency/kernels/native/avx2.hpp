@@ -126,32 +126,35 @@ INLINE void store_bytes(uint8_t *to, __m128i bytes, int count) {
 
 INLINE void store_codes(uint8_t *to, Ints codes, int count) { store_bytes(to, narrowed(codes), count); }
 
-// Integers of M pixels as codes cut at both ends, through a table where there is one.
-struct Ends {
-    INLINE Ends(int from, int to) : low(_mm_set1_epi8(char(from))), high(_mm_set1_epi8(char(to))) {}
-    __m128i low, high;
-};
-template <int M>
-INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int count, const Ends &ends,
-                      const uint8_t *table) {
-    UNROLL for (int i = 0; i < M; i++) {
-        const __m128i codes = _mm_min_epu8(_mm_max_epu8(narrowed(values[i]), ends.low), ends.high);
-        uint8_t *const at = to + i * pitch;
-        if (!table) {
-            store_bytes(at, codes, count);
-            continue;
-        }
-        uint8_t some[LANES];
-        _mm_storeu_si128(reinterpret_cast<__m128i *>(some), codes);
-        for (int j = 0; j < LANES && j < count; j++) at[j] = table[some[j]];
-    }
-}
-
 INLINE Ints looked_up(Ints codes, const uint8_t *table) {
     uint8_t some[LANES];
     store_codes(some, codes, LANES);
     for (int i = 0; i < LANES; i++) some[i] = table[some[i]];
     return load_codes(some, LANES);
+}
+
+// How values, rounded, become codes: moved by their zero, cut at both ends, and through a table.
+struct Cut {
+    explicit INLINE Cut(const Layer &layer)
+        : zero(splat(layer.output_zero)), low(splat(layer.low)), high(splat(layer.high)), table(layer.table) {}
+    INLINE Ints codes(Ints value) const {
+        const Ints found = clipped(plus(value, zero), low, high);
+        return table ? looked_up(found, table) : found;
+    }
+    Ints zero, low, high;
+    const uint8_t *table;
+};
+
+template <int M>
+INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int count, const Cut &cut) {
+    UNROLL for (int i = 0; i < M; i++) store_codes(to + i * pitch, cut.codes(values[i]), count);
+}
+
+// Words of M pixels with the codes of a new row.
+INLINE void push(uint8_t *to, const uint8_t *before, Ints codes) { store_words(to, pushed(words(before), codes)); }
+template <int M>
+INLINE void push_cut(uint8_t *to, const uint8_t *before, ptrdiff_t pitch, const Ints (&values)[M], const Cut &cut) {
+    UNROLL for (int i = 0; i < M; i++) push(to + i * pitch, before + i * pitch, cut.codes(values[i]));
 }
 
 INLINE void store_floats(float *to, Floats value, int count) {

@@ -64,18 +64,13 @@ INLINE Floats minus(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 INLINE Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 
 INLINE Ints rounded(Floats value) { return _mm512_cvtps_epi32(value); }
-INLINE Ints clipped(Ints value, Ints low, Ints high) { return _mm512_min_epi32(_mm512_max_epi32(value, low), high); }
 
 INLINE Ints pushed(Ints word, Ints next) { return _mm512_shrdi_epi32(word, next, 8); }
 
-INLINE __m512i looked_up_bytes(__m512i codes, const uint8_t *table) {
+INLINE __m512i looked_up(__m512i codes, const uint8_t *table) {  // bytes
     const __m512i lower = _mm512_permutex2var_epi8(_mm512_load_si512(table), codes, _mm512_load_si512(table + 64));
     const __m512i upper = _mm512_permutex2var_epi8(_mm512_load_si512(table + 128), codes, _mm512_load_si512(table + 192));
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), lower, upper);
-}
-
-INLINE Ints looked_up(Ints codes, const uint8_t *table) {
-    return _mm512_and_si512(looked_up_bytes(codes, table), _mm512_set1_epi32(255));
 }
 
 INLINE __mmask16 mask(int count) { return static_cast<__mmask16>((1u << count) - 1); }
@@ -94,25 +89,65 @@ INLINE void store_bytes(uint8_t *to, __m128i bytes, int count) {
 
 INLINE void store_codes(uint8_t *to, Ints codes, int count) { store_bytes(to, _mm512_cvtepi32_epi8(codes), count); }
 
-// Integers of M pixels, at most 4, as codes cut at both ends, through a table where there is one.
-struct Ends {
-    INLINE Ends(int from, int to) : low(_mm512_set1_epi8(char(from))), high(_mm512_set1_epi8(char(to))) {}
-    __m512i low, high;
+// How values, rounded, become codes: moved by their zero, cut at both ends, and through a table.
+struct Cut {
+    explicit INLINE Cut(const Layer &layer)
+        : zero(_mm512_set1_epi16(short(layer.output_zero))), low(_mm512_set1_epi8(char(layer.low))),
+          high(_mm512_set1_epi8(char(layer.high))), table(layer.table),
+          plain(!layer.output_zero && !layer.low && layer.high == 255 && !layer.table) {}
+    __m512i zero, low, high;
+    const uint8_t *table;
+    bool plain;
 };
+
+// Codes of M pixels, at most 4: of each four channels those of one pixel after those of the other.
 template <int M>
-INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int count, const Ends &ends,
-                      const uint8_t *table) {
-    const __m512i former = _mm512_packs_epi32(values[0], values[M > 1 ? 1 : 0]);
-    const __m512i latter = M > 2 ? _mm512_packs_epi32(values[M > 2 ? 2 : 0], values[M > 3 ? 3 : 0]) : former;
+INLINE __m512i packed(const Ints (&values)[M], const Cut &cut) {
+    __m512i former = _mm512_packs_epi32(values[0], values[M > 1 ? 1 : 0]);
+    __m512i latter = M > 2 ? _mm512_packs_epi32(values[M > 2 ? 2 : 0], values[M > 3 ? 3 : 0]) : former;
+    if (cut.plain) return _mm512_packus_epi16(former, latter);
+    former = _mm512_adds_epi16(former, cut.zero);
+    latter = M > 2 ? _mm512_adds_epi16(latter, cut.zero) : former;
+    const __m512i all = _mm512_packus_epi16(former, latter);
+    const __m512i codes = _mm512_min_epu8(_mm512_max_epu8(all, cut.low), cut.high);
+    return cut.table ? looked_up(codes, cut.table) : codes;
+}
+
+template <int M>
+INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int count, const Cut &cut) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    __m512i codes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(former, latter));
-    codes = _mm512_min_epu8(_mm512_max_epu8(codes, ends.low), ends.high);
-    if (table) codes = looked_up_bytes(codes, table);
+    const __m512i codes = _mm512_permutexvar_epi32(order, packed<M>(values, cut));
     store_bytes(to, _mm512_castsi512_si128(codes), count);
     if (M > 1) store_bytes(to + pitch, _mm512_extracti32x4_epi32(codes, 1), count);
     if (M > 2) store_bytes(to + 2 * pitch, _mm512_extracti32x4_epi32(codes, 2), count);
     if (M > 3) store_bytes(to + 3 * pitch, _mm512_extracti32x4_epi32(codes, 3), count);
 }
+
+// For each pixel of `packed`, the bytes of its words: three of those before, and a new code.
+struct Order {
+    alignas(64) uint8_t at[4][64];
+};
+constexpr Order pushed_order() {
+    Order order{};
+    for (int pixel = 0; pixel < 4; pixel++)
+        for (int channel = 0; channel < LANES; channel++) {
+            for (int i = 0; i < 3; i++) order.at[pixel][4 * channel + i] = uint8_t(4 * channel + i + 1);
+            order.at[pixel][4 * channel + 3] = uint8_t(64 + channel / 4 * 16 + pixel * 4 + channel % 4);
+        }
+    return order;
+}
+constexpr Order PUSHED_ORDER = pushed_order();
+
+// Words of M pixels, at most 4, with the codes of a new row.
+template <int M>
+INLINE void push_cut(uint8_t *to, const uint8_t *before, ptrdiff_t pitch, const Ints (&values)[M], const Cut &cut) {
+    const __m512i codes = packed<M>(values, cut);
+    UNROLL for (int i = 0; i < M; i++) {
+        const __m512i order = _mm512_load_si512(PUSHED_ORDER.at[i]);
+        store_words(to + i * pitch, _mm512_permutex2var_epi8(words(before + i * pitch), order, codes));
+    }
+}
+INLINE void push(uint8_t *to, const uint8_t *before, Ints codes) { store_words(to, pushed(words(before), codes)); }
 
 INLINE void store_floats(float *to, Floats value, int count) {
     if (count >= LANES)

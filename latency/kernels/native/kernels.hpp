@@ -63,35 +63,21 @@ struct Made {  // where codes go, and what is added before they are rounded
     const uint8_t *added;
 };
 
-// How values in steps of the output become codes: rounded, moved by its zero, cut, and through a table.
-struct Cut {
-    explicit INLINE Cut(const Layer &layer)
-        : zero(splat(layer.output_zero)), low(splat(layer.low)), high(splat(layer.high)), ends(layer.low, layer.high),
-          table(layer.table) {}
-    INLINE Ints moved(Floats value) const { return plus(rounded(value), zero); }
-    INLINE Ints codes(Floats value) const {
-        const Ints found = clipped(moved(value), low, high);
-        return table ? looked_up(found, table) : found;
-    }
-    INLINE void store(uint8_t *to, Floats value, int count) const {
-        const Ints values[1] = {moved(value)};
-        store_cut<1>(to, 0, values, count, ends, table);
-    }
-    Ints zero, low, high;
-    Ends ends;
-    const uint8_t *table;
-};
-
-// Pixels from FIRST on, four at a time, of M whose values are those of `values(i)`.
+// Pixels from FIRST on, four at a time, of M whose values are those of `values.at(i)`.
 template <int FIRST, int M, class Values>
 INLINE void store_pixels(uint8_t *to, ptrdiff_t pitch, int count, const Cut &cut, const Values &values) {
     if constexpr (FIRST < M) {
         constexpr int SOME = M - FIRST < 4 ? M - FIRST : 4;
         Ints some[SOME];
-        UNROLL for (int i = 0; i < SOME; i++) some[i] = cut.moved(values.at(FIRST + i));
-        store_cut<SOME>(to + FIRST * pitch, pitch, some, count, cut.ends, cut.table);
+        UNROLL for (int i = 0; i < SOME; i++) some[i] = rounded(values.at(FIRST + i));
+        store_cut<SOME>(to + FIRST * pitch, pitch, some, count, cut);
         store_pixels<FIRST + SOME, M>(to, pitch, count, cut, values);
     }
+}
+
+INLINE void store_pixel(uint8_t *to, Floats value, int count, const Layer &layer) {
+    const Ints values[1] = {rounded(value)};
+    store_cut<1>(to, 0, values, count, Cut(layer));
 }
 
 // Values of the pixels of a vector: of their sums, and of what is added.
@@ -258,7 +244,6 @@ void run_depthwise(const Step &step, int64_t item, const Work &work) {
     const Layer &layer = step.project;
     const Tensor &input = *step.a, &output = *step.output;
     const int channels = layer.channels;
-    const Cut cut(layer);
     const Floats residual = splat(layer.residual);
     const Ints zero = splat(layer.zero);
     for (int64_t x = 0; x < output.width; x++)
@@ -276,7 +261,7 @@ void run_depthwise(const Step &step, int64_t item, const Work &work) {
             const ptrdiff_t at = (item * output.width + x) * channels + channel;
             Floats value = fused(converted(sum), floats(layer.scale + channel), floats(layer.bias + channel));
             if (step.b) value = fused(converted(load_codes(work.codes(*step.b) + at, count)), residual, value);
-            cut.store(work.codes(output) + at, value, count);
+            store_pixel(work.codes(output) + at, value, count, layer);
         }
 }
 
@@ -301,20 +286,27 @@ struct Line {
     }
 };
 
-INLINE void push(uint8_t *to, const uint8_t *before, Ints codes) { store_words(to, pushed(words(before), codes)); }
+// Pixels from FIRST on, four at a time, of M of a vector.
+template <int FIRST, int M, class Values>
+INLINE void push_pixels(uint8_t *to, const uint8_t *before, ptrdiff_t pitch, const Cut &cut, const Values &values) {
+    if constexpr (FIRST < M) {
+        constexpr int SOME = M - FIRST < 4 ? M - FIRST : 4;
+        Ints some[SOME];
+        UNROLL for (int i = 0; i < SOME; i++) some[i] = rounded(values.at(FIRST + i));
+        push_cut<SOME>(to + FIRST * pitch, before + FIRST * pitch, pitch, some, cut);
+        push_pixels<FIRST + SOME, M>(to, before, pitch, cut, values);
+    }
+}
 
 template <int M, int N>
 INLINE void push_codes(const Layer &layer, const Line &line, int j, Ints (&sums)[M][N], ptrdiff_t column) {
     const Cut cut(layer);
     const ptrdiff_t pitch = line.pitch(), at = column * pitch + j * 64;
-    uint8_t *const to = line.words + at;
-    const uint8_t *const before = line.before + at;
     UNROLL for (int n = 0; n < N; n++) {
         const int channel = (line.vector + j + n) * LANES;
-        const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
-        UNROLL for (int i = 0; i < M; i++)
-            push(to + i * pitch + n * 64, before + i * pitch + n * 64,
-                 cut.codes(fused(converted(sums[i][n]), scale, bias)));
+        const Sums<M, N> values{
+            sums, n, floats(layer.scale + channel), floats(layer.bias + channel), splat(0.0f), nullptr, 0, 0};
+        push_pixels<0, M>(line.words + at + n * 64, line.before + at + n * 64, pitch, cut, values);
     }
 }
 
@@ -543,7 +535,7 @@ void run_pool(const Step &step, int64_t item, const Work &work) {
     Ints sum = ints(layer.offset + channel);
     for (int64_t i = 0; i < step.a->pixels(); i++) sum = plus(sum, load_codes(from + i * layer.channels, count));
     const Floats value = fused(converted(sum), floats(layer.scale + channel), floats(layer.bias + channel));
-    Cut(layer).store(work.codes(*step.output) + channel, value, count);
+    store_pixel(work.codes(*step.output) + channel, value, count, layer);
 }
 
 // The largest code, or the mean, of each window; an item is a row of the output.
@@ -554,6 +546,7 @@ void run_windows(const Step &step, int64_t item, const Work &work) {
     for (int64_t x = 0; x < output.width; x++)
         for (int channel = 0; channel < layer.channels; channel += LANES) {
             const int count = layer.channels - channel;
+            uint8_t *const to = work.codes(output) + (item * output.width + x) * layer.channels + channel;
             Ints most = zeros();
             Floats total = splat(0.0f);
             int pixels = 0;
@@ -570,9 +563,10 @@ void run_windows(const Step &step, int64_t item, const Work &work) {
                 }
             if (step.kind == Kind::average) {
                 const Floats mean = over(over(total, splat(float(pixels))), floats(layer.scale + channel));
-                most = Cut(layer).codes(plus(mean, floats(layer.bias + channel)));
+                store_pixel(to, plus(mean, floats(layer.bias + channel)), count, layer);
+            } else {
+                store_codes(to, most, count);
             }
-            store_codes(work.codes(output) + (item * output.width + x) * layer.channels + channel, most, count);
         }
 }
 
@@ -591,7 +585,6 @@ void run_pixelwise(const Step &step, int64_t item, const Work &work) {
     const uint8_t *const a = work.codes(*step.a) + begin;
     const uint8_t *const b = step.b ? work.codes(*step.b) + (step.kind == Kind::add ? begin : 0) : nullptr;
     uint8_t *const to = work.codes(*step.output) + begin;
-    const Cut cut(layer);
     const Floats scale_a = splat(step.scale_a);
     const Floats zero_a = splat(float(step.zero_a)), zero_b = splat(float(step.zero_b));
     for (ptrdiff_t x = 0; x < step.output->width; x++)
@@ -612,7 +605,7 @@ void run_pixelwise(const Step &step, int64_t item, const Work &work) {
                 const Ints product = rounded(times(minus(value, zero_a), other));
                 value = fused(converted(plus(product, ints(layer.offset + channel))), scale, bias);
             }
-            cut.store(to + at, value, count);
+            store_pixel(to + at, value, count, layer);
         }
 }
 
