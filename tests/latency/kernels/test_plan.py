@@ -36,3 +36,8 @@ def test_a_chain_needs_the_memory_of_its_largest_pair():
 
 def test_what_is_empty_needs_nothing():
     assert planned([]) == ([], 0)
+
+
+def test_larger_tensors_are_placed_first():
+    lives = [Lifetime(64, 0, 0), Lifetime(192, 1, 3), Lifetime(192, 2, 4), Lifetime(128, 0, 2)]
+    assert planned(lives)[1] == 192 + 192 + 128  # those that live at step 2; smallest first would need 576
