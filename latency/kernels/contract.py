@@ -93,8 +93,9 @@ class Quantize:
 class Resize:
     """float32 images (b, c, h, w) to (b, c, height, width), linearly between the centres of pixels.
 
-    Output i lies at p = (i + 1/2) · size / new size - 1/2 in the input, cut to 0 … size - 1, in float64; with
-    t = float32(p - floor(p)), it is fma(t, x[floor(p) + 1] - x[floor(p)], x[floor(p)]).  Columns first, then rows.
+    Each output is x00 · (w · t) + x01 · (e · t) + x10 · (w · d) + x11 · (e · d), from left to right, each operation
+    rounded to float32: 0 and 1 stand for the pixel above or left and that below or right, w and e for the weights of
+    `neighbours` along the width, t and d for those along the height.  So ONNX Runtime computes.
     """
 
     height: int
@@ -102,17 +103,28 @@ class Resize:
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Images (b, c, height, width)."""
-        columns = _between(x.astype(np.float32), self.width)
-        return np.ascontiguousarray(_between(columns.swapaxes(2, 3), self.height).swapaxes(2, 3))
+        x = x.astype(np.float32)
+        top, bottom, t, d = neighbours(x.shape[2], self.height)
+        left, right, w, e = neighbours(x.shape[3], self.width)
+        t, d = t[:, None], d[:, None]
+        above, below = x[:, :, top], x[:, :, bottom]
+        total = above[..., left] * (w * t) + above[..., right] * (e * t)
+        return np.asarray(total + below[..., left] * (w * d) + below[..., right] * (e * d))
 
 
-def _between(x: np.ndarray, size: int) -> np.ndarray:
-    """(…, size) of (…, n), linearly between entries."""
-    last = x.shape[-1] - 1
-    place = np.clip((np.arange(size) + 0.5) * (last + 1) / size - 0.5, 0, last)
-    left = np.floor(place).astype(np.int64)
-    low, high = x[..., left], x[..., np.minimum(left + 1, last)]
-    return fma((place - left).astype(np.float32), high - low, low)
+def neighbours(size: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The pixels before and behind each of `new` ones among `size`, (new,), and the float32 weights of both.
+
+    Pixel i lies at (i + 1/2) / (new / size) - 1/2, cut to 0 … size - 1, each operation rounded to float32.
+    """
+    half, last = np.float32(0.5), np.float32(size - 1)
+    place = (np.arange(new, dtype=np.float32) + half) / (np.float32(new) / np.float32(size)) - half
+    place = np.clip(place, np.float32(0), last)
+    before = place.astype(np.int64)
+    behind = np.minimum(before + 1, size - 1)
+    of_behind = np.where(before == behind, half, place - before.astype(np.float32))
+    of_before = np.where(before == behind, half, behind.astype(np.float32) - place)
+    return before, behind, of_before, of_behind
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +286,15 @@ class Add:
 
 @dataclass(frozen=True, eq=False)
 class Multiply:
-    """Codes a (b, h, w, c) times codes b (b, 1, 1, c): products of (a - zero_a) and (b - zero_b), rounded."""
+    """Codes a (b, h, w, c) times codes b (b, 1, 1, c), by products of (a - zero_a) and (b - zero_b):
+
+        clip(rne(product · scale + bias), low, high)
+
+    Here, as in ONNX Runtime, the product with the scale rounds to float32 before the bias is added: no `fma`.
+
+    Args:
+        rounding: scale and bias are (1,); no offset, and the zero point lies in the bias.
+    """
 
     zero_a: int
     zero_b: int
@@ -282,7 +302,8 @@ class Multiply:
 
     def run(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Codes (b, h, w, c)."""
-        return self.rounding.codes((a.astype(np.int32) - self.zero_a) * (b.astype(np.int32) - self.zero_b))
+        product = (a.astype(np.int32) - self.zero_a) * (b.astype(np.int32) - self.zero_b)
+        return self.rounding.cut(product.astype(np.float32) * self.rounding.scale + self.rounding.bias)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,7 @@ from latency.kernels.contract import (
     Table,
     WindowAverage,
     WindowMaximum,
+    neighbours,
 )
 from latency.kernels.reach import reach
 
@@ -76,15 +77,16 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where rows or columns of a resized image lie in the image.
+    """What rows or columns of a resized image are made of.
 
     Args:
-        before: int32, the row or column before.
-        behind: float32, how far behind that one.
+        before: int32, the row or column before; that behind is the next, where there is one.
+        of_before, of_behind: float32, the weights of both.
     """
 
     before: np.ndarray
-    behind: np.ndarray
+    of_before: np.ndarray
+    of_behind: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,9 +265,8 @@ def _quantize(name: str, output: int, operation: Quantize) -> Record:
 
 
 def _places(size: int, image_size: int) -> Places:
-    place = np.clip((np.arange(size) + 0.5) * image_size / size - 0.5, 0, image_size - 1)
-    before = np.floor(place)
-    return Places(before.astype(np.int32), (place - before).astype(np.float32))
+    before, _, of_before, of_behind = neighbours(image_size, size)
+    return Places(before.astype(np.int32), of_before, of_behind)
 
 
 def _expect(step: Joined, inputs: list[Shape], second: Shape) -> None:

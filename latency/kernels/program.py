@@ -13,7 +13,7 @@ from latency.kernels.lowered import Layer, Record, Shape, lowered
 from latency.kernels.plan import ALIGNMENT, Lifetime, planned
 
 _MAGIC, _VERSION = b"HWNASNET", 1
-_HEADER, _TENSOR, _STEP_HEAD, _LAYER = 16, 4, 16, 24  # numbers of 4 bytes
+_HEADER, _TENSOR, _STEP_HEAD, _LAYER = 16, 4, 20, 24  # numbers of 4 bytes
 _MOST_BYTES = 2**31 - 1
 
 
@@ -79,8 +79,8 @@ def _step(record: Record, numbers: dict[int, int], constants: _Constants) -> byt
     head = struct.pack("<7if", record.kind, *tensors, record.zero_a, record.zero_b, record.scale_a)
     places: list[np.ndarray | None] = []
     for each in (record.columns, record.rows):
-        places += [None, None] if each is None else [each.before, each.behind]
-    head += struct.pack("<7i", *map(constants.offset, places), record.channel, record.counted, record.far)
+        places += [None] * 3 if each is None else [each.before, each.of_before, each.of_behind]
+    head += struct.pack("<9i", *map(constants.offset, places), record.channel, record.counted, record.far)
     layers = (_layer(layer, constants) for layer in (record.expand, record.depthwise, record.project))
     return head.ljust(4 * _STEP_HEAD, b"\0") + b"".join(layers)
 

@@ -478,23 +478,19 @@ void run_block(const Step &step, int64_t item, const Work &work) {
 
 // ---- the rest -----------------------------------------------------------------------------------------------------
 
-INLINE float between(const float *pixels, const Places &places, int64_t i, int64_t last, int64_t pitch) {
-    const int64_t before = places.before[i], next = before < last ? before + 1 : last;
-    const float from = pixels[before * pitch];
-    return std::fma(places.behind[i], pixels[next * pitch] - from, from);
-}
-
 // A row of a channel of the image; of a resized one, in the scratch memory of line `line`.
 const float *image_row(const Step &step, int64_t channel, int64_t row, int line, const Work &work) {
     const Tensor &image = *step.a;
     const float *pixels = work.image + channel * image.pixels();
     if (!step.rows.before) return pixels + row * image.width;
-    const int64_t before = step.rows.before[row], next = before < image.height - 1 ? before + 1 : before;
+    const int64_t last = image.height - 1, top = step.rows.before[row], bottom = top < last ? top + 1 : last;
+    const float *const above = pixels + top * image.width, *const below = pixels + bottom * image.width;
+    const float t = step.rows.of_before[row], d = step.rows.of_behind[row];
     float *const made = reinterpret_cast<float *>(work.scratch) + line * step.output->width;
     for (int64_t x = 0; x < step.output->width; x++) {
-        const float from = between(pixels + before * image.width, step.columns, x, image.width - 1, 1);
-        const float to = between(pixels + next * image.width, step.columns, x, image.width - 1, 1);
-        made[x] = std::fma(step.rows.behind[row], to - from, from);
+        const int64_t left = step.columns.before[x], right = left < image.width - 1 ? left + 1 : left;
+        const float w = step.columns.of_before[x], e = step.columns.of_behind[x];
+        made[x] = above[left] * (w * t) + above[right] * (e * t) + below[left] * (w * d) + below[right] * (e * d);
     }
     return made;
 }
@@ -602,8 +598,7 @@ void run_pixelwise(const Step &step, int64_t item, const Work &work) {
                 value = fused(value, scale_a, fused(converted(load_codes(b + at, count)), scale, bias));
             } else {
                 const Floats other = minus(converted(load_codes(b + channel, count)), zero_b);
-                const Ints product = rounded(times(minus(value, zero_a), other));
-                value = fused(converted(plus(product, ints(layer.offset + channel))), scale, bias);
+                value = plus(times(times(minus(value, zero_a), other), scale), bias);  // the first product is exact
             }
             store_pixel(to + at, value, count, layer);
         }

@@ -1,6 +1,6 @@
 // A program as its file has it, checked: header, tensors, steps, and constants that steps point at.
 //
-// All numbers are little-endian int32.  A file is a header of 16 numbers, `tensors` records of 4, `steps` records of 88,
+// All numbers are little-endian int32.  A file is a header of 16 numbers, `tensors` records of 4, `steps` records of 92,
 // and constants at multiples of 64 bytes from its start.  Whatever follows relies on what `Program` has checked here.
 #pragma once
 
@@ -45,10 +45,10 @@ struct Layer {
 // Lines of words that a depthwise kernel keeps: of the newest row, or of four rows before it as well.
 inline int lines_of(const Layer &depthwise) { return depthwise.height < 4 ? 1 : 5; }
 
-// Where pixels of a resized image lie in the other: the one before, and how far behind it.
+// What pixels of a resized image are made of: the one before and that behind it, with a weight each.
 struct Places {
     const int32_t *before;
-    const float *behind;
+    const float *of_before, *of_behind;
 };
 
 struct Step {
@@ -103,7 +103,7 @@ class Program {
     }
 
   private:
-    static constexpr int64_t HEADER = 16, TENSOR = 4, STEP = 88, LAYER = 24, LARGEST = 1 << 24;
+    static constexpr int64_t HEADER = 16, TENSOR = 4, STEP = 92, LAYER = 24, LARGEST = 1 << 24;
     static constexpr int32_t VERSION = 1;
 
     static void require(bool right, const char *fault) {
@@ -215,7 +215,8 @@ class Program {
             require(size == new_size, "codes do not fit the image");
             return {};
         }
-        const Places places{constant<int32_t>(at, new_size), constant<float>(at + 1, new_size)};
+        const Places places{constant<int32_t>(at, new_size), constant<float>(at + 1, new_size),
+                            constant<float>(at + 2, new_size)};
         for (int64_t i = 0; i < new_size; i++)
             require(places.before[i] >= 0 && places.before[i] < size, "a resized image is outside");
         return places;
@@ -249,7 +250,7 @@ class Program {
     }
 
     void read_step(int64_t index) {
-        const int64_t at = HEADER + TENSOR * tensor_count_ + STEP * index, layers = at + 16;
+        const int64_t at = HEADER + TENSOR * tensor_count_ + STEP * index, layers = at + 20;
         require(number(at) >= 0 && number(at) < static_cast<int>(Kind::count), "a step is of no kind");
         Step step{};
         step.kind = static_cast<Kind>(number(at));
@@ -259,7 +260,7 @@ class Program {
         step.zero_a = number(at + 5), step.zero_b = number(at + 6), step.scale_a = real(at + 7);
         require(step.zero_a >= 0 && step.zero_a <= 255 && step.zero_b >= 0 && step.zero_b <= 255,
                 "a zero is out of range");
-        step.counted = number(at + 13) != 0, step.far = number(at + 14) != 0;
+        step.counted = number(at + 15) != 0, step.far = number(at + 16) != 0;
         require((step.kind == Kind::quantize) == (step.a == &tensors[0]), "a step reads the image");
         require(step.b != &tensors[0] && (ends || step.output != &tensors[0]), "a step reads the image");
         require(!ends || index == step_count_ - 1, "an output is not the last step");
@@ -276,8 +277,8 @@ class Program {
         switch (step.kind) {
             case Kind::quantize:
                 require(a.channels == step.output->channels, "codes do not fit the image");
-                step.columns = read_places(layers - 8, a.width, step.output->width);
-                step.rows = read_places(layers - 6, a.height, step.output->height);
+                step.columns = read_places(layers - 12, a.width, step.output->width);
+                step.rows = read_places(layers - 9, a.height, step.output->height);
                 require(!step.columns.before == !step.rows.before, "an image is resized in one direction");
                 break;
             case Kind::pointwise:
@@ -315,7 +316,7 @@ class Program {
                 require(layer.inputs == layer.channels, "a window changes channels");
                 break;
             case Kind::copy:
-                step.channel = number(layers - 4);
+                step.channel = number(layers - 6);
                 require(step.output->pixels() == a.pixels() && step.channel >= 0 &&
                             step.channel + a.channels <= step.output->channels,
                         "a copy does not fit");
