@@ -414,26 +414,32 @@ INLINE void sift(const Sieve<K> &sieve, const uint8_t *words_at, const uint8_t *
     store_pixels<0, M>(to, sieve.channels, sieve.count, sieve.cut, values);
 }
 
-// Pixels from `x` on while there are M of them; returns the next.
-template <int K, int STRIDE, int M>
-INLINE int64_t sift_some(const Sieve<K> &sieve, const Line &line, int j, int64_t x, int64_t width, uint8_t *to) {
-    const ptrdiff_t pitch = line.pitch();
-    const uint8_t *const words_at = line.words + j * 64, *const former = line.former + j * 64;
-    for (; x + M <= width; x += M)
-        sift<K, STRIDE, M>(sieve, words_at + x * STRIDE * pitch, former + x * STRIDE * pitch, pitch,
-                           to + x * sieve.channels);
-    return x;
+// All pixels of a row and a vector in nearly equal tiles.
+template <int K, int STRIDE>
+INLINE void sift_tiles(const Sieve<K> &sieve, const Line &line, int j, int width, uint8_t *to) {
+    const ptrdiff_t pitch = line.pitch(), step = STRIDE * pitch;
+    const uint8_t *newest = line.words + j * 64, *former = line.former + j * 64;
+    for (int x = 0, tiles = parts(width, PIXELS); tiles > 0; tiles--) {
+        const int m = part(width - x, tiles);
+        uint8_t *const at = to + ptrdiff_t(x) * sieve.channels;
+        switch (m) {
+            case 1: sift<K, STRIDE, 1>(sieve, newest, former, pitch, at); break;
+            case 2: sift<K, STRIDE, 2>(sieve, newest, former, pitch, at); break;
+            case 3: sift<K, STRIDE, (PIXELS > 2 ? 3 : 1)>(sieve, newest, former, pitch, at); break;
+            case 4: sift<K, STRIDE, (PIXELS > 3 ? 4 : 1)>(sieve, newest, former, pitch, at); break;
+            case 5: sift<K, STRIDE, (PIXELS > 4 ? 5 : 1)>(sieve, newest, former, pitch, at); break;
+            case 6: sift<K, STRIDE, (PIXELS > 5 ? 6 : 1)>(sieve, newest, former, pitch, at); break;
+            default: sift<K, STRIDE, PIXELS>(sieve, newest, former, pitch, at); break;
+        }
+        x += m, newest += m * step, former += m * step;
+    }
 }
 
 template <int K, int STRIDE>
 void sift_row(const Layer &layer, const Line &line, int64_t width, uint8_t *to) {
     for (int j = 0; j < line.vectors; j++) {
         const Sieve<K> sieve(layer, line.vector + j);
-        uint8_t *const at = to + (line.vector + j) * LANES;
-        int64_t x = sift_some<K, STRIDE, PIXELS>(sieve, line, j, 0, width, at);
-        if (PIXELS > 4) x = sift_some<K, STRIDE, 4>(sieve, line, j, x, width, at);
-        if (PIXELS > 2) x = sift_some<K, STRIDE, 2>(sieve, line, j, x, width, at);
-        sift_some<K, STRIDE, 1>(sieve, line, j, x, width, at);
+        sift_tiles<K, STRIDE>(sieve, line, j, int(width), to + (line.vector + j) * LANES);
     }
 }
 
