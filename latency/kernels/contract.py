@@ -9,8 +9,8 @@ int8 weights in int32 and makes codes of the sums:
 and the layer's own bias, lie in `bias_c`; or in `offset_c` and `zero`, with which codes are those of ONNX Runtime.
 `fma` rounds once, `rne` to the nearest integer, halves to the even one.  ReLU and ReLU6 are `low` and `high`, every
 other activation a table of 256 codes behind.  A residual r (codes) adds `fma(r, scale_r, ·)` before `rne`; its zero
-point lies in `bias_c`.  Sums, with their offset, are below 2^31 in magnitude; they may pass 2^24, so their conversion to
-float32 rounds (to nearest even), and does so before the product.
+point lies in `bias_c`.  Sums, with their offset, are below 2^31 in magnitude; they may pass 2^24, so their conversion
+to float32 rounds (to nearest even), and does so before the product.
 
 Padding is with the code of zero, which is the zero point of the input.  Native code equals this reference bit for bit.
 """
