@@ -93,8 +93,9 @@ class Quantize:
 class Resize:
     """float32 images (b, c, h, w) to (b, c, height, width), linearly between the centres of pixels.
 
-    Output i lies at p = (i + 1/2) · size / new size - 1/2 in the input, cut to 0 … size - 1, in float64; with
-    t = float32(p - floor(p)), it is fma(t, x[floor(p) + 1] - x[floor(p)], x[floor(p)]).  Columns first, then rows.
+    Each output is x00 · (l · t) + x01 · (r · t) + x10 · (l · d) + x11 · (r · d), from left to right, each operation
+    rounded to float32: 0 and 1 stand for the pixel above or left and that below or right, l and r for the weights of
+    `neighbours` along the width, t and d for those along the height.  So ONNX Runtime computes.
     """
 
     height: int
@@ -102,17 +103,28 @@ class Resize:
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Images (b, c, height, width)."""
-        columns = _between(x.astype(np.float32), self.width)
-        return np.ascontiguousarray(_between(columns.swapaxes(2, 3), self.height).swapaxes(2, 3))
+        x = x.astype(np.float32)
+        top, bottom, t, d = neighbours(x.shape[2], self.height)
+        left, right, l, r = neighbours(x.shape[3], self.width)
+        t, d = t[:, None], d[:, None]
+        above, below = x[:, :, top], x[:, :, bottom]
+        total = above[..., left] * (l * t) + above[..., right] * (r * t)
+        return np.asarray(total + below[..., left] * (l * d) + below[..., right] * (r * d))
 
 
-def _between(x: np.ndarray, size: int) -> np.ndarray:
-    """(…, size) of (…, n), linearly between entries."""
-    last = x.shape[-1] - 1
-    place = np.clip((np.arange(size) + 0.5) * (last + 1) / size - 0.5, 0, last)
-    left = np.floor(place).astype(np.int64)
-    low, high = x[..., left], x[..., np.minimum(left + 1, last)]
-    return fma((place - left).astype(np.float32), high - low, low)
+def neighbours(size: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The pixels before and behind each of `new` ones among `size`, (new,), and the float32 weights of both.
+
+    Pixel i lies at (i + 1/2) / (new / size) - 1/2, cut to 0 … size - 1, each operation rounded to float32.
+    """
+    half, last = np.float32(0.5), np.float32(size - 1)
+    place = (np.arange(new, dtype=np.float32) + half) / (np.float32(new) / np.float32(size)) - half
+    place = np.clip(place, np.float32(0), last)
+    before = place.astype(np.int64)
+    behind = np.minimum(before + 1, size - 1)
+    of_behind = np.where(before == behind, half, place - before.astype(np.float32))
+    of_before = np.where(before == behind, half, behind.astype(np.float32) - place)
+    return before, behind, of_before, of_behind
 
 
 @dataclass(frozen=True, eq=False)
