@@ -71,9 +71,11 @@ def multiply(node: Node, steps: Steps) -> Value:
     scale = np.asarray(wide.scale * gate.scale).reshape(1)
 
     def make(rounding: Rounding, _step: np.float32) -> Operation:
-        return Multiply(wide.zero, gate.zero, rounding)
+        # The zero point is added before rounding, as ONNX Runtime does here.
+        inside = replace(rounding, bias=np.array([rounding.zero], np.float32), zero=0)
+        return Multiply(wide.zero, gate.zero, inside)
 
-    return Sums(make, inputs, scale, np.zeros(1, np.int64), np.zeros(1), wide.shape)
+    return replace(fixed(make, inputs, wide.shape), scale=scale)
 
 
 def _same_shape(a: Value, b: Value) -> None:
