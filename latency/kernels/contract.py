@@ -93,8 +93,8 @@ class Quantize:
 class Resize:
     """float32 images (b, c, h, w) to (b, c, height, width), linearly between the centres of pixels.
 
-    Each output is x00 · (l · t) + x01 · (r · t) + x10 · (l · d) + x11 · (r · d), from left to right, each operation
-    rounded to float32: 0 and 1 stand for the pixel above or left and that below or right, l and r for the weights of
+    Each output is x00 · (w · t) + x01 · (e · t) + x10 · (w · d) + x11 · (e · d), from left to right, each operation
+    rounded to float32: 0 and 1 stand for the pixel above or left and that below or right, w and e for the weights of
     `neighbours` along the width, t and d for those along the height.  So ONNX Runtime computes.
     """
 
@@ -105,11 +105,11 @@ class Resize:
         """Images (b, c, height, width)."""
         x = x.astype(np.float32)
         top, bottom, t, d = neighbours(x.shape[2], self.height)
-        left, right, l, r = neighbours(x.shape[3], self.width)
+        left, right, w, e = neighbours(x.shape[3], self.width)
         t, d = t[:, None], d[:, None]
         above, below = x[:, :, top], x[:, :, bottom]
-        total = above[..., left] * (l * t) + above[..., right] * (r * t)
-        return np.asarray(total + below[..., left] * (l * d) + below[..., right] * (r * d))
+        total = above[..., left] * (w * t) + above[..., right] * (e * t)
+        return np.asarray(total + below[..., left] * (w * d) + below[..., right] * (e * d))
 
 
 def neighbours(size: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
