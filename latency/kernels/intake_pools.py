@@ -34,6 +34,8 @@ def window_pool(node: Node, steps: Steps) -> Value:
     if isinstance(value, Codes):
         raise Unsupported("averages codes")
     padded = any(window.padding)
+    if not padded and window.size == codes.shape[1:]:
+        return _over_all_pixels(codes, tensor)
     if padded and node.attribute("count_include_pad", 0) and window.padding != tuple(node.attribute("pads", [])):
         raise Unsupported("windows beyond the padding, which count as inside")
 
@@ -57,7 +59,10 @@ def global_pool(node: Node, steps: Steps) -> Value:
         flat = not node.attribute("keepdims", 1)
     if codes.flat:
         raise Unsupported("a pool of other than images")
+    return replace(_over_all_pixels(codes, steps.tensor(node.name, codes)), flat=flat)
+
+
+def _over_all_pixels(codes: Codes, tensor: int) -> Sums:
     c, h, w = codes.shape
-    tensor = steps.tensor(node.name, codes)
     scale, offset = np.array([codes.scale / np.float32(h * w)]), np.array([-codes.zero * h * w])
-    return Sums(lambda rounding, _: AveragePool(rounding), (tensor,), scale, offset, np.zeros(1), (c, 1, 1), flat)
+    return Sums(lambda rounding, _: AveragePool(rounding), (tensor,), scale, offset, np.zeros(1), (c, 1, 1))
