@@ -286,7 +286,15 @@ class Add:
 
 @dataclass(frozen=True, eq=False)
 class Multiply:
-    """Codes a (b, h, w, c) times codes b (b, 1, 1, c): products of (a - zero_a) and (b - zero_b), rounded."""
+    """Codes a (b, h, w, c) times codes b (b, 1, 1, c), by products of (a - zero_a) and (b - zero_b):
+
+        clip(rne(product · scale + bias), low, high)
+
+    Here, as in ONNX Runtime, the product with the scale rounds to float32 before the bias is added: no `fma`.
+
+    Args:
+        rounding: scale and bias are (1,); no offset, and the zero point lies in the bias.
+    """
 
     zero_a: int
     zero_b: int
@@ -294,7 +302,8 @@ class Multiply:
 
     def run(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Codes (b, h, w, c)."""
-        return self.rounding.codes((a.astype(np.int32) - self.zero_a) * (b.astype(np.int32) - self.zero_b))
+        product = (a.astype(np.int32) - self.zero_a) * (b.astype(np.int32) - self.zero_b)
+        return self.rounding.cut(product.astype(np.float32) * self.rounding.scale + self.rounding.bias)
 
 
 @dataclass(frozen=True, eq=False)
