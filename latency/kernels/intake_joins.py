@@ -71,7 +71,6 @@ def multiply(node: Node, steps: Steps) -> Value:
     scale = np.asarray(wide.scale * gate.scale).reshape(1)
 
     def make(rounding: Rounding, _step: np.float32) -> Operation:
-        # The zero point is added before rounding, as ONNX Runtime does here.
         inside = replace(rounding, bias=np.array([rounding.zero], np.float32), zero=0)
         return Multiply(wide.zero, gate.zero, inside)
 
