@@ -155,9 +155,7 @@ def _with_tables(steps: list[Step]) -> list[Step]:
 
 
 def _behind(rounding: Rounding, table: np.ndarray) -> Rounding:
-    """`rounding` with a table behind; one that only cuts moves the ends."""
-    if rounding.table is not None:
-        return replace(rounding, table=table[rounding.table])
+    """`rounding`, which has none yet, with a table behind; one that only cuts moves the ends."""
     reached = CODES[rounding.low : rounding.high + 1]
     low, high = (int(table[end]) for end in (rounding.low, rounding.high))
     if low <= high and (table[reached] == np.clip(reached, low, high)).all():

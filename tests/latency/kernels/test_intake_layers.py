@@ -85,6 +85,12 @@ def test_residuals_of_projections_that_are_not_rounded_are_added_to_sums():
     assert kinds(found)[1] is InvertedResidual and found.steps[1].operation.project.rounding.residual > 0
 
 
+def test_residuals_of_other_tensors_than_the_input_leave_a_block_in_parts():
+    g = Graph((6, 7, 5))
+    other = g.codes(g.conv(x := g.start(), 6, 6, 1, 1), 0.03)
+    assert InvertedResidual not in kinds(agree(g, inverted_residual(g, x, 18, lambda y: (y, other))))
+
+
 def test_tables_go_into_the_roundings_of_blocks():
     g = Graph((6, 7, 5))
     x = g.start()
@@ -136,7 +142,7 @@ def test_linear_layers_to_codes_and_to_floats(shape, turned):
         x = g.node("Flatten", g.start())
         g.scales[x] = np.float32(0.02)
         weight, scale = g.weight(*((10, inputs) if turned else (inputs, 10)), axis=0 if turned else 1)
-        y = g.node("Gemm", x, weight, g.bias(x, scale, 10), transB=int(turned))
+        y = g.node("Gemm", x, weight, g.bias(x, scale, 10), transB=int(turned), alpha=1.0 if rounded else 0.5)
         found, expected, program = logits(g, g.codes(y, 0.01) if rounded else y)
         assert kinds(program)[-1] is (Dequantize if rounded else Logits)
         assert np.abs(found - expected).max() <= (0.0101 if rounded else 1e-5)

@@ -82,6 +82,13 @@ def test_weights_whose_steps_are_beyond_int8():
     assert program_of(g.model(g.pooled(last))).steps[1].operation.weight.min() == -100
 
 
+def test_sums_beyond_32_bits():
+    g = Graph((70_000, 1, 1))
+    of = (np.full((2, 70_000), 127, np.int8), np.float32(0.01), np.int8(0))
+    y = g.node("Gemm", g.node("Flatten", g.start()), g.node("DequantizeLinear", *(g.constant(v) for v in of)), transB=1)
+    assert "(Gemm): its sums may pass 2^31" in refused(g.model(y))
+
+
 def test_codes_of_other_types_and_scales():
     g = Graph((3, 6, 6), kind=np.uint16)
     assert "(QuantizeLinear): rounds to uint16, expected uint8 or int8" in refused_tail(g, g.start())
@@ -103,6 +110,10 @@ def test_two_maps_of_all_pixels_are_not_multiplied():
 def test_outputs_that_are_neither_codes_nor_logits():
     g = Graph((3, 6, 6))
     assert "gives the output" in refused(g.model(g.start()))
+    g = Graph((3, 1, 1))
+    y = g.node("Gemm", g.node("Flatten", g.start()), g.weight(4, 3)[0], transB=1)
+    assert len(program_of(g.model(y)).steps) == 2
+    assert "gives the output" in refused(g.model(g.node("Relu", y)))
     g = Graph((3, 6, 6))
     assert "gives the output" in refused(g.model(g.node("Flatten", g.node("GlobalAveragePool", g.start()))))
 
