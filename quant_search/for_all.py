@@ -4,7 +4,7 @@ Source: SpaceEvo (arXiv:2303.08308), section 4.2, quantized-for-all; APQ (arXiv:
 
 `QuantizedForAll` is an elastic network itself, whose space is the joint one (`quant_search.policy.joint_space`): all
 that trains a supernet trains it, and knows of no bits.  Precisions are listed from cheap to dear, so that the largest
-architecture, which teaches the others, is that in fp32, and the smallest is in the lowest precision.
+architecture, which teaches the others, is that in the most bits, and the smallest is in the lowest precision.
 """
 
 from __future__ import annotations
