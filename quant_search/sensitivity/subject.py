@@ -12,6 +12,7 @@ import onnx
 from quant_search.precision import parse_precision
 
 Progress = Callable[[int, int], None]  # parts done, and parts in all
+Build = Callable[[Mapping[str, str]], onnx.ModelProto]
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 
@@ -26,6 +27,8 @@ class Subject:
         options: precisions (`fp32`, `int8`, `w4a8`, `w4`) for every group, or of each group its own.
         images: (n, ...) float32, from which ranges and damages are taken.
         labels: classes (n,) of the images, where a measure needs them.
+        build: makes the file in which groups have the precisions chosen for them and all others fp32, for measures that
+            run files; unless given, weights are rounded to the nearest, and ranges are taken from `images`.
 
     Raises:
         ValueError: no groups, images or options, an unknown precision or node, a node of two groups, or labels that
@@ -37,6 +40,7 @@ class Subject:
     options: Sequence[str] | Mapping[str, Sequence[str]]
     images: np.ndarray
     labels: np.ndarray | None = None
+    build: Build | None = None
     of_group: Mapping[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
