@@ -47,7 +47,7 @@ def plain(found: Quantized) -> dict[str, Any]:
             "seed": found.wanted.seed,
         },
         "chosen": found.chosen.name,
-        "tried": [{"name": t.name, "kl": t.judged, "kept": t.kept} for t in found.trials],
+        "tried": [{"name": t.name, "precision": t.precision, "kl": t.judged, "kept": t.kept} for t in found.trials],
         "layers_add_up_within": found.costs.error,
         "files": [_file(made) for made in found.files],
         "final": {name: _final_of(found, final) for name, final in found.final.items()},
@@ -64,6 +64,7 @@ def _final_of(found: Quantized, final: Final) -> dict[str, Any]:
         "latency_s": {"median": final.measured.median_s, "ci95": list(final.measured.ci95_s)},
         "size_bytes": len(final.made.model),
         **({"dense_bytes": final.made.dense_bytes} if final.made.dense_bytes else {}),
+        **({"twin": final.made.twin} if final.made.twin else {}),
         "int8_share": share.share,
         "fp32_islands": list(share.islands),
     }
@@ -77,6 +78,7 @@ def _file(made: Made) -> dict[str, Any]:
         "latency_s": made.latency_s,
         "size_bytes": len(made.model),
         **({"dense_bytes": made.dense_bytes} if made.dense_bytes else {}),
+        **({"twin": made.twin} if made.twin else {}),
         "in_fp32": [layer for layer, precision in made.chosen.items() if precision == "fp32"],
     }
 
@@ -156,8 +158,9 @@ def _verdict(record: Mapping[str, Any]) -> str:
 
 def _outcome(record: Mapping[str, Any]) -> str:
     before, after = record["final"]["fp32"], record["final"][record["chosen"]]
+    points = f"{100 * record['wanted']['max_drop']:g} points"
     if record["chosen"] == "fp32":
-        return f"Nothing is cheaper within {100 * record['wanted']['max_drop']:g} points: the file stays in fp32."
+        return f"Nothing is cheaper within {points}: the file stays in fp32."
     speed = before["latency_s"]["median"] / after["latency_s"]["median"]
     drop = 100 * (before["accuracy"] - after["accuracy"])
     how = f"{drop:.1f} points less accurate" if drop >= 0 else f"{-drop:.1f} points more accurate"
@@ -166,4 +169,12 @@ def _outcome(record: Mapping[str, Any]) -> str:
     if dense := after.get("dense_bytes"):
         factor = dense / after["size_bytes"]
         said += f" Its zeros are not stored: with them it would be {factor:.2f} times as large, {amount(dense, 'B')}."
-    return said
+    if twin := after.get("twin"):
+        gain = record["final"][twin]["latency_s"]["median"] / after["latency_s"]["median"]
+        return f"{said} It is {gain:.2f} times as fast as its dense twin, {twin}."
+    sparsity = record["wanted"]["sparsity"]
+    if sparsity == "dense":
+        return said
+    return (
+        f"{said} It is dense: no file of {sparsity} within {points} is cheaper. Layers were looked at with {sparsity}."
+    )

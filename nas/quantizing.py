@@ -48,7 +48,7 @@ _BATCH = 32
 _CORRECTING = 16
 """Images on which biases are corrected for damages: for each a file is made, and few put layers in the same order."""
 _SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the way from the cheapest to the least damaged
-SPARSE = "sparse fp32"
+SPARSE = "sparse "  # before the name of the dense twin
 _COST = {"latency": "latency_s", "size": "size_bytes"}
 
 
@@ -82,6 +82,7 @@ class Made:
         chosen: layer to precision.
         agreement: the share of validation images that fall into the same class as in fp32.
         dense_bytes: of the same file with its zeros stored as well, where they are not.
+        twin: of a sparse file, the name of the dense one in the same precisions.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Made:
     agreement: float
     latency_s: float
     dense_bytes: int | None = None
+    twin: str = ""
 
     def cost(self, objective: str) -> float:
         """Seconds of a call, or bytes of the file."""
@@ -111,8 +113,8 @@ class Quantized:
     """What came out.
 
     Args:
-        files: all that were measured to choose from, fp32 and int8 first.
-        final: fp32, int8 throughout, and what was chosen, by name; the last may be one of the first.
+        files: all that were measured, fp32 and int8 first; those in other precisions than were wanted only to compare.
+        final: fp32, int8 throughout, what was chosen and its dense twin, by name; the last may be one of the first.
         trials: what was tried to make int8 better, in order.
         weights: layer to how many it has.
     """
@@ -173,12 +175,14 @@ class _Run:
     def run(self) -> Quantized:
         self._sparsify()
         self.groups = by_layer(self.model)
-        form, trials = self._improve()
+        form, trials = self._improve(self.model, "round")
+        forms = {"": form}
+        if self.model is not self.dense:
+            forms = {"": self._improve(self.dense, "round dense")[0], SPARSE: form}
         damage = self._damage(form)
         costs = self._costs(form)
-        files = self._files(form, damage, costs)
-        chosen = best_of(files, self.wanted)
-        final = self._final([files[0], next(made for made in files if made.name == "int8"), chosen])
+        files = self._files(forms, self._plans(damage, costs), costs)
+        chosen, final = self._choose(files)
         weights = {group: sum(w.size for w in _weights(self.model, n)) for group, n in self.groups.items()}
         return Quantized(chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights)
 
@@ -197,18 +201,17 @@ class _Run:
     def _wanted_outputs(self) -> np.ndarray:
         return _outputs(self.dense.SerializeToString(), self.device, self.judging)
 
-    def _improve(self) -> tuple[Form, tuple[Trial, ...]]:
+    def _improve(self, model: onnx.ModelProto, stage_name: str) -> tuple[Form, tuple[Trial, ...]]:
         bits = sorted({b for p in self.wanted.precisions if (b := parse_precision(p).weight_bits)} | {8}, reverse=True)
-        with self.reporter.stage("round") as stage:
+        with self.reporter.stage(stage_name) as stage:
 
             def told(trial: Trial) -> None:
                 stage.advance()
                 stage.say(f"{trial.name}: KL {trial.judged:.4g}{'' if trial.kept else ', left out'}")
 
-            form, trials = improve(
-                self.model, self.groups, self.calibration, self._judge, bits, self.wanted.rounding, told
-            )
-            stage.say(f"int8 at KL {min(t.judged for t in trials):.2g}, {sum(t.kept for t in trials)} kept")
+            form, trials = improve(model, self.groups, self.calibration, self._judge, bits, self.wanted.rounding, told)
+            least = min(t.judged for t in trials if t.precision == "int8")
+            stage.say(f"int8 at KL {least:.2g}, {sum(t.kept for t in trials)} kept")
         return form, trials
 
     def _damage(self, form: Form) -> Sensitivity:
@@ -228,43 +231,61 @@ class _Run:
             stage.say(f"layers add up within {100 * costs.error:.0f} %")
         return costs
 
-    def _files(self, form: Form, damage: Sensitivity, costs: LayerCosts) -> list[Made]:
-        """The files to choose from: uniform ones, and those on the front of damage and cost."""
-        sparse = self.model is not self.dense
-        plans = {SPARSE if sparse else "fp32": dict.fromkeys(self.groups, "fp32")}
-        plans |= {p: dict.fromkeys(self.groups, p) for p in self._lower()}
+    def _plans(self, damage: Sensitivity, costs: LayerCosts) -> dict[str, dict[str, str]]:
+        """What files to choose from are in, by name: uniform ones, and those on the front of damage and cost."""
+        lower = ["int8", *(p for p in self.wanted.precisions if p not in ("fp32", "int8"))]
+        plans = {p: dict.fromkeys(self.groups, p) for p in ("fp32", *lower)}
         problem = allocation_problem(self.model, self.groups, self.wanted, damage, costs)
         for found in proposals(problem, _COST[self.wanted.objective]):
             if found not in plans.values():
-                plans[f"mixed {len(plans) - len(self._lower())}"] = found
-        with self.reporter.stage("files", len(plans)) as stage:
-            made: list[tuple[bytes, int | None]] = [(self.dense.SerializeToString(), None)] if sparse else []
-            for plan in plans.values():
-                plain = set(plan.values()) == {"fp32"}
-                made.append(self._stored(self.model if plain else form.build(plan)))
+                plans[f"mixed {len(plans) - len(lower)}"] = found
+        return plans
+
+    def _files(
+        self, forms: Mapping[str, Form], plans: Mapping[str, Mapping[str, str]], costs: LayerCosts
+    ) -> list[Made]:
+        """The files to choose from, each plan in each form, timed together: sparse ones behind their dense twins."""
+        named = [(kind, name) for kind in forms for name in plans]
+        with self.reporter.stage("files", len(named)) as stage:
+            stored = []
+            for kind, name in named:
+                stored.append(self._stored(kind, forms[kind], plans[name]))
                 stage.advance()
-            models = [model for model, _ in made]
+            models = [model for model, _ in stored]
             measured = latencies(models, self.device, costs, self.store)
-            named = [*([("fp32", plans[SPARSE])] if sparse else []), *plans.items()]
             classes = [_classes(model, self.device, self.dataset.x_val) for model in models]
+            right = [float((own == self.dataset.y_val).mean()) for own in classes]
+            alike = [float((own == classes[0]).mean()) for own in classes]
             return [
-                Made(
-                    name, plan, model, float((c == self.dataset.y_val).mean()), float((c == classes[0]).mean()), s, size
+                Made(kind + name, plans[name], model, accuracy, agreement, s, size, name if kind else "")
+                for (kind, name), (model, size), accuracy, agreement, s in zip(
+                    named, stored, right, alike, measured, strict=True
                 )
-                for (name, plan), (model, size), c, s in zip(named, made, classes, measured, strict=True)
             ]
 
-    def _stored(self, model: onnx.ModelProto) -> tuple[bytes, int | None]:
+    def _stored(self, kind: str, form: Form, plan: Mapping[str, str]) -> tuple[bytes, int | None]:
         """The bytes of a file, whose zeros are left out where size counts; and how many there were with them."""
+        given = self.model if kind == SPARSE else self.dense
+        model = given if set(plan.values()) == {"fp32"} else form.build(plan)
         dense = model.SerializeToString()
-        if self.wanted.objective != "size" or not puts_zeros(self.wanted.sparsity):
+        if self.wanted.objective != "size" or kind != SPARSE or not puts_zeros(self.wanted.sparsity):
             return dense, None
         stored = stored_sparsely(model).SerializeToString()
         return stored, len(dense) if len(stored) < len(dense) else None
 
-    def _lower(self) -> list[str]:
-        """int8, and then the other precisions that are not fp32."""
-        return ["int8", *(p for p in self.wanted.precisions if p not in ("fp32", "int8"))]
+    def _choose(self, files: Sequence[Made]) -> tuple[Made, dict[str, Final]]:
+        """The best file, and what is reported; a sparse one has to gain time where it is measured carefully, too."""
+        by_name, left = {made.name: made for made in files}, list(files)
+        while True:
+            chosen = best_of(left, self.wanted)
+            compared = [by_name[name] for name in ("fp32", "int8", chosen.twin) if name]
+            final = self._final([*compared, chosen])
+            if not chosen.twin or self.wanted.objective != "latency":
+                return chosen, final
+            seconds, twin_s = (final[name].measured.median_s for name in (chosen.name, chosen.twin))
+            if gains_time(seconds, twin_s):
+                return chosen, final
+            left.remove(chosen)
 
     def _final(self, files: Sequence[Made]) -> dict[str, Final]:
         unique = list({made.name: made for made in files}.values())
@@ -322,13 +343,27 @@ def proposals(problem: Problem, cost: str) -> list[dict[str, str]]:
 def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
     """The cheapest file that loses no more than is wanted; of those that are as cheap, the one that loses least.
 
-    Latencies within 3 % count as equal, which is what a comparison can tell; the first file is the one in fp32.
+    Latencies within 3 % count as equal, which is what a comparison can tell; where they are the objective, a sparse
+    file has to be faster than its dense twin by more.  The first file is the one in fp32; files in precisions that are
+    not wanted are there to compare.
     """
-    allowed = [made for made in files if files[0].val_accuracy - made.val_accuracy <= wanted.max_drop + 1e-12]
-    least = min(made.cost(wanted.objective) for made in allowed)
+    seconds = {made.name: made.latency_s for made in files}
+
+    def allowed(made: Made) -> bool:
+        little = files[0].val_accuracy - made.val_accuracy <= wanted.max_drop + 1e-12
+        pays = not made.twin or wanted.objective != "latency" or gains_time(made.latency_s, seconds[made.twin])
+        return little and pays and set(made.chosen.values()) <= set(wanted.precisions)
+
+    able = [made for made in files if allowed(made)]
+    least = min(made.cost(wanted.objective) for made in able)
     alike = 1 + (LEAST_CLAIM if wanted.objective == "latency" else 0.0)
-    near = [made for made in allowed if made.cost(wanted.objective) <= alike * least]
+    near = [made for made in able if made.cost(wanted.objective) <= alike * least]
     return max(near, key=lambda made: (made.val_accuracy, made.agreement, -made.cost(wanted.objective)))
+
+
+def gains_time(seconds: float, twin_s: float) -> bool:
+    """Whether a sparse file is at least 3 % faster than its dense twin."""
+    return twin_s >= (1 + LEAST_CLAIM) * seconds
 
 
 def _some(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

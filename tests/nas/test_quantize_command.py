@@ -1,7 +1,9 @@
 """`nas quantize` from the command line, on a network that was really trained."""
 
+import functools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,6 +15,11 @@ from torch import nn
 
 import nas
 from latency.lowering import to_onnx
+from nas import quantizing
+from nas.quantized import write_quantized
+from quant_search.ptq import reconstruct
+from quant_search.ptq.learned_rounding import Setting
+from quant_search.sensitivity.kl import divergence
 from supernet.data import load_data
 
 
@@ -78,10 +85,20 @@ def test_a_folder_with_something_in_it_is_left_alone(folder, done):
     assert again.returncode == 2 and "holds something already" in again.stderr
 
 
-def test_size_takes_four_bits(folder):
+def test_size_takes_four_bits(folder, digits, monkeypatch):
+    forms, learn = [], quantizing.improve
+
+    def improve(*arguments):
+        form, trials = learn(*arguments)
+        forms.append(replace(form, correcting=None))  # which leaves four bits as they are
+        return form, trials
+
+    monkeypatch.setattr(quantizing, "improve", improve)
+    monkeypatch.setattr(reconstruct, "Setting", functools.partial(Setting, steps=100))
+    x = digits.x_val[: quantizing.JUDGING]
     found = nas.quantize(
         folder / "net.onnx",
-        load_data("digits", image_size=16),
+        replace(digits, x_val=x, y_val=digits.y_val[: len(x)]),
         precisions=("fp32", "int8", "w4a8"),
         objective="size",
         max_drop=0.05,
@@ -91,6 +108,14 @@ def test_size_takes_four_bits(folder):
     sizes = {made.name: len(made.model) for made in found.files}
     assert sizes["w4a8"] < sizes["int8"] < sizes["fp32"]
     assert len(found.chosen.model) <= sizes["int8"]
+    (form,) = forms
+    for layer in form.groups:  # alone in four bits: the file that is made is the file that damage is taken on
+        outputs = [session_of(form.build(chosen)).run(None, {"input": x})[0] for chosen in ({layer: "w4a8"}, {})]
+        assert found.damage.of(layer, "w4a8") == pytest.approx(divergence(*outputs), rel=1e-3, abs=1e-7)
+
+
+def session_of(model):
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def test_zeros_are_refused_with_the_factor_that_was_measured(folder, tmp_path):
@@ -100,14 +125,28 @@ def test_zeros_are_refused_with_the_factor_that_was_measured(folder, tmp_path):
     assert not (tmp_path / "quantized").exists()
 
 
-def test_fewer_channels_stand_beside_the_dense_network(folder):
+def test_fewer_channels_stand_beside_the_dense_network(folder, digits):
+    found = nas.quantize(folder / "net.onnx", digits, sparsity="channels:0.5", max_drop=1.0, quiet=True)
+    dense = [made for made in found.files if not made.twin]
+    sparse = {made.twin: made for made in found.files if made.twin}
+    assert [made.name for made in dense][:2] == ["fp32", "int8"] and list(sparse) == [made.name for made in dense]
+    for made in dense:
+        twin = sparse[made.name]
+        assert twin.name == f"sparse {made.name}" and twin.chosen == made.chosen
+        assert len(twin.model) < 0.8 * len(made.model)
+    assert {"fp32", "int8", found.chosen.name, found.chosen.twin} - {""} == set(found.final)
+    if found.chosen.twin:
+        seconds = [found.final[name].measured.median_s for name in (found.chosen.name, found.chosen.twin)]
+        assert seconds[1] > 1.03 * seconds[0]
+
+
+def test_int8_is_there_to_compare_where_it_is_not_wanted(folder, digits, tmp_path):
     found = nas.quantize(
-        folder / "net.onnx", load_data("digits", image_size=16), sparsity="channels:0.5", max_drop=1.0, quiet=True
+        folder / "net.onnx", digits, precisions=("fp32", "w2"), objective="size", max_drop=0.001, quiet=True
     )
-    dense, sparse = found.files[:2]
-    assert (dense.name, sparse.name) == ("fp32", "sparse fp32")
-    assert dense.model != sparse.model and len(sparse.model) < 0.8 * len(dense.model)
-    assert {"fp32", "int8"} <= set(found.final) and found.files[2].name == "int8"
+    record = write_quantized(found, tmp_path, "net.onnx", digits.name)
+    assert "int8" in record["final"] and record["chosen"] != "int8"
+    assert {layer["precision"] for layer in record["layers"]} <= {"fp32", "w2"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +184,8 @@ def test_zeros_that_are_not_stored_make_files_smaller(folder, tmp_path):
     file, chosen = tmp_path / "quantized" / "net" / "model.onnx", record["final"][record["chosen"]]
     assert file.stat().st_size == chosen["size_bytes"] < chosen["dense_bytes"]
     assert "Its zeros are not stored: with them it would be" in " ".join(done.stderr.split())
-    int8, sizes = record["final"]["int8"], {made["name"]: made for made in record["files"]}
-    assert int8["int8_share"] == 1 and not int8["fp32_islands"] and int8["size_bytes"] < int8["dense_bytes"]
-    assert "dense_bytes" not in sizes["fp32"]  # the network that was given
+    assert chosen["twin"] == record["chosen"].removeprefix("sparse ") in record["final"]
+    sizes = {made["name"]: made for made in record["files"]}
+    assert sizes["sparse int8"]["size_bytes"] < sizes["sparse int8"]["dense_bytes"]
+    assert not {"dense_bytes", "twin"} & {*sizes["fp32"], *sizes["int8"]}  # of the network that was given
     assert sizes["sparse fp32"]["size_bytes"] < 0.7 * sizes["sparse fp32"]["dense_bytes"]

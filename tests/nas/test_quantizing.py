@@ -17,8 +17,8 @@ from quant_search.sparsity.masking import apply_masks, masks_of
 from quant_search.sparsity.parse import parse_pattern
 
 
-def made(name, val_accuracy, latency_s, size=1, agreement=1.0):
-    return Made(name, {}, b"x" * size, val_accuracy, agreement, latency_s)
+def made(name, val_accuracy, latency_s, size=1, agreement=1.0, twin="", chosen=()):
+    return Made(name, dict(enumerate(chosen)), b"x" * size, val_accuracy, agreement, latency_s, twin=twin)
 
 
 FP32 = made("fp32", 0.90, 10.0, 100)
@@ -44,6 +44,21 @@ def test_the_smallest_that_loses_little():
     files = [FP32, made("int8", 0.9, 12.0, 50), made("w4a8", 0.89, 12.0, 30)]
     for drop, best in ((0.02, "w4a8"), (0.005, "int8")):
         assert best_of(files, Wanted(("fp32", "int8", "w4a8"), drop, "size")).name == best
+
+
+def test_a_precision_that_is_not_wanted_is_not_chosen():
+    files = [FP32, made("int8", 0.9, 5.0, 50, chosen=["int8"] * 2), made("w2", 0.9, 6.0, 60, chosen=["w2", "fp32"])]
+    for objective in ("latency", "size"):
+        assert best_of(files, Wanted(("fp32", "w2"), 0.1, objective)).name == "w2"
+
+
+@pytest.mark.parametrize(
+    ("sparse_s", "objective", "best"),
+    [(5.0, "latency", "int8"), (4.9, "latency", "int8"), (4.8, "latency", "sparse int8"), (5.0, "size", "sparse int8")],
+)
+def test_a_sparse_file_has_to_be_faster_than_its_dense_twin(sparse_s, objective, best):
+    files = [FP32, made("int8", 0.89, 5.0, 50), made("sparse int8", 0.9, sparse_s, 40, twin="int8")]
+    assert best_of(files, Wanted(max_drop=0.02, objective=objective)).name == best
 
 
 @pytest.fixture(scope="module")

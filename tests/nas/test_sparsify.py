@@ -39,7 +39,7 @@ def test_zeros_leave_them_as_large(model):
 
 
 def test_what_needs_no_proof_is_not_measured(model):
-    for text, for_size in (("dense", False), ("2:4", True)):
+    for text, for_size in (("dense", False), ("2:4", True), ("channels:0.5", False)):
         check_sparsity(text, parse_device("cpu"), "int8", for_size, None, SilentReporter())
     assert sparsified(model, "dense", Examples(X[:8], Y[:8]), float) is model
     assert np.isfinite(zeros_of(sparsified(model, "2:4", Examples(X[:8], Y[:8]), float)))
