@@ -1,6 +1,7 @@
 """`nas quantize` from the command line, on a network that was really trained."""
 
 import functools
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -11,12 +12,14 @@ import onnxruntime
 import pytest
 import torch
 from command import nas as command
+from rich.console import Console
 from torch import nn
 
 import nas
 from latency.lowering import to_onnx
 from nas import quantizing
-from nas.quantized import write_quantized
+from nas.quantized import quantized_view, write_quantized
+from quant_search.islands import share_in_int8
 from quant_search.ptq import reconstruct
 from quant_search.ptq.learned_rounding import Setting
 from quant_search.sensitivity.kl import divergence
@@ -175,17 +178,18 @@ def test_bad_wishes_are_refused_before_any_work(folder, tmp_path, arguments, mes
     assert sorted(file.name for file in tmp_path.iterdir() if file.name != "cache") == ["net.onnx", "text.onnx"]
 
 
-def test_zeros_that_are_not_stored_make_files_smaller(folder, tmp_path):
-    shutil.copy(folder / "net.onnx", tmp_path)
-    wanted = ["--sparsity", "unstructured:0.8", "--objective", "size", "--max-drop", 100]
-    done = quantize(tmp_path, "net.onnx", *wanted, "--json")
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
-    file, chosen = tmp_path / "quantized" / "net" / "model.onnx", record["final"][record["chosen"]]
-    assert file.stat().st_size == chosen["size_bytes"] < chosen["dense_bytes"]
-    assert "Its zeros are not stored: with them it would be" in " ".join(done.stderr.split())
-    assert chosen["twin"] == record["chosen"].removeprefix("sparse ") in record["final"]
-    sizes = {made["name"]: made for made in record["files"]}
-    assert sizes["sparse int8"]["size_bytes"] < sizes["sparse int8"]["dense_bytes"]
-    assert not {"dense_bytes", "twin"} & {*sizes["fp32"], *sizes["int8"]}  # of the network that was given
-    assert sizes["sparse fp32"]["size_bytes"] < 0.7 * sizes["sparse fp32"]["dense_bytes"]
+def test_zeros_that_are_not_stored_make_files_smaller(folder, digits, tmp_path):
+    found = nas.quantize(
+        folder / "net.onnx", digits, sparsity="unstructured:0.8", objective="size", max_drop=1.0, quiet=True
+    )
+    record = write_quantized(found, tmp_path, "net.onnx", digits.name)
+    chosen, said = record["final"][record["chosen"]], io.StringIO()
+    assert (tmp_path / "model.onnx").stat().st_size == chosen["size_bytes"] < chosen["dense_bytes"]
+    Console(file=said).print(quantized_view(record))
+    assert "Its zeros are not stored: with them it would be" in " ".join(said.getvalue().split())
+    assert record["chosen"] == f"sparse {chosen['twin']}" and chosen["twin"] in record["final"]
+    files = {made.name: made for made in found.files}
+    int8, share = files["sparse int8"], share_in_int8(files["sparse int8"].model, found.device)
+    assert share.share == 1 and not share.islands and len(int8.model) < int8.dense_bytes
+    assert files["fp32"].dense_bytes is None and files["int8"].dense_bytes is None  # of the network that was given
+    assert len(files["sparse fp32"].model) < 0.7 * files["sparse fp32"].dense_bytes
