@@ -169,12 +169,10 @@ def _outcome(record: Mapping[str, Any]) -> str:
     if dense := after.get("dense_bytes"):
         factor = dense / after["size_bytes"]
         said += f" Its zeros are not stored: with them it would be {factor:.2f} times as large, {amount(dense, 'B')}."
-    if twin := after.get("twin"):
+    twin, sparsity = after.get("twin", "fp32"), record["wanted"]["sparsity"]
+    if twin != "fp32":
         gain = record["final"][twin]["latency_s"]["median"] / after["latency_s"]["median"]
-        return f"{said} It is {gain:.2f} times as fast as its dense twin, {twin}."
-    sparsity = record["wanted"]["sparsity"]
-    if sparsity == "dense":
-        return said
-    return (
-        f"{said} It is dense: no file of {sparsity} within {points} is cheaper. Layers were looked at with {sparsity}."
-    )
+        said += f" It is {gain:.2f} times as fast as its dense twin, {twin}."
+    if "twin" not in after and sparsity != "dense":
+        said += f" It is dense: no file of {sparsity} is cheaper within {points}. Layers above are of {sparsity}."
+    return said

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -182,7 +182,7 @@ class _Run:
         damage = self._damage(form)
         costs = self._costs(form)
         files = self._files(forms, self._plans(damage, costs), costs)
-        chosen, final = self._choose(files)
+        chosen, final = choose(files, self.wanted, self._final)
         weights = {group: sum(w.size for w in _weights(self.model, n)) for group, n in self.groups.items()}
         return Quantized(chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights)
 
@@ -273,20 +273,6 @@ class _Run:
         stored = stored_sparsely(model).SerializeToString()
         return stored, len(dense) if len(stored) < len(dense) else None
 
-    def _choose(self, files: Sequence[Made]) -> tuple[Made, dict[str, Final]]:
-        """The best file, and what is reported; a sparse one has to gain time where it is measured carefully, too."""
-        by_name, left = {made.name: made for made in files}, list(files)
-        while True:
-            chosen = best_of(left, self.wanted)
-            compared = [by_name[name] for name in ("fp32", "int8", chosen.twin) if name]
-            final = self._final([*compared, chosen])
-            if not chosen.twin or self.wanted.objective != "latency":
-                return chosen, final
-            seconds, twin_s = (final[name].measured.median_s for name in (chosen.name, chosen.twin))
-            if gains_time(seconds, twin_s):
-                return chosen, final
-            left.remove(chosen)
-
     def _final(self, files: Sequence[Made]) -> dict[str, Final]:
         unique = list({made.name: made for made in files}.values())
         with self.reporter.stage("verify") as stage:
@@ -338,6 +324,28 @@ def proposals(problem: Problem, cost: str) -> list[dict[str, str]]:
         budget = low + share * (high - low)
         found.append(dict(allocate(replace(problem, budgets={cost: budget})).choice))
     return found
+
+
+def choose(
+    files: Sequence[Made], wanted: Wanted, verify: Callable[[Sequence[Made]], dict[str, Final]]
+) -> tuple[Made, dict[str, Final]]:
+    """The best file and what is reported: fp32, int8 throughout, the file and its dense twin.
+
+    Where time is the objective, a sparse file has to be faster than its twin when they are measured carefully, too.
+
+    Args:
+        verify: measures files carefully.
+    """
+    by_name, left = {made.name: made for made in files}, list(files)
+    while True:
+        chosen = best_of(left, wanted)
+        final = verify([*(by_name[name] for name in ("fp32", "int8", chosen.twin) if name), chosen])
+        if not chosen.twin or wanted.objective != "latency":
+            return chosen, final
+        seconds, twin_s = (final[name].measured.median_s for name in (chosen.name, chosen.twin))
+        if gains_time(seconds, twin_s):
+            return chosen, final
+        left.remove(chosen)
 
 
 def best_of(files: Sequence[Made], wanted: Wanted) -> Made:

@@ -1,8 +1,8 @@
 """Damages taken by running: one quantized file for each group and option, in ONNX Runtime, on the same images.
 
-Files are those that the subject builds; unless it says how, ranges of activations are taken once, and weights rounded to
-the nearest.  Outputs in fp32 are taken once; of a file only its outputs are kept.  The time is that of groups x options x
-images calls in int8.
+Files are those that the subject builds; unless it says how, ranges of activations are taken once, and weights rounded
+to the nearest.  Outputs in fp32 are taken once; of a file only its outputs are kept.  The time is that of groups x
+options x images calls in int8.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def by_running(
 
 
 def to_the_nearest(subject: Subject, threads: int = 1) -> Build:
-    """What builds files of a subject from its images: ranges are the smallest and largest values of activations on them.
+    """What builds files of a subject, with the smallest and largest values of activations on its images as ranges.
 
     Raises:
         ValueError: a model that ONNX Runtime does not run.
