@@ -1,7 +1,7 @@
 """A model from outside, brought into the form that the rest works on.
 
 Nodes with names of their own, opset 13 or later, one float32 input `input` and output `logits` with an open batch,
-weights as initializers, norms and pads of zeros folded, pads and target shapes written out.
+weights as initializers, norms, factors of products and pads of zeros folded, pads and target shapes written out.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from latency.runtimes.onnx_runtime import tensors_of
 from quant_search.layers import attributes_of
 from quant_search.ptq.fold import fold_constants, fold_norms
 from quant_search.ptq.pads import fold_pads
+from quant_search.ptq.products import plain_products
 
 LEAST_OPSET = 13  # the first whose QuantizeLinear has a scale for each channel
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
@@ -48,7 +49,7 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     _write_out_shapes(result)
     _write_out_pads(result)
     result = fold_constants(result)
-    folded = fold_norms(fold_constants(fold_pads(result)))
+    folded = fold_norms(fold_constants(fold_pads(plain_products(result))))
     _compare(result, folded)
     return folded
 
