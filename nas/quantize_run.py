@@ -46,7 +46,7 @@ def quantize(
     """Chooses the precision of each layer of a network, and returns its file with all that was measured.
 
     Args:
-        model: an ONNX model or file, or `NAME:WEIGHTS` of a network of timm.
+        model: an ONNX model or file, as `torch.onnx.export` writes it, or `NAME:WEIGHTS` of a network of timm.
         data: a name, a folder, an .npz file or a `nas.Dataset`: ranges are taken from its training images, validation
             images decide, test images are reported.
         max_drop: of validation accuracy against fp32, as a share.
