@@ -14,7 +14,7 @@ from quant_search.ptq.intake import prepared
 
 FORMS = "FILE.onnx, or NAME:WEIGHTS of a network of timm"
 EXPORT = "torch.onnx.export(network.eval(), (images[:1],), 'net.onnx', dynamo=False)"
-"""How a network of one's own becomes a file that can be read."""
+OWN = f"write one of your own with {EXPORT}, and give that file"
 
 
 def check_given(source: str) -> None:
@@ -27,7 +27,7 @@ def check_given(source: str) -> None:
     name, colon, weights = source.partition(":")
     file = Path(source) if source.endswith(".onnx") else Path(weights)
     if not source.endswith(".onnx") and not (colon and name and weights):
-        raise ValueError(f"{source!r} is no network: give {FORMS}")
+        raise ValueError(f"{source!r} is no network: give {FORMS}; {OWN}")
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}: give {FORMS}")
 
@@ -80,9 +80,7 @@ def _of_timm(source: str, image_shape: tuple[int, int, int]) -> onnx.ModelProto:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=1)
         hint = f" (its nearest is {near[0]!r})" if near else ""
-        raise ValueError(
-            f"{name!r} is no network of timm{hint}: write one of your own with {EXPORT}, and give that file"
-        )
+        raise ValueError(f"{name!r} is no network of timm{hint}: {OWN}")
     tensors = dict(read_weights(source).tensors)
     matrices = [value for value in tensors.values() if value.dim() == 2]
     classes = {"num_classes": len(matrices[-1])} if matrices else {}

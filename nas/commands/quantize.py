@@ -16,7 +16,7 @@ def quantize(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="An ONNX file, as torch.onnx.export writes one of your own network; or NAME:WEIGHTS of a timm network.",
+            help="An ONNX file, as torch.onnx.export writes one of yours, or NAME:WEIGHTS of a timm network.",
         ),
     ],
     data: DataName = "digits",
