@@ -80,7 +80,7 @@ def _codes_of_weights(
             raise ValueError(
                 f"node {node.name!r} has a weight of shape {shapes.get(weight)}, got codes of {given.values.shape}"
             )
-        if found.setdefault(weight, given) is not given:
+        if not found.setdefault(weight, given).equals(given):
             raise ValueError(f"node {node.name!r} shares its weight {weight!r}: give both nodes the same codes")
     return found
 

@@ -19,7 +19,7 @@ class Precision:
     activation_bits: int | None = None
 
 
-INT8 = Precision(8, 8)
+FP32, INT8 = Precision(), Precision(8, 8)
 
 
 def parse_precision(name: str) -> Precision:
@@ -31,7 +31,7 @@ def parse_precision(name: str) -> Precision:
         ValueError: another name, or bits that no file has: activations are of 8 bits.
     """
     if name in ("fp32", "int8"):
-        return Precision() if name == "fp32" else INT8
+        return FP32 if name == "fp32" else INT8
     if name == "w8a8":
         raise ValueError("unknown precision 'w8a8': weights and activations of 8 bits are called int8, give that")
     match = _NAME.fullmatch(name)
