@@ -19,15 +19,26 @@ from quant_search.layers import attributes_of, values_of
 def plain_products(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` with equal outputs, whose Gemms have their factors in constant weights and biases.
 
-    A factor of a computed operand stays, and so does a constant that differs from row to row.
+    A factor of a computed operand stays, and so does a constant that differs from row to row.  A weight that one layer
+    reads transposed and another as it is becomes two: its scales would lie along either axis.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     values, uses = values_of(model), Counter(name for node in model.graph.node for name in node.input)
+    axes: dict[str, int] = {}
     for node in result.graph.node:
         if node.op_type == "Gemm":
             _write_plainly(result.graph, node, values, uses)
+        if node.op_type in ("Gemm", "MatMul") and node.input[1] in values:
+            axis = _outputs_axis(node)
+            if axes.setdefault(node.input[1], axis) != axis:
+                _put(result.graph, node, 1, values[node.input[1]], uses)
     return result
+
+
+def _outputs_axis(node: NodeProto) -> int:
+    """Along which axis of its weight the outputs of a product lie."""
+    return 0 if attributes_of(node).get("transB") else 1
 
 
 def _write_plainly(
@@ -42,8 +53,7 @@ def _write_plainly(
     if bias is not None:
         plain = np.float32(settings.get("beta", 1.0)) * bias
         if weight is not None and bias.size in (1, bias.shape[-1] if bias.ndim else 1):
-            outputs = weight.shape[0 if settings.get("transB") else 1]
-            plain = np.broadcast_to(plain.reshape(-1), outputs)
+            plain = np.broadcast_to(plain.reshape(-1), weight.shape[_outputs_axis(node)])
         if plain.shape != bias.shape or not np.array_equal(plain, bias):
             _put(graph, node, 2, plain, uses)
         _set_to_one(node, "beta")

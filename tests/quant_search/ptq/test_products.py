@@ -77,3 +77,16 @@ def test_the_factor_of_a_computed_operand_stays():
 def test_a_plain_product_stays_byte_for_byte():
     given = model(drawn(5), transB=0)
     assert plain_products(given) == given
+
+
+def test_a_weight_that_is_read_transposed_as_well_becomes_two():
+    given = model(drawn(5))
+    nodes = [
+        helper.make_node("Gemm", ["logits", "weight"], ["back"], "/back/Gemm", transB=1),
+        helper.make_node("MatMul", ["back", "weight"], ["forth"], "/forth/MatMul"),
+    ]
+    given.graph.node.extend(nodes)
+    given.graph.output[0].name = "forth"
+    plain = plain_products(given)
+    np.testing.assert_array_equal(run(plain), run(given))
+    assert [layer.weight for layer in layers(plain)] == ["weight", "/back/Gemm.weight", "weight"]
