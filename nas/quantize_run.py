@@ -33,7 +33,7 @@ def quantize(
     *,
     device: str = "cpu",
     max_drop: float = 0.005,
-    precisions: Sequence[str] = ("fp32", "int8"),
+    precisions: str | Sequence[str] = ("fp32", "int8"),
     objective: str = "latency",
     rounding: str = "nearest",
     sensitivity: str = "kl",
@@ -46,11 +46,12 @@ def quantize(
     """Chooses the precision of each layer of a network, and returns its file with all that was measured.
 
     Args:
-        model: an ONNX model or file, or `NAME:WEIGHTS` of a network of timm.
+        model: an ONNX model or file, as `torch.onnx.export` writes it, or `NAME:WEIGHTS` of a network of timm.
         data: a name, a folder, an .npz file or a `nas.Dataset`: ranges are taken from its training images, validation
             images decide, test images are reported.
         max_drop: of validation accuracy against fp32, as a share.
-        precisions: `fp32`, `int8`, `w4a8` and others of fewer bits; those only where size is the objective.
+        precisions: `fp32`, `int8`, `w4a8` and others of fewer bits, in a list or between commas; those of fewer bits
+            only where size is the objective.
         rounding: of weights: `nearest`, or learned layer by layer: `adaround` (arXiv:2004.10568), `adaquant`
             (arXiv:2006.10518).
         sensitivity: how the damage of single layers is found, a name of `quant_search.sensitivity.catalog.MEASURES`.
@@ -62,9 +63,8 @@ def quantize(
         ValueError: what is asked for cannot be done, and what to do; nothing is measured before that is clear.
         OSError: a file cannot be read.
     """
-    wanted, place = check_wanted(
-        ",".join(precisions), max_drop, objective, rounding, sensitivity, sparsity, seed, device
-    )
+    names = precisions if isinstance(precisions, str) else ",".join(precisions)
+    wanted, place = check_wanted(names, max_drop, objective, rounding, sensitivity, sparsity, seed, device)
     dataset = data if isinstance(data, Dataset) else load_data(data, image_size=image_size)
     if quiet:
         return quantize_given(model, dataset, pixels, place, wanted, SilentReporter())

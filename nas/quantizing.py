@@ -381,7 +381,7 @@ def _some(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
 def _weights(model: onnx.ModelProto, nodes: Iterable[str]) -> list[np.ndarray]:
     """The weights that nodes read."""
     values, wanted = {t.name: t for t in model.graph.initializer}, set(nodes)
-    read = [n.input[1] for n in model.graph.node if n.name in wanted and len(n.input) > 1]
+    read = dict.fromkeys(n.input[1] for n in model.graph.node if n.name in wanted and len(n.input) > 1)
     return [numpy_helper.to_array(values[name]) for name in read if name in values and len(values[name].dims) > 1]
 
 

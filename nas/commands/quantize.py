@@ -12,7 +12,13 @@ from nas.output import Output
 
 
 def quantize(
-    network: Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file, or NAME:WEIGHTS of a timm network.")],
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="An ONNX file, as torch.onnx.export writes one of yours, or NAME:WEIGHTS of a timm network.",
+        ),
+    ],
     data: DataName = "digits",
     device: DeviceName = "cpu",
     max_drop: Annotated[float, typer.Option(min=0, max=100, help="Points of accuracy that may be lost.")] = 0.5,
