@@ -45,7 +45,9 @@ def plain(found: Quantized) -> dict[str, Any]:
             "sensitivity": found.wanted.sensitivity,
             "sparsity": found.wanted.sparsity,
             "seed": found.wanted.seed,
+            "finetune": found.wanted.finetune,
         },
+        **({"finetuned": found.finetuned.plain()} if found.finetuned else {}),
         "chosen": found.chosen.name,
         "tried": [{"name": t.name, "kl": t.judged, "kept": t.kept} for t in found.trials],
         "layers_add_up_within": found.costs.error,
@@ -115,7 +117,19 @@ def _why(found: Quantized, name: str, precision: str, damages: Mapping[str, floa
 
 def quantized_view(record: Mapping[str, Any]) -> RenderableType:
     """The layers, what was measured before and after, and the choice."""
-    return Group(_layers(record["layers"]), _final(record), Text(_verdict(record)))
+    training = [_training(record)] if "finetuned" in record else []
+    return Group(_layers(record["layers"]), *training, _final(record), Text(_verdict(record)))
+
+
+def _training(record: Mapping[str, Any]) -> RenderableType:
+    found, sparsity = record["finetuned"], record["wanted"]["sparsity"]
+    outcome = "" if found["kept"] else ", left out since it made validation accuracy worse"
+    table = Table(title=f"{sparsity} in fp32, trained on for {found['steps']} steps{outcome}", title_justify="left")
+    for column in ("network", "test", "validation"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for when in ("before", "after"):
+        table.add_row(f"{when} training", percent(found["accuracy"][when]), percent(found["val_accuracy"][when]))
+    return table
 
 
 def _layers(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

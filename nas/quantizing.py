@@ -25,6 +25,7 @@ from latency.measurement import Measurement
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
+from nas.finetune_pruned import FinetunedPruned, finetune_pruned
 from nas.layer_costs import LayerCosts, latencies, measure_layers
 from nas.measuring import count_rounds
 from nas.progress import Reporter
@@ -60,6 +61,7 @@ class Wanted:
         rounding: of weights: nearest, or learned layer by layer (`adaround`, `adaquant`).
         sensitivity: a measure of `MEASURES`.
         sparsity: the pattern of the network that is quantized, a name of `quant_search.sparsity`.
+        finetune: steps that the network is trained on with its sparsity, before it is quantized.
     """
 
     precisions: tuple[str, ...] = ("fp32", "int8")
@@ -69,6 +71,7 @@ class Wanted:
     sensitivity: str = "kl"
     sparsity: str = "dense"
     seed: int = 0
+    finetune: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,7 @@ class Quantized:
         final: fp32, int8 throughout, and what was chosen, by name; the last may be one of the first.
         trials: what was tried to make int8 better, in order.
         weights: layer to how many it has.
+        finetuned: how the training of a pruned network went, where there was one.
     """
 
     chosen: Made
@@ -123,6 +127,7 @@ class Quantized:
     wanted: Wanted
     device: Device
     weights: Mapping[str, int] = field(default_factory=dict)
+    finetuned: FinetunedPruned | None = None
 
 
 def quantize_model(
@@ -169,6 +174,7 @@ class _Run:
 
     def run(self) -> Quantized:
         self._sparsify()
+        finetuned = self._finetune()
         self.groups = by_layer(self.model)
         form, trials = self._improve()
         damage = self._damage(form)
@@ -177,7 +183,9 @@ class _Run:
         chosen = best_of(files, self.wanted)
         final = self._final([files[0], next(made for made in files if made.name == "int8"), chosen])
         weights = {group: sum(w.size for w in _weights(self.model, n)) for group, n in self.groups.items()}
-        return Quantized(chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights)
+        return Quantized(
+            chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights, finetuned
+        )
 
     def _sparsify(self) -> None:
         if self.wanted.sparsity != "dense":
@@ -185,6 +193,20 @@ class _Run:
                 examples = Examples(self.calibration, self.classes)
                 self.model = sparsified(self.model, self.wanted.sparsity, examples, self._judge)
                 stage.say(f"KL {self._judge(self.model):.4g}")
+
+    def _finetune(self) -> FinetunedPruned | None:
+        steps = self.wanted.finetune
+        if not steps:
+            return None
+        with self.reporter.stage("finetune", steps) as stage:
+            found = finetune_pruned(
+                self.model, self.dense, self.wanted.sparsity, self.dataset, self.device, steps, self.wanted.seed,
+                lambda: stage.advance(),
+            )  # fmt: skip
+            gain = 100 * (found.after.val_accuracy - found.before.val_accuracy)
+            stage.say(f"{gain:+.1f} points{'' if found.kept else ', left out'}")
+        self.model = found.model
+        return found
 
     def _judge(self, file: onnx.ModelProto) -> float:
         """How far the outputs of a file are from those of the network that was given."""

@@ -8,7 +8,7 @@ import onnx
 
 from quant_search.sparsity.channels import channel_groups
 from quant_search.sparsity.criterion import Examples
-from quant_search.sparsity.masking import apply_masks, masks_of
+from quant_search.sparsity.masking import Masks, apply_masks, masks_of
 from quant_search.sparsity.parse import parse_pattern
 from quant_search.sparsity.patterns import Channels, Dense
 from quant_search.sparsity.refit import refit
@@ -24,6 +24,15 @@ def puts_zeros(text: str) -> bool:
         ValueError: an unknown pattern.
     """
     return not isinstance(parse_pattern(text), Dense | Channels)
+
+
+def zeros_to_keep(model: onnx.ModelProto, text: str) -> Masks:
+    """The masks of the zeros that `sparsified` puts into `model`; none for a pattern that puts none.
+
+    Raises:
+        ValueError: an unknown pattern.
+    """
+    return masks_of(model, parse_pattern(text)) if puts_zeros(text) else {}
 
 
 def sparsified(
@@ -42,7 +51,7 @@ def sparsified(
     if isinstance(pattern, Dense):
         return model
     if not isinstance(pattern, Channels):
-        return apply_masks(model, masks_of(model, pattern))
+        return apply_masks(model, zeros_to_keep(model, text))
     groups = channel_groups(model)
     if not groups:
         raise ValueError("the network has no channels that can be taken out: leave --sparsity out")

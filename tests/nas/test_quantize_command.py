@@ -9,10 +9,12 @@ import onnxruntime
 import pytest
 import torch
 from command import nas as command
+from onnx import numpy_helper
 from torch import nn
 
 import nas
 from latency.lowering import to_onnx
+from quant_search.ptq.fold import fold_constants
 from supernet.data import load_data
 
 
@@ -122,6 +124,10 @@ def test_fewer_channels_stand_beside_the_dense_network(folder):
         (["net.onnx", "--rounding", "adarond"], "did you mean 'adaround'?"),
         (["net.onnx", "--sensitivity", "hesian"], "did you mean 'hessian'?"),
         (["net.onnx", "--sparsity", "chanels:0.5"], "did you mean 'channels:0.5'"),
+        (
+            ["net.onnx", "--finetune", "10"],
+            "points of a search are trained on by `nas search --finetune`",
+        ),
         (["net.onnx", "--pixels", "imagnet"], "unknown pixels 'imagnet'"),
         (["net.onnx", "--device", "cpu:torch"], "runs fp32 only"),
         (["net.onnx", "--image-size", "12"], "give --image-size 16"),
@@ -138,7 +144,7 @@ def test_bad_wishes_are_refused_before_any_work(folder, tmp_path, arguments, mes
 
 def test_zeros_that_are_not_stored_make_files_smaller(folder, tmp_path):
     shutil.copy(folder / "net.onnx", tmp_path)
-    wanted = ["--sparsity", "unstructured:0.8", "--objective", "size", "--max-drop", 100]
+    wanted = ["--sparsity", "unstructured:0.8", "--finetune", 60, "--objective", "size", "--max-drop", 100]
     done = quantize(tmp_path, "net.onnx", *wanted, "--json")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
@@ -149,3 +155,10 @@ def test_zeros_that_are_not_stored_make_files_smaller(folder, tmp_path):
     assert int8["int8_share"] == 1 and not int8["fp32_islands"] and int8["size_bytes"] < int8["dense_bytes"]
     assert "dense_bytes" not in sizes["fp32"]  # the network that was given
     assert sizes["sparse fp32"]["size_bytes"] < 0.7 * sizes["sparse fp32"]["dense_bytes"]
+    trained, shown = record["finetuned"], " ".join(done.stderr.split())
+    assert trained["steps"] == record["wanted"]["finetune"] == 60 and trained["kept"]
+    assert trained["val_accuracy"]["after"] == sizes["sparse fp32"]["val_accuracy"] > trained["val_accuracy"]["before"]
+    assert "unstructured:0.8 in fp32, trained on for 60 steps" in shown and "before training" in shown
+    weights = [numpy_helper.to_array(t) for t in fold_constants(onnx.load(file)).graph.initializer if len(t.dims) > 1]
+    zeros = [np.mean(weight == 0) for weight in weights]
+    assert len(zeros) == 3 and min(zeros) > 0.75, zeros  # zeros of weights stay zeros in codes
