@@ -40,6 +40,7 @@ def quantize(
     sensitivity: str = "kl",
     sparsity: str = "dense",
     finetune: int = 0,
+    integer_only: bool = False,
     pixels: str = "data",
     image_size: int | None = None,
     seed: int = 0,
@@ -60,14 +61,17 @@ def quantize(
             which are refused, with the factor that was measured, where the device does not turn them into time.
         finetune: steps that the network is trained on with its sparsity, on training images and taught by the network
             that was given, before it is quantized; zeros stay zeros.
+        integer_only: a file in int8 throughout with dyadic scales (HAWQ-V3, arXiv:2011.10680), which hardware without
+            floats can run; of precisions ("int8",).
         pixels: what the network was trained on; see `nas.pixels.FORMS`.
 
     Raises:
         ValueError: what is asked for cannot be done, and what to do; nothing is measured before that is clear.
         OSError: a file cannot be read.
+        CannotBeDone: an integer-only file loses more accuracy than `max_drop`.
     """
     wanted, place = check_wanted(
-        ",".join(precisions), max_drop, objective, rounding, sensitivity, sparsity, seed, device, finetune
+        ",".join(precisions), max_drop, objective, rounding, sensitivity, sparsity, seed, device, finetune, integer_only
     )
     dataset = data if isinstance(data, Dataset) else load_data(data, image_size=image_size)
     if quiet:
@@ -113,17 +117,24 @@ def check_wanted(
     seed: int,
     device: str,
     finetune: int = 0,
+    integer_only: bool = False,
 ) -> tuple[Wanted, Device]:
     """What is asked for and where, refused where it cannot be had.
 
     Raises:
-        ValueError: an unknown name, a precision that costs accuracy and gains no time, or a training of nothing.
+        ValueError: an unknown name, a precision that costs accuracy and gains no time, a training of nothing, or floats
+            in an integer-only file.
     """
     names = tuple(dict.fromkeys(name.strip() for name in precisions.split(",")))
     for name in names:
         parse_precision(name)
     lower = [name for name in names if name != "fp32"]
-    if "fp32" not in names or not lower:
+    if integer_only and names != ("int8",):
+        raise ValueError(
+            f"an integer-only file is in int8 throughout, and precisions {precisions!r} would leave the rest of it in "
+            "fp32: give --precision int8, or leave integer-only out"
+        )
+    if not integer_only and ("fp32" not in names or not lower):
         raise ValueError(f"precisions are fp32 and what may take its place, such as fp32,int8; got {precisions!r}")
     _check_among("objective", objective, OBJECTIVES)
     _check_among("rounding", rounding, ("nearest", *METHODS))
@@ -134,7 +145,7 @@ def check_wanted(
     place = check_device(device, [kind_of(name) for name in names])
     if place.runtime != "onnxruntime":
         raise ValueError(f"layers are timed in ONNX Runtime, and {device!r} is another run-time: give --device cpu")
-    return Wanted(names, max_drop, objective, rounding, sensitivity, sparsity, seed, finetune), place
+    return Wanted(names, max_drop, objective, rounding, sensitivity, sparsity, seed, finetune, integer_only), place
 
 
 def _check_finetune(steps: int, sparsity: str) -> None:

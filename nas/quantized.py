@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ def plain(found: Quantized) -> dict[str, Any]:
             "sparsity": found.wanted.sparsity,
             "seed": found.wanted.seed,
             "finetune": found.wanted.finetune,
+            "integer_only": found.wanted.integer_only,
         },
         **({"finetuned": found.finetuned.plain()} if found.finetuned else {}),
+        **({"in_integers": asdict(found.in_integers)} if found.in_integers else {}),
         "chosen": found.chosen.name,
         "tried": [{"name": t.name, "kl": t.judged, "kept": t.kept} for t in found.trials],
         "layers_add_up_within": found.costs.error,
@@ -165,7 +168,17 @@ def _final(record: Mapping[str, Any]) -> RenderableType:
 def _verdict(record: Mapping[str, Any]) -> str:
     islands = record["final"][record["chosen"]]["fp32_islands"]
     slow = f"\nMeant for int8, but run in fp32 by ONNX Runtime: {', '.join(islands)}." if islands else ""
-    return _outcome(record) + slow
+    return _outcome(record) + slow + _integers(record)
+
+
+def _integers(record: Mapping[str, Any]) -> str:
+    if "in_integers" not in record:
+        return ""
+    found = record["in_integers"]
+    return (
+        f"\nIn integers alone (dyadic scales), {percent(found['same_class'])} of {found['images']} validation images "
+        "fall into the same class as in ONNX Runtime."
+    )
 
 
 def _outcome(record: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
 from nas.finetune_pruned import FinetunedPruned, finetune_pruned
+from nas.integer_only import InIntegers, check_integers, in_integers, integer_file
 from nas.layer_costs import LayerCosts, latencies, measure_layers
 from nas.measuring import count_rounds
 from nas.progress import Reporter
@@ -62,6 +63,7 @@ class Wanted:
         sensitivity: a measure of `MEASURES`.
         sparsity: the pattern of the network that is quantized, a name of `quant_search.sparsity`.
         finetune: steps that the network is trained on with its sparsity, before it is quantized.
+        integer_only: whether the file is in int8 throughout, with dyadic scales.
     """
 
     precisions: tuple[str, ...] = ("fp32", "int8")
@@ -72,6 +74,7 @@ class Wanted:
     sparsity: str = "dense"
     seed: int = 0
     finetune: int = 0
+    integer_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,7 @@ class Quantized:
         trials: what was tried to make int8 better, in order.
         weights: layer to how many it has.
         finetuned: how the training of a pruned network went, where there was one.
+        in_integers: what the integer reference said of an integer-only file.
     """
 
     chosen: Made
@@ -128,6 +132,7 @@ class Quantized:
     device: Device
     weights: Mapping[str, int] = field(default_factory=dict)
     finetuned: FinetunedPruned | None = None
+    in_integers: InIntegers | None = None
 
 
 def quantize_model(
@@ -145,6 +150,7 @@ def quantize_model(
 
     Raises:
         ValueError: a model without layers whose precision can be chosen, or that cannot be run.
+        CannotBeDone: an integer-only file loses more accuracy than is wanted.
         RuntimeError, ChildProcessError: as of `measure_models`.
     """
     return _Run(model, dataset, device, wanted, store, reporter).run()
@@ -171,21 +177,25 @@ class _Run:
         self.calibration, self.classes = dataset.x_train[calibrating], dataset.y_train[calibrating]
         judging = _some(np.arange(len(dataset.x_val)), JUDGING, rng)
         self.judging, self.labels = dataset.x_val[judging], dataset.y_val[judging]
+        if wanted.integer_only:
+            check_integers(model, by_layer(model), self.calibration[:1])
 
     def run(self) -> Quantized:
         self._sparsify()
         finetuned = self._finetune()
         self.groups = by_layer(self.model)
         form, trials = self._improve()
+        form = replace(form, dyadic=self.wanted.integer_only)
         damage = self._damage(form)
         costs = self._costs(form)
         files = self._files(form, damage, costs)
-        chosen = best_of(files, self.wanted)
+        chosen = self._choose(files)
         final = self._final([files[0], next(made for made in files if made.name == "int8"), chosen])
         weights = {group: sum(w.size for w in _weights(self.model, n)) for group, n in self.groups.items()}
         return Quantized(
-            chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights, finetuned
-        )
+            chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights, finetuned,
+            self._in_integers(form, chosen),
+        )  # fmt: skip
 
     def _sparsify(self) -> None:
         if self.wanted.sparsity != "dense":
@@ -206,6 +216,19 @@ class _Run:
             gain = 100 * (found.after.val_accuracy - found.before.val_accuracy)
             stage.say(f"{gain:+.1f} points{'' if found.kept else ', left out'}")
         self.model = found.model
+        return found
+
+    def _choose(self, files: Sequence[Made]) -> Made:
+        if self.wanted.integer_only:
+            return integer_file(files, self.wanted.max_drop)
+        return best_of(files, self.wanted)
+
+    def _in_integers(self, form: Form, chosen: Made) -> InIntegers | None:
+        if not self.wanted.integer_only:
+            return None
+        with self.reporter.stage("integers") as stage:
+            found = in_integers(form.build(chosen.chosen), chosen.model, self.device, self.judging)
+            stage.say(f"{100 * found.same_class:.1f} % in the same class")
         return found
 
     def _judge(self, file: onnx.ModelProto) -> float:

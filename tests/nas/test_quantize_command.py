@@ -14,6 +14,7 @@ from torch import nn
 
 import nas
 from latency.lowering import to_onnx
+from quant_search.dyadic import run_integers, with_dyadic_scales
 from quant_search.ptq.fold import fold_constants
 from supernet.data import load_data
 
@@ -128,6 +129,8 @@ def test_fewer_channels_stand_beside_the_dense_network(folder):
             ["net.onnx", "--finetune", "10"],
             "points of a search are trained on by `nas search --finetune`",
         ),
+        (["net.onnx", "--integer-only"], "'fp32,int8' would leave the rest of it in fp32: give --precision int8"),
+        (["net.onnx", "--integer-only", "--precision", "w4a8"], "an integer-only file is in int8 throughout"),
         (["net.onnx", "--pixels", "imagnet"], "unknown pixels 'imagnet'"),
         (["net.onnx", "--device", "cpu:torch"], "runs fp32 only"),
         (["net.onnx", "--image-size", "12"], "give --image-size 16"),
@@ -140,6 +143,24 @@ def test_bad_wishes_are_refused_before_any_work(folder, tmp_path, arguments, mes
     done = quantize(tmp_path, *arguments)
     assert (done.returncode, message in done.stderr) == (2 if "missing" not in message else 1, True), done.stderr
     assert sorted(file.name for file in tmp_path.iterdir() if file.name != "cache") == ["net.onnx", "text.onnx"]
+
+
+def test_integers_alone_give_the_same_classes(folder, tmp_path, digits):
+    shutil.copy(folder / "net.onnx", tmp_path)
+    done = quantize(tmp_path, "net.onnx", "--precision", "int8", "--integer-only", "--max-drop", 5, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert (record["chosen"], set(record["final"])) == ("int8", {"fp32", "int8"}) and record["wanted"]["integer_only"]
+    found = record["in_integers"]
+    assert found["images"] == 64 and found["same_class"] > 0.95
+    assert "of 64 validation images fall into the same class as in ONNX Runtime" in " ".join(done.stderr.split())
+    file = onnx.load(tmp_path / "quantized" / "net" / "model.onnx")
+    again = with_dyadic_scales(file)
+    scales = [{t.name: numpy_helper.to_array(t) for t in model.graph.initializer} for model in (file, again)]
+    for name, values in scales[0].items():  # they are dyadic already
+        np.testing.assert_allclose(scales[1][name], values, rtol=2**-22, err_msg=name)
+    classes = run_integers(file, digits.x_test).argmax(1)
+    assert np.mean(classes == digits.y_test) == pytest.approx(record["final"]["int8"]["accuracy"], abs=0.02)
 
 
 def test_zeros_that_are_not_stored_make_files_smaller(folder, tmp_path):
