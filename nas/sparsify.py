@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import onnx
 
@@ -61,15 +61,22 @@ def sparsified(
         raise ValueError("the network has no channels that can be taken out: leave --sparsity out")
     scores = score_units(model, groups, "taylor", examples)
     keeps: list[Keep] = [keep(groups, scores, pattern.share, _ROUND_TO) for keep in (uniform_keep, adaptive_keep)]
-    keeps.append(_by_rate_and_distortion(model, scores, examples, keeps, pattern.share))
+    macs = max(macs_of(prune_channels(model, keep)) for keep in keeps)
+    keeps.append(by_rate_and_distortion(model, scores, examples, macs, pattern.share))
     return min((refit(model, keep, examples.images) for keep in keeps), key=judge)
 
 
-def _by_rate_and_distortion(
-    model: onnx.ModelProto, scores: UnitScores, examples: Examples, others: Sequence[Keep], share: float
+def by_rate_and_distortion(
+    model: onnx.ModelProto, scores: UnitScores, examples: Examples, macs: float, share: float
 ) -> Keep:
-    """The units that change outputs least, of no more MACs than the dearest of other choices."""
-    budget = max(macs_of(prune_channels(model, keep)) for keep in others)
+    """The units to keep that change outputs least, of no more MACs than are given (arXiv:2308.10438).
+
+    Args:
+        share: that layers may keep, beside eighths.
+
+    Raises:
+        ValueError: fewer MACs than any choice has.
+    """
     images = examples.images[:_DISTORTING]
     curves = channel_curves(model, scores, (*_DENSITIES, share), images, macs_of, _ROUND_TO)
-    return {group: best_units(scores[group], int(count)) for group, count in choose(curves, budget).items()}
+    return {group: best_units(scores[group], int(count)) for group, count in choose(curves, macs).items()}
