@@ -9,7 +9,6 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from latency.lowering import to_onnx
-from nas.progress import Reporter
 from quant_search.ptq.intake import prepared
 
 FORMS = "FILE.onnx, or NAME:WEIGHTS of a network of timm"
@@ -90,9 +89,3 @@ def _of_timm(source: str, image_shape: tuple[int, int, int]) -> onnx.ModelProto:
     except RuntimeError as error:
         raise ValueError(f"{source}: the weights are of another network: {' '.join(str(error).split())}") from error
     return to_onnx(network.eval(), image_shape)
-
-
-def say_left_out(reporter: Reporter, nodes: list[str]) -> None:
-    """Warns of layers that no precision can be chosen for."""
-    if nodes:
-        reporter.message(f"warning: {len(nodes)} layers stay in fp32, since int8 has no kernel for them: {nodes[0]}, …")

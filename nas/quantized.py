@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,11 @@ def plain(found: Quantized) -> dict[str, Any]:
             "sensitivity": found.wanted.sensitivity,
             "sparsity": found.wanted.sparsity,
             "seed": found.wanted.seed,
+            "finetune": found.wanted.finetune,
+            "integer_only": found.wanted.integer_only,
         },
+        **({"finetuned": found.finetuned.plain()} if found.finetuned else {}),
+        **({"in_integers": asdict(found.in_integers)} if found.in_integers else {}),
         "chosen": found.chosen.name,
         "tried": [{"name": t.name, "precision": t.precision, "kl": t.judged, "kept": t.kept} for t in found.trials],
         "layers_add_up_within": found.costs.error,
@@ -117,7 +122,19 @@ def _why(found: Quantized, name: str, precision: str, damages: Mapping[str, floa
 
 def quantized_view(record: Mapping[str, Any]) -> RenderableType:
     """The layers, what was measured before and after, and the choice."""
-    return Group(_layers(record["layers"]), _final(record), Text(_verdict(record)))
+    training = [_training(record)] if "finetuned" in record else []
+    return Group(_layers(record["layers"]), *training, _final(record), Text(_verdict(record)))
+
+
+def _training(record: Mapping[str, Any]) -> RenderableType:
+    found, sparsity = record["finetuned"], record["wanted"]["sparsity"]
+    outcome = "" if found["kept"] else ", left out since it made validation accuracy worse"
+    table = Table(title=f"{sparsity} in fp32, trained on for {found['steps']} steps{outcome}", title_justify="left")
+    for column in ("network", "test", "validation"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for when in ("before", "after"):
+        table.add_row(f"{when} training", percent(found["accuracy"][when]), percent(found["val_accuracy"][when]))
+    return table
 
 
 def _layers(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -153,7 +170,17 @@ def _final(record: Mapping[str, Any]) -> RenderableType:
 def _verdict(record: Mapping[str, Any]) -> str:
     islands = record["final"][record["chosen"]]["fp32_islands"]
     slow = f"\nMeant for int8, but run in fp32 by ONNX Runtime: {', '.join(islands)}." if islands else ""
-    return _outcome(record) + slow
+    return _outcome(record) + slow + _integers(record)
+
+
+def _integers(record: Mapping[str, Any]) -> str:
+    if "in_integers" not in record:
+        return ""
+    found = record["in_integers"]
+    return (
+        f"\nIn integers alone (dyadic scales), {percent(found['same_class'])} of {found['images']} validation images "
+        "fall into the same class as in ONNX Runtime."
+    )
 
 
 def _outcome(record: Mapping[str, Any]) -> str:

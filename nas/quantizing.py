@@ -26,6 +26,9 @@ from latency.measurement import Measurement
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
+from nas.errors import CannotBeDone
+from nas.finetune_pruned import FinetunedPruned, finetune_pruned
+from nas.integer_only import InIntegers, check_integers, in_integers
 from nas.layer_costs import LayerCosts, latencies, measure_layers
 from nas.measuring import count_rounds
 from nas.progress import Reporter
@@ -63,6 +66,8 @@ class Wanted:
         rounding: of weights: nearest, or learned layer by layer (`adaround`, `adaquant`).
         sensitivity: a measure of `MEASURES`.
         sparsity: the pattern of the network that is quantized, a name of `quant_search.sparsity`.
+        finetune: steps that the network is trained on with its sparsity, before it is quantized.
+        integer_only: whether the file is in int8 throughout, with dyadic scales.
     """
 
     precisions: tuple[str, ...] = ("fp32", "int8")
@@ -72,6 +77,8 @@ class Wanted:
     sensitivity: str = "kl"
     sparsity: str = "dense"
     seed: int = 0
+    finetune: int = 0
+    integer_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +124,8 @@ class Quantized:
         final: fp32, int8 throughout, what was chosen and its dense twin, by name; the last may be one of the first.
         trials: what was tried to make int8 better, in order.
         weights: layer to how many it has.
+        finetuned: how the training of a pruned network went, where there was one.
+        in_integers: what the integer reference said of an integer-only file.
     """
 
     chosen: Made
@@ -128,6 +137,8 @@ class Quantized:
     wanted: Wanted
     device: Device
     weights: Mapping[str, int] = field(default_factory=dict)
+    finetuned: FinetunedPruned | None = None
+    in_integers: InIntegers | None = None
 
 
 def quantize_model(
@@ -145,6 +156,7 @@ def quantize_model(
 
     Raises:
         ValueError: a model without layers whose precision can be chosen, or that cannot be run.
+        CannotBeDone: an integer-only file loses more accuracy than is wanted.
         RuntimeError, ChildProcessError: as of `measure_models`.
     """
     return _Run(model, dataset, device, wanted, store, reporter).run()
@@ -171,9 +183,12 @@ class _Run:
         self.calibration, self.classes = dataset.x_train[calibrating], dataset.y_train[calibrating]
         judging = _some(np.arange(len(dataset.x_val)), JUDGING, rng)
         self.judging, self.labels = dataset.x_val[judging], dataset.y_val[judging]
+        if wanted.integer_only:
+            check_integers(model, by_layer(model), self.calibration[:1])
 
     def run(self) -> Quantized:
         self._sparsify()
+        finetuned = self._finetune()
         self.groups = by_layer(self.model)
         form, trials = self._improve(self.model, "round")
         forms = {"": form}
@@ -184,7 +199,10 @@ class _Run:
         files = self._files(forms, self._plans(damage, costs), costs)
         chosen, final = choose(files, self.wanted, self._final)
         weights = {group: sum(w.size for w in _weights(self.model, n)) for group, n in self.groups.items()}
-        return Quantized(chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights)
+        return Quantized(
+            chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights, finetuned,
+            self._in_integers(forms[SPARSE if chosen.twin else ""], chosen),
+        )  # fmt: skip
 
     def _sparsify(self) -> None:
         if self.wanted.sparsity != "dense":
@@ -192,6 +210,28 @@ class _Run:
                 examples = Examples(self.calibration, self.classes)
                 self.model = sparsified(self.model, self.wanted.sparsity, examples, self._judge)
                 stage.say(f"KL {self._judge(self.model):.4g}")
+
+    def _finetune(self) -> FinetunedPruned | None:
+        steps = self.wanted.finetune
+        if not steps:
+            return None
+        with self.reporter.stage("finetune", steps) as stage:
+            found = finetune_pruned(
+                self.model, self.dense, self.wanted.sparsity, self.dataset, self.device, steps, self.wanted.seed,
+                lambda: stage.advance(),
+            )  # fmt: skip
+            gain = 100 * (found.after.val_accuracy - found.before.val_accuracy)
+            stage.say(f"{gain:+.1f} points{'' if found.kept else ', left out'}")
+        self.model = found.model
+        return found
+
+    def _in_integers(self, form: Form, chosen: Made) -> InIntegers | None:
+        if not self.wanted.integer_only:
+            return None
+        with self.reporter.stage("integers") as stage:
+            found = in_integers(form.build(chosen.chosen), chosen.model, self.device, self.judging)
+            stage.say(f"{100 * found.same_class:.1f} % in the same class")
+        return found
 
     def _judge(self, file: onnx.ModelProto) -> float:
         """How far the outputs of a file are from those of the network that was given."""
@@ -212,7 +252,7 @@ class _Run:
             form, trials = improve(model, self.groups, self.calibration, self._judge, bits, self.wanted.rounding, told)
             least = min(t.judged for t in trials if t.precision == "int8")
             stage.say(f"int8 at KL {least:.2g}, {sum(t.kept for t in trials)} kept")
-        return form, trials
+        return replace(form, dyadic=self.wanted.integer_only), trials
 
     def _damage(self, form: Form) -> Sensitivity:
         options = tuple(p for p in self.wanted.precisions if p != "fp32")
@@ -354,6 +394,9 @@ def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
     Latencies within 3 % count as equal, which is what a comparison can tell; where they are the objective, a sparse
     file has to be faster than its dense twin by more.  The first file is the one in fp32; files in precisions that are
     not wanted are there to compare.
+
+    Raises:
+        CannotBeDone: fp32 is not wanted, and all others lose too much.
     """
     seconds = {made.name: made.latency_s for made in files}
 
@@ -363,6 +406,13 @@ def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
         return little and pays and set(made.chosen.values()) <= set(wanted.precisions)
 
     able = [made for made in files if allowed(made)]
+    if not able:  # fp32 always is, where it is wanted
+        drop = files[0].val_accuracy - next(made for made in files if made.name == "int8").val_accuracy
+        raise CannotBeDone(
+            f"in int8 throughout {100 * drop:.2f} points of validation accuracy are lost, and "
+            f"{100 * wanted.max_drop:g} may be: allow more with --max-drop, learn the rounding with "
+            "--rounding adaround, or leave --integer-only out"
+        )
     least = min(made.cost(wanted.objective) for made in able)
     alike = 1 + (LEAST_CLAIM if wanted.objective == "latency" else 0.0)
     near = [made for made in able if made.cost(wanted.objective) <= alike * least]

@@ -15,6 +15,7 @@ import onnx
 from onnxruntime.quantization.calibrate import TensorsData
 
 from quant_search.catalog import OBSERVERS
+from quant_search.dyadic import with_dyadic_scales
 from quant_search.layers import layers_of, values_of, with_values
 from quant_search.precision import INT8, parse_precision
 from quant_search.ptq.bias_correction import correct_biases
@@ -51,6 +52,7 @@ class Form:
         learned: by bits; other weights are rounded to the nearest.
         correcting: images (n, c, h, w) float32 on which biases are corrected in files whose weights have eight bits or
             are not quantized; none for no correction.
+        dyadic: whether scales are dyadic numbers, so that integers alone can run the file.
     """
 
     model: onnx.ModelProto
@@ -58,6 +60,7 @@ class Form:
     ranges: TensorsData
     learned: Mapping[int, Learned] = field(default_factory=dict)
     correcting: np.ndarray | None = None
+    dyadic: bool = False
 
     def build(self, chosen: Mapping[str, str], pack: bool = True) -> onnx.ModelProto:
         """The file in which groups have the precisions chosen; those that are not named stay in fp32.
@@ -78,7 +81,8 @@ class Form:
         few = any((parse_precision(option).weight_bits or 8) < 8 for option in chosen.values())
         if self.correcting is not None and nodes and not few:
             model = correct_biases(model, nodes, self.ranges, self.correcting, codes, target=self.model)
-        return in_precisions(model, self.groups, chosen, self.ranges, codes, pack)
+        file = in_precisions(model, self.groups, chosen, self.ranges, codes, pack)
+        return with_dyadic_scales(file) if self.dyadic else file
 
 
 @dataclass(frozen=True)

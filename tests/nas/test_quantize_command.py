@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from command import nas as command
+from onnx import numpy_helper
 from rich.console import Console
 from torch import nn
 
@@ -19,8 +20,10 @@ import nas
 from latency.lowering import to_onnx
 from nas import quantizing
 from nas.quantized import quantized_view, write_quantized
+from quant_search.dyadic import run_integers, with_dyadic_scales
 from quant_search.islands import share_in_int8
 from quant_search.ptq import reconstruct
+from quant_search.ptq.fold import fold_constants
 from quant_search.ptq.learned_rounding import Setting
 from quant_search.sensitivity.kl import divergence
 from supernet.data import load_data
@@ -164,6 +167,12 @@ def test_int8_is_there_to_compare_where_it_is_not_wanted(folder, digits, tmp_pat
         (["net.onnx", "--rounding", "adarond"], "did you mean 'adaround'?"),
         (["net.onnx", "--sensitivity", "hesian"], "did you mean 'hessian'?"),
         (["net.onnx", "--sparsity", "chanels:0.5"], "did you mean 'channels:0.5'"),
+        (
+            ["net.onnx", "--finetune", "10"],
+            "points of a search are trained on by `nas search --finetune`",
+        ),
+        (["net.onnx", "--integer-only"], "'fp32,int8' would leave the rest of it in fp32: give --precision int8"),
+        (["net.onnx", "--integer-only", "--precision", "w4a8"], "an integer-only file is in int8 throughout"),
         (["net.onnx", "--pixels", "imagnet"], "unknown pixels 'imagnet'"),
         (["net.onnx", "--device", "cpu:torch"], "runs fp32 only"),
         (["net.onnx", "--image-size", "12"], "give --image-size 16"),
@@ -193,3 +202,39 @@ def test_zeros_that_are_not_stored_make_files_smaller(folder, digits, tmp_path):
     assert share.share == 1 and not share.islands and len(int8.model) < int8.dense_bytes
     assert files["fp32"].dense_bytes is None and files["int8"].dense_bytes is None  # of the network that was given
     assert len(files["sparse fp32"].model) < 0.7 * files["sparse fp32"].dense_bytes
+
+
+def test_integers_alone_give_the_same_classes(folder, tmp_path, digits):
+    shutil.copy(folder / "net.onnx", tmp_path)
+    done = quantize(tmp_path, "net.onnx", "--precision", "int8", "--integer-only", "--max-drop", 5, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert (record["chosen"], set(record["final"])) == ("int8", {"fp32", "int8"}) and record["wanted"]["integer_only"]
+    found = record["in_integers"]
+    assert found["images"] == 64 and found["same_class"] > 0.95
+    assert "of 64 validation images fall into the same class as in ONNX Runtime" in " ".join(done.stderr.split())
+    file = onnx.load(tmp_path / "quantized" / "net" / "model.onnx")
+    again = with_dyadic_scales(file)
+    scales = [{t.name: numpy_helper.to_array(t) for t in model.graph.initializer} for model in (file, again)]
+    for name, values in scales[0].items():  # they are dyadic already
+        np.testing.assert_allclose(scales[1][name], values, rtol=2**-22, err_msg=name)
+    classes = run_integers(file, digits.x_test).argmax(1)
+    assert np.mean(classes == digits.y_test) == pytest.approx(record["final"]["int8"]["accuracy"], abs=0.02)
+
+
+def test_zeros_stay_while_a_pruned_network_is_trained(folder, tmp_path):
+    shutil.copy(folder / "net.onnx", tmp_path)
+    wanted = ["--sparsity", "unstructured:0.8", "--finetune", 60, "--objective", "size", "--max-drop", 100]
+    done = quantize(tmp_path, "net.onnx", *wanted, "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    file, chosen = tmp_path / "quantized" / "net" / "model.onnx", record["final"][record["chosen"]]
+    assert file.stat().st_size == chosen["size_bytes"] < chosen["dense_bytes"]
+    sizes = {made["name"]: made for made in record["files"]}
+    trained, shown = record["finetuned"], " ".join(done.stderr.split())
+    assert trained["steps"] == record["wanted"]["finetune"] == 60 and trained["kept"]
+    assert trained["val_accuracy"]["after"] == sizes["sparse fp32"]["val_accuracy"] > trained["val_accuracy"]["before"]
+    assert "unstructured:0.8 in fp32, trained on for 60 steps" in shown and "before training" in shown
+    weights = [numpy_helper.to_array(t) for t in fold_constants(onnx.load(file)).graph.initializer if len(t.dims) > 1]
+    zeros = [np.mean(weight == 0) for weight in weights]
+    assert len(zeros) == 3 and min(zeros) > 0.75, zeros  # zeros of weights stay zeros in codes
