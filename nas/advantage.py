@@ -40,8 +40,8 @@ class Advantage:
         return {"ratio": self.ratio, "interval": ends, "chance": self.chance}
 
 
-def advantage(found: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Advantage:
-    """Compares the costs (n, m) of a search with those (k, m) of a baseline, in their common box.
+def advantage(found: np.ndarray, baseline: np.ndarray, seed: int = 0, others: Sequence[np.ndarray] = ()) -> Advantage:
+    """Compares the costs (n, m) of a search with those (k, m) of a baseline, in a common box.
 
     The interval draws evaluations of both with replacement 500 times (Efron and Tibshirani, "An introduction to the
     bootstrap", 1993, section 13.3).  A draw often misses the one best evaluation, which matters more to one side than
@@ -50,6 +50,7 @@ def advantage(found: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Advanta
 
     Args:
         found, baseline: infinite costs stand for evaluations that break a bound.
+        others: costs that the box covers as well.
 
     Raises:
         ValueError: either has no finite costs.
@@ -57,7 +58,7 @@ def advantage(found: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Advanta
     some = [_finite(costs) for costs in (found, baseline)]
     if not all(map(len, some)):
         raise ValueError(f"expected costs of both, got {len(some[0])} and {len(some[1])}")
-    ideal, reference = shared_box(some)
+    ideal, reference = shared_box([*some, *map(_finite, others)])
     rng = np.random.default_rng(seed)
 
     def ratio(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -83,7 +84,10 @@ def _finite(costs: np.ndarray) -> np.ndarray:
 
 
 def advantages(groups: Mapping[str, Sequence[Evaluation]]) -> dict[str, dict[str, Any]]:
-    """Of the group `search` over each other group, as JSON; of those that have feasible evaluations."""
+    """Of the group `search` over each other group, as JSON; of those that have feasible evaluations.
+
+    All in one box, that of `hypervolumes`.
+    """
     costs = {
         name: np.array([e.costs if e.violation == 0 else (np.inf,) * len(e.costs) for e in found])
         for name, found in groups.items()
@@ -91,4 +95,7 @@ def advantages(groups: Mapping[str, Sequence[Evaluation]]) -> dict[str, dict[str
     }
     if "search" not in costs:
         return {}
-    return {name: advantage(costs["search"], own).plain() for name, own in costs.items() if name != "search"}
+    every = list(costs.values())
+    return {
+        name: advantage(costs["search"], own, others=every).plain() for name, own in costs.items() if name != "search"
+    }

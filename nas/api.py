@@ -318,8 +318,8 @@ def retarget(
     """Carries a finished run to another device and returns the run there, whose front is verified on that device.
 
     Everything the run knows serves again: its weights, its accuracies, and its latency model, which `timings` timings
-    on the new device correct.  Nothing is trained.  The files of the new front, at most 24 and
-    the twins of those that lack channels, are measured on top.
+    on the new device correct.  Nothing is trained.  The files of the new front, at most 24, and their twins are
+    measured on top.
 
     Args:
         run: the folder of a finished search.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from latency.lowering import to_onnx
-from nas.progress import Reporter
 from quant_search.ptq.intake import prepared
 
 FORMS = "FILE.onnx, or NAME:WEIGHTS of a network of timm"
+EXPORT = "torch.onnx.export(network.eval(), (images[:1],), 'net.onnx', dynamo=False)"
+OWN = f"write one of your own with {EXPORT}, and give that file"
 
 
 def check_given(source: str) -> None:
@@ -24,7 +26,7 @@ def check_given(source: str) -> None:
     name, colon, weights = source.partition(":")
     file = Path(source) if source.endswith(".onnx") else Path(weights)
     if not source.endswith(".onnx") and not (colon and name and weights):
-        raise ValueError(f"{source!r} is no network: give {FORMS}")
+        raise ValueError(f"{source!r} is no network: give {FORMS}; {OWN}")
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}: give {FORMS}")
 
@@ -50,8 +52,15 @@ def read_given(source: str, image_shape: tuple[int, int, int]) -> onnx.ModelProt
 
 
 def classes_of(model: onnx.ModelProto) -> int:
-    """How many classes the logits of a prepared model have."""
-    return int(model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value)
+    """How many classes the logits of a prepared model have.
+
+    Raises:
+        ValueError: an output that is no logits.
+    """
+    sizes = [size.dim_param or size.dim_value for size in model.graph.output[0].type.tensor_type.shape.dim]
+    if len(sizes) != 2:
+        raise ValueError(f"the network's output has the shape {sizes}, expected logits (batch, classes): flatten it")
+    return int(sizes[1])
 
 
 def _read(file: Path) -> onnx.ModelProto:
@@ -67,6 +76,10 @@ def _of_timm(source: str, image_shape: tuple[int, int, int]) -> onnx.ModelProto:
     from supernet.published import read_weights
 
     name = source.partition(":")[0].removeprefix("timm/")
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f" (its nearest is {near[0]!r})" if near else ""
+        raise ValueError(f"{name!r} is no network of timm{hint}: {OWN}")
     tensors = dict(read_weights(source).tensors)
     matrices = [value for value in tensors.values() if value.dim() == 2]
     classes = {"num_classes": len(matrices[-1])} if matrices else {}
@@ -76,9 +89,3 @@ def _of_timm(source: str, image_shape: tuple[int, int, int]) -> onnx.ModelProto:
     except RuntimeError as error:
         raise ValueError(f"{source}: the weights are of another network: {' '.join(str(error).split())}") from error
     return to_onnx(network.eval(), image_shape)
-
-
-def say_left_out(reporter: Reporter, nodes: list[str]) -> None:
-    """Warns of layers that no precision can be chosen for."""
-    if nodes:
-        reporter.message(f"warning: {len(nodes)} layers stay in fp32, since int8 has no kernel for them: {nodes[0]}, …")

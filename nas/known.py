@@ -73,7 +73,7 @@ class Known:
         return Inherited(self.inherited.population[:, : len(space)], self.inherited.val_accuracy)
 
     def seen_in(self, space: SearchSpace) -> list[tuple[Architecture, Evaluation]]:
-        """The evaluations that are points of `space`: the joint space, or that of architectures alone (all-fp32)."""
+        """The evaluations in `space`: the joint space, or that of architectures alone (those in the most bits)."""
         found = {}
         for evaluation in self.evaluations:
             row = np.array([evaluation.arch.indices], dtype=INDEX)

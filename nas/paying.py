@@ -12,13 +12,13 @@ from quant_search.policy import PRECISIONS, densities
 from quant_search.precision import kind_of
 from quant_search.sparsity.factor import check_pays, check_precision_pays
 from quant_search.sparsity.parse import parse_pattern
-from quant_search.sparsity.patterns import Dense
+from quant_search.sparsity.patterns import Channels, Dense
 
 
 def check_sparsity(
     text: str, device: Device, precision: str, for_size: bool, store: MeasurementStore | None, reporter: Reporter
 ) -> None:
-    """Refuses a sparsity that does not pay.
+    """Refuses zeros that do not pay; a network with fewer channels is measured beside its twin with all of them.
 
     Args:
         for_size: whether size is what counts.
@@ -27,7 +27,7 @@ def check_sparsity(
         ValueError: an unknown pattern, or one that does not pay.
     """
     pattern = parse_pattern(text)
-    if isinstance(pattern, Dense) or for_size:
+    if isinstance(pattern, Dense | Channels) or for_size:
         return
     with reporter.stage("factor") as stage:
         factor = check_pays(pattern, device, precision, store=store, on_round=stage.advance)

@@ -59,7 +59,7 @@ from nas.spec import SpaceLike, network_for, space_fingerprint
 from nas.training import in_all_precisions, pace_in, recipe_of, take_weights, train_stage
 from nas.twins import with_twins
 from nas.verify import RealEvaluator, Verified, verify_front
-from quant_search.policy import SUFFIX, joint_space, uniform
+from quant_search.policy import SUFFIX, bits, joint_space, uniform
 from search_spaces.network import find_blocks
 from search_spaces.space import INDEX, SearchSpace
 from supernet.atomic import write_json
@@ -309,7 +309,8 @@ def _searchers(setup: Setup, profile: Profile, watched: Watched, inherited: Inhe
     """
     settings, space = setup.settings, setup.space
     objectives = len(settings.problem.objectives)
-    corners = np.array([uniform(arch, "fp32").indices for arch in (space.smallest(), space.largest())])
+    most = max(settings.precisions, key=bits)
+    corners = np.array([uniform(arch, most).indices for arch in (space.smallest(), space.largest())])
     makers: dict[str, Callable[[], Searcher]] = {
         "linas": lambda: LINAS(
             space, watched.cost_model, objectives, settings.seed, len(corners), corners, inherited.population

@@ -63,7 +63,7 @@ class PredictsHardware(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Inherited:
-    """Accuracies (n,) of subnets (n, d) with the supernet's weights, in fp32, before any export."""
+    """Accuracies (n,) of subnets (n, d) with the supernet's weights, in the most bits, before any export."""
 
     population: np.ndarray
     val_accuracy: np.ndarray

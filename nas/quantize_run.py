@@ -22,6 +22,7 @@ from quant_search.ptq.intake import prepared
 from quant_search.ptq.reconstruct import METHODS
 from quant_search.sensitivity.catalog import MEASURES
 from quant_search.sparsity.parse import parse_pattern
+from quant_search.sparsity.patterns import Dense
 from supernet.data import Dataset, load_data
 
 OBJECTIVES = ("latency", "size")
@@ -33,11 +34,13 @@ def quantize(
     *,
     device: str = "cpu",
     max_drop: float = 0.005,
-    precisions: Sequence[str] = ("fp32", "int8"),
+    precisions: str | Sequence[str] = ("fp32", "int8"),
     objective: str = "latency",
     rounding: str = "nearest",
     sensitivity: str = "kl",
     sparsity: str = "dense",
+    finetune: int = 0,
+    integer_only: bool = False,
     pixels: str = "data",
     image_size: int | None = None,
     seed: int = 0,
@@ -46,24 +49,31 @@ def quantize(
     """Chooses the precision of each layer of a network, and returns its file with all that was measured.
 
     Args:
-        model: an ONNX model or file, or `NAME:WEIGHTS` of a network of timm.
+        model: an ONNX model or file, as `torch.onnx.export` writes it, or `NAME:WEIGHTS` of a network of timm.
         data: a name, a folder, an .npz file or a `nas.Dataset`: ranges are taken from its training images, validation
             images decide, test images are reported.
         max_drop: of validation accuracy against fp32, as a share.
-        precisions: `fp32`, `int8`, `w4a8` and others of fewer bits; those only where size is the objective.
+        precisions: `fp32`, `int8`, `w4a8` and others of fewer bits, in a list or between commas; those of fewer bits
+            only where size is the objective.
         rounding: of weights: `nearest`, or learned layer by layer: `adaround` (arXiv:2004.10568), `adaquant`
             (arXiv:2006.10518).
         sensitivity: how the damage of single layers is found, a name of `quant_search.sensitivity.catalog.MEASURES`.
         sparsity: `dense`, `channels:0.75` (smaller dense layers), or zeros as `2:4`, `16x4:0.5`, `unstructured:0.8`,
             which are refused, with the factor that was measured, where the device does not turn them into time.
+        finetune: steps that the network is trained on with its sparsity, on training images and taught by the network
+            that was given, before it is quantized; zeros stay zeros.
+        integer_only: a file in int8 throughout with dyadic scales (HAWQ-V3, arXiv:2011.10680), which hardware without
+            floats can run; of precisions ("int8",).
         pixels: what the network was trained on; see `nas.pixels.FORMS`.
 
     Raises:
         ValueError: what is asked for cannot be done, and what to do; nothing is measured before that is clear.
         OSError: a file cannot be read.
+        CannotBeDone: an integer-only file loses more accuracy than `max_drop`.
     """
+    names = precisions if isinstance(precisions, str) else ",".join(precisions)
     wanted, place = check_wanted(
-        ",".join(precisions), max_drop, objective, rounding, sensitivity, sparsity, seed, device
+        names, max_drop, objective, rounding, sensitivity, sparsity, seed, device, finetune, integer_only
     )
     dataset = data if isinstance(data, Dataset) else load_data(data, image_size=image_size)
     if quiet:
@@ -108,28 +118,47 @@ def check_wanted(
     sparsity: str,
     seed: int,
     device: str,
+    finetune: int = 0,
+    integer_only: bool = False,
 ) -> tuple[Wanted, Device]:
     """What is asked for and where, refused where it cannot be had.
 
     Raises:
-        ValueError: an unknown name, or a precision that costs accuracy and gains no time.
+        ValueError: an unknown name, a precision that costs accuracy and gains no time, a training of nothing, or floats
+            in an integer-only file.
     """
     names = tuple(dict.fromkeys(name.strip() for name in precisions.split(",")))
     for name in names:
         parse_precision(name)
     lower = [name for name in names if name != "fp32"]
-    if "fp32" not in names or not lower:
+    if integer_only and names != ("int8",):
+        raise ValueError(
+            f"an integer-only file is in int8 throughout, and precisions {precisions!r} would leave the rest of it in "
+            "fp32: give --precision int8, or leave integer-only out"
+        )
+    if not integer_only and ("fp32" not in names or not lower):
         raise ValueError(f"precisions are fp32 and what may take its place, such as fp32,int8; got {precisions!r}")
     _check_among("objective", objective, OBJECTIVES)
     _check_among("rounding", rounding, ("nearest", *METHODS))
     _check_among("sensitivity", sensitivity, tuple(MEASURES))
-    parse_pattern(sparsity)
+    _check_finetune(finetune, sparsity)
     if not 0 <= max_drop <= 1:
         raise ValueError(f"max_drop is a share of the validation images, 0 to 1, got {max_drop}")
     place = check_device(device, [kind_of(name) for name in names])
     if place.runtime != "onnxruntime":
         raise ValueError(f"layers are timed in ONNX Runtime, and {device!r} is another run-time: give --device cpu")
-    return Wanted(names, max_drop, objective, rounding, sensitivity, sparsity, seed), place
+    return Wanted(names, max_drop, objective, rounding, sensitivity, sparsity, seed, finetune, integer_only), place
+
+
+def _check_finetune(steps: int, sparsity: str) -> None:
+    pattern = parse_pattern(sparsity)
+    if steps < 0:
+        raise ValueError(f"finetune is a number of steps, 0 or more, got {steps}")
+    if steps and isinstance(pattern, Dense):
+        raise ValueError(
+            f"finetune trains a network on with its sparsity, got {steps} steps and sparsity {sparsity!r}: name one, "
+            "such as 2:4 for size, or leave finetune out; points of a search are trained on by `nas search --finetune`"
+        )
 
 
 def default_folder(network: str) -> Path:

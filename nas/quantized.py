@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,13 @@ def plain(found: Quantized) -> dict[str, Any]:
             "sensitivity": found.wanted.sensitivity,
             "sparsity": found.wanted.sparsity,
             "seed": found.wanted.seed,
+            "finetune": found.wanted.finetune,
+            "integer_only": found.wanted.integer_only,
         },
+        **({"finetuned": found.finetuned.plain()} if found.finetuned else {}),
+        **({"in_integers": asdict(found.in_integers)} if found.in_integers else {}),
         "chosen": found.chosen.name,
-        "tried": [{"name": t.name, "kl": t.judged, "kept": t.kept} for t in found.trials],
+        "tried": [{"name": t.name, "precision": t.precision, "kl": t.judged, "kept": t.kept} for t in found.trials],
         "layers_add_up_within": found.costs.error,
         "files": [_file(made) for made in found.files],
         "final": {name: _final_of(found, final) for name, final in found.final.items()},
@@ -64,6 +69,7 @@ def _final_of(found: Quantized, final: Final) -> dict[str, Any]:
         "latency_s": {"median": final.measured.median_s, "ci95": list(final.measured.ci95_s)},
         "size_bytes": len(final.made.model),
         **({"dense_bytes": final.made.dense_bytes} if final.made.dense_bytes else {}),
+        **({"twin": final.made.twin} if final.made.twin else {}),
         "int8_share": share.share,
         "fp32_islands": list(share.islands),
     }
@@ -77,6 +83,7 @@ def _file(made: Made) -> dict[str, Any]:
         "latency_s": made.latency_s,
         "size_bytes": len(made.model),
         **({"dense_bytes": made.dense_bytes} if made.dense_bytes else {}),
+        **({"twin": made.twin} if made.twin else {}),
         "in_fp32": [layer for layer, precision in made.chosen.items() if precision == "fp32"],
     }
 
@@ -115,7 +122,19 @@ def _why(found: Quantized, name: str, precision: str, damages: Mapping[str, floa
 
 def quantized_view(record: Mapping[str, Any]) -> RenderableType:
     """The layers, what was measured before and after, and the choice."""
-    return Group(_layers(record["layers"]), _final(record), Text(_verdict(record)))
+    training = [_training(record)] if "finetuned" in record else []
+    return Group(_layers(record["layers"]), *training, _final(record), Text(_verdict(record)))
+
+
+def _training(record: Mapping[str, Any]) -> RenderableType:
+    found, sparsity = record["finetuned"], record["wanted"]["sparsity"]
+    outcome = "" if found["kept"] else ", left out since it made validation accuracy worse"
+    table = Table(title=f"{sparsity} in fp32, trained on for {found['steps']} steps{outcome}", title_justify="left")
+    for column in ("network", "test", "validation"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for when in ("before", "after"):
+        table.add_row(f"{when} training", percent(found["accuracy"][when]), percent(found["val_accuracy"][when]))
+    return table
 
 
 def _layers(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -151,13 +170,24 @@ def _final(record: Mapping[str, Any]) -> RenderableType:
 def _verdict(record: Mapping[str, Any]) -> str:
     islands = record["final"][record["chosen"]]["fp32_islands"]
     slow = f"\nMeant for int8, but run in fp32 by ONNX Runtime: {', '.join(islands)}." if islands else ""
-    return _outcome(record) + slow
+    return _outcome(record) + slow + _integers(record)
+
+
+def _integers(record: Mapping[str, Any]) -> str:
+    if "in_integers" not in record:
+        return ""
+    found = record["in_integers"]
+    return (
+        f"\nIn integers alone (dyadic scales), {percent(found['same_class'])} of {found['images']} validation images "
+        "fall into the same class as in ONNX Runtime."
+    )
 
 
 def _outcome(record: Mapping[str, Any]) -> str:
     before, after = record["final"]["fp32"], record["final"][record["chosen"]]
+    points = f"{100 * record['wanted']['max_drop']:g} points"
     if record["chosen"] == "fp32":
-        return f"Nothing is cheaper within {100 * record['wanted']['max_drop']:g} points: the file stays in fp32."
+        return f"Nothing is cheaper within {points}: the file stays in fp32."
     speed = before["latency_s"]["median"] / after["latency_s"]["median"]
     drop = 100 * (before["accuracy"] - after["accuracy"])
     how = f"{drop:.1f} points less accurate" if drop >= 0 else f"{-drop:.1f} points more accurate"
@@ -166,4 +196,10 @@ def _outcome(record: Mapping[str, Any]) -> str:
     if dense := after.get("dense_bytes"):
         factor = dense / after["size_bytes"]
         said += f" Its zeros are not stored: with them it would be {factor:.2f} times as large, {amount(dense, 'B')}."
+    twin, sparsity = after.get("twin", "fp32"), record["wanted"]["sparsity"]
+    if twin != "fp32":
+        gain = record["final"][twin]["latency_s"]["median"] / after["latency_s"]["median"]
+        said += f" It is {gain:.2f} times as fast as its dense twin, {twin}."
+    if "twin" not in after and sparsity != "dense":
+        said += f" It is dense: no file of {sparsity} is cheaper within {points}. Layers above are of {sparsity}."
     return said

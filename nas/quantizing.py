@@ -8,9 +8,10 @@ at the end is taken on files: the accuracy in ONNX Runtime, the latency on the d
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -25,6 +26,9 @@ from latency.measurement import Measurement
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
+from nas.errors import CannotBeDone
+from nas.finetune_pruned import FinetunedPruned, finetune_pruned
+from nas.integer_only import InIntegers, check_integers, in_integers
 from nas.layer_costs import LayerCosts, latencies, measure_layers
 from nas.measuring import count_rounds
 from nas.progress import Reporter
@@ -44,8 +48,10 @@ CALIBRATION = 256
 JUDGING = 256
 """Validation images that damages of single layers are taken on; whole files are judged on all of them."""
 _BATCH = 32
+_CORRECTING = 16
+"""Images on which biases are corrected for damages: for each a file is made, and few put layers in the same order."""
 _SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # of the way from the cheapest to the least damaged
-SPARSE = "sparse fp32"
+SPARSE = "sparse "  # before the name of the dense twin
 _COST = {"latency": "latency_s", "size": "size_bytes"}
 
 
@@ -60,6 +66,8 @@ class Wanted:
         rounding: of weights: nearest, or learned layer by layer (`adaround`, `adaquant`).
         sensitivity: a measure of `MEASURES`.
         sparsity: the pattern of the network that is quantized, a name of `quant_search.sparsity`.
+        finetune: steps that the network is trained on with its sparsity, before it is quantized.
+        integer_only: whether the file is in int8 throughout, with dyadic scales.
     """
 
     precisions: tuple[str, ...] = ("fp32", "int8")
@@ -69,6 +77,8 @@ class Wanted:
     sensitivity: str = "kl"
     sparsity: str = "dense"
     seed: int = 0
+    finetune: int = 0
+    integer_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +89,7 @@ class Made:
         chosen: layer to precision.
         agreement: the share of validation images that fall into the same class as in fp32.
         dense_bytes: of the same file with its zeros stored as well, where they are not.
+        twin: of a sparse file, the name of the dense one in the same precisions.
     """
 
     name: str
@@ -88,6 +99,7 @@ class Made:
     agreement: float
     latency_s: float
     dense_bytes: int | None = None
+    twin: str = ""
 
     def cost(self, objective: str) -> float:
         """Seconds of a call, or bytes of the file."""
@@ -108,10 +120,12 @@ class Quantized:
     """What came out.
 
     Args:
-        files: all that were measured to choose from, fp32 and int8 first.
-        final: fp32, int8 throughout, and what was chosen, by name; the last may be one of the first.
+        files: all that were measured, fp32 and int8 first; those in other precisions than were wanted only to compare.
+        final: fp32, int8 throughout, what was chosen and its dense twin, by name; the last may be one of the first.
         trials: what was tried to make int8 better, in order.
         weights: layer to how many it has.
+        finetuned: how the training of a pruned network went, where there was one.
+        in_integers: what the integer reference said of an integer-only file.
     """
 
     chosen: Made
@@ -123,6 +137,8 @@ class Quantized:
     wanted: Wanted
     device: Device
     weights: Mapping[str, int] = field(default_factory=dict)
+    finetuned: FinetunedPruned | None = None
+    in_integers: InIntegers | None = None
 
 
 def quantize_model(
@@ -140,6 +156,7 @@ def quantize_model(
 
     Raises:
         ValueError: a model without layers whose precision can be chosen, or that cannot be run.
+        CannotBeDone: an integer-only file loses more accuracy than is wanted.
         RuntimeError, ChildProcessError: as of `measure_models`.
     """
     return _Run(model, dataset, device, wanted, store, reporter).run()
@@ -166,18 +183,26 @@ class _Run:
         self.calibration, self.classes = dataset.x_train[calibrating], dataset.y_train[calibrating]
         judging = _some(np.arange(len(dataset.x_val)), JUDGING, rng)
         self.judging, self.labels = dataset.x_val[judging], dataset.y_val[judging]
+        if wanted.integer_only:
+            check_integers(model, by_layer(model), self.calibration[:1])
 
     def run(self) -> Quantized:
         self._sparsify()
+        finetuned = self._finetune()
         self.groups = by_layer(self.model)
-        form, trials = self._improve()
+        form, trials = self._improve(self.model, "round")
+        forms = {"": form}
+        if self.model is not self.dense:
+            forms = {"": self._improve(self.dense, "round dense")[0], SPARSE: form}
         damage = self._damage(form)
         costs = self._costs(form)
-        files = self._files(form, damage, costs)
-        chosen = best_of(files, self.wanted)
-        final = self._final([files[0], next(made for made in files if made.name == "int8"), chosen])
+        files = self._files(forms, self._plans(damage, costs), costs)
+        chosen, final = choose(files, self.wanted, self._final)
         weights = {group: sum(w.size for w in _weights(self.model, n)) for group, n in self.groups.items()}
-        return Quantized(chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights)
+        return Quantized(
+            chosen, tuple(files), final, trials, damage, costs, self.wanted, self.device, weights, finetuned,
+            self._in_integers(forms[SPARSE if chosen.twin else ""], chosen),
+        )  # fmt: skip
 
     def _sparsify(self) -> None:
         if self.wanted.sparsity != "dense":
@@ -185,6 +210,28 @@ class _Run:
                 examples = Examples(self.calibration, self.classes)
                 self.model = sparsified(self.model, self.wanted.sparsity, examples, self._judge)
                 stage.say(f"KL {self._judge(self.model):.4g}")
+
+    def _finetune(self) -> FinetunedPruned | None:
+        steps = self.wanted.finetune
+        if not steps:
+            return None
+        with self.reporter.stage("finetune", steps) as stage:
+            found = finetune_pruned(
+                self.model, self.dense, self.wanted.sparsity, self.dataset, self.device, steps, self.wanted.seed,
+                lambda: stage.advance(),
+            )  # fmt: skip
+            gain = 100 * (found.after.val_accuracy - found.before.val_accuracy)
+            stage.say(f"{gain:+.1f} points{'' if found.kept else ', left out'}")
+        self.model = found.model
+        return found
+
+    def _in_integers(self, form: Form, chosen: Made) -> InIntegers | None:
+        if not self.wanted.integer_only:
+            return None
+        with self.reporter.stage("integers") as stage:
+            found = in_integers(form.build(chosen.chosen), chosen.model, self.device, self.judging)
+            stage.say(f"{100 * found.same_class:.1f} % in the same class")
+        return found
 
     def _judge(self, file: onnx.ModelProto) -> float:
         """How far the outputs of a file are from those of the network that was given."""
@@ -194,25 +241,26 @@ class _Run:
     def _wanted_outputs(self) -> np.ndarray:
         return _outputs(self.dense.SerializeToString(), self.device, self.judging)
 
-    def _improve(self) -> tuple[Form, tuple[Trial, ...]]:
+    def _improve(self, model: onnx.ModelProto, stage_name: str) -> tuple[Form, tuple[Trial, ...]]:
         bits = sorted({b for p in self.wanted.precisions if (b := parse_precision(p).weight_bits)} | {8}, reverse=True)
-        with self.reporter.stage("round") as stage:
+        with self.reporter.stage(stage_name) as stage:
 
             def told(trial: Trial) -> None:
                 stage.advance()
                 stage.say(f"{trial.name}: KL {trial.judged:.4g}{'' if trial.kept else ', left out'}")
 
-            form, trials = improve(
-                self.model, self.groups, self.calibration, self._judge, bits, self.wanted.rounding, told
-            )
-            stage.say(f"int8 at KL {min(t.judged for t in trials):.2g}, {sum(t.kept for t in trials)} kept")
-        return form, trials
+            form, trials = improve(model, self.groups, self.calibration, self._judge, bits, self.wanted.rounding, told)
+            least = min(t.judged for t in trials if t.precision == "int8")
+            stage.say(f"int8 at KL {least:.2g}, {sum(t.kept for t in trials)} kept")
+        return replace(form, dyadic=self.wanted.integer_only), trials
 
     def _damage(self, form: Form) -> Sensitivity:
         options = tuple(p for p in self.wanted.precisions if p != "fp32")
         entry = MEASURES[self.wanted.sensitivity]
         labels = self.labels if entry.labels else None
-        subject = Subject(form.model, self.groups, options, self.judging, labels)
+        quick = form if form.correcting is None else replace(form, correcting=form.correcting[:_CORRECTING])
+        build = functools.partial(quick.build, pack=False)
+        subject = Subject(form.model, self.groups, options, self.judging, labels, build)
         with self.reporter.stage("damage", len(self.groups) * len(options)) as stage:
             return entry.measure(subject, lambda *_: stage.advance())
 
@@ -223,43 +271,47 @@ class _Run:
             stage.say(f"layers add up within {100 * costs.error:.0f} %")
         return costs
 
-    def _files(self, form: Form, damage: Sensitivity, costs: LayerCosts) -> list[Made]:
-        """The files to choose from: uniform ones, and those on the front of damage and cost."""
-        sparse = self.model is not self.dense
-        plans = {SPARSE if sparse else "fp32": dict.fromkeys(self.groups, "fp32")}
-        plans |= {p: dict.fromkeys(self.groups, p) for p in self._lower()}
+    def _plans(self, damage: Sensitivity, costs: LayerCosts) -> dict[str, dict[str, str]]:
+        """What files to choose from are in, by name: uniform ones, and those on the front of damage and cost."""
+        lower = ["int8", *(p for p in self.wanted.precisions if p not in ("fp32", "int8"))]
+        plans = {p: dict.fromkeys(self.groups, p) for p in ("fp32", *lower)}
         problem = allocation_problem(self.model, self.groups, self.wanted, damage, costs)
         for found in proposals(problem, _COST[self.wanted.objective]):
             if found not in plans.values():
-                plans[f"mixed {len(plans) - len(self._lower())}"] = found
-        with self.reporter.stage("files", len(plans)) as stage:
-            made: list[tuple[bytes, int | None]] = [(self.dense.SerializeToString(), None)] if sparse else []
-            for plan in plans.values():
-                plain = set(plan.values()) == {"fp32"}
-                made.append(self._stored(self.model if plain else form.build(plan)))
+                plans[f"mixed {len(plans) - len(lower)}"] = found
+        return plans
+
+    def _files(
+        self, forms: Mapping[str, Form], plans: Mapping[str, Mapping[str, str]], costs: LayerCosts
+    ) -> list[Made]:
+        """The files to choose from, each plan in each form, timed together: sparse ones behind their dense twins."""
+        named = [(kind, name) for kind in forms for name in plans]
+        with self.reporter.stage("files", len(named)) as stage:
+            stored = []
+            for kind, name in named:
+                stored.append(self._stored(kind, forms[kind], plans[name]))
                 stage.advance()
-            models = [model for model, _ in made]
+            models = [model for model, _ in stored]
             measured = latencies(models, self.device, costs, self.store)
-            named = [*([("fp32", plans[SPARSE])] if sparse else []), *plans.items()]
             classes = [_classes(model, self.device, self.dataset.x_val) for model in models]
+            right = [float((own == self.dataset.y_val).mean()) for own in classes]
+            alike = [float((own == classes[0]).mean()) for own in classes]
             return [
-                Made(
-                    name, plan, model, float((c == self.dataset.y_val).mean()), float((c == classes[0]).mean()), s, size
+                Made(kind + name, plans[name], model, accuracy, agreement, s, size, name if kind else "")
+                for (kind, name), (model, size), accuracy, agreement, s in zip(
+                    named, stored, right, alike, measured, strict=True
                 )
-                for (name, plan), (model, size), c, s in zip(named, made, classes, measured, strict=True)
             ]
 
-    def _stored(self, model: onnx.ModelProto) -> tuple[bytes, int | None]:
+    def _stored(self, kind: str, form: Form, plan: Mapping[str, str]) -> tuple[bytes, int | None]:
         """The bytes of a file, whose zeros are left out where size counts; and how many there were with them."""
+        given = self.model if kind == SPARSE else self.dense
+        model = given if set(plan.values()) == {"fp32"} else form.build(plan)
         dense = model.SerializeToString()
-        if self.wanted.objective != "size" or not puts_zeros(self.wanted.sparsity):
+        if self.wanted.objective != "size" or kind != SPARSE or not puts_zeros(self.wanted.sparsity):
             return dense, None
         stored = stored_sparsely(model).SerializeToString()
         return stored, len(dense) if len(stored) < len(dense) else None
-
-    def _lower(self) -> list[str]:
-        """int8, and then the other precisions that are not fp32."""
-        return ["int8", *(p for p in self.wanted.precisions if p not in ("fp32", "int8"))]
 
     def _final(self, files: Sequence[Made]) -> dict[str, Final]:
         unique = list({made.name: made for made in files}.values())
@@ -314,16 +366,62 @@ def proposals(problem: Problem, cost: str) -> list[dict[str, str]]:
     return found
 
 
+def choose(
+    files: Sequence[Made], wanted: Wanted, verify: Callable[[Sequence[Made]], dict[str, Final]]
+) -> tuple[Made, dict[str, Final]]:
+    """The best file and what is reported: fp32, int8 throughout, the file and its dense twin.
+
+    Where time is the objective, a sparse file has to be faster than its twin when they are measured carefully, too.
+
+    Args:
+        verify: measures files carefully.
+    """
+    by_name, left = {made.name: made for made in files}, list(files)
+    while True:
+        chosen = best_of(left, wanted)
+        final = verify([*(by_name[name] for name in ("fp32", "int8", chosen.twin) if name), chosen])
+        if not chosen.twin or wanted.objective != "latency":
+            return chosen, final
+        seconds, twin_s = (final[name].measured.median_s for name in (chosen.name, chosen.twin))
+        if gains_time(seconds, twin_s):
+            return chosen, final
+        left.remove(chosen)
+
+
 def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
     """The cheapest file that loses no more than is wanted; of those that are as cheap, the one that loses least.
 
-    Latencies within 3 % count as equal, which is what a comparison can tell; the first file is the one in fp32.
+    Latencies within 3 % count as equal, which is what a comparison can tell; where they are the objective, a sparse
+    file has to be faster than its dense twin by more.  The first file is the one in fp32; files in precisions that are
+    not wanted are there to compare.
+
+    Raises:
+        CannotBeDone: fp32 is not wanted, and all others lose too much.
     """
-    allowed = [made for made in files if files[0].val_accuracy - made.val_accuracy <= wanted.max_drop + 1e-12]
-    least = min(made.cost(wanted.objective) for made in allowed)
+    seconds = {made.name: made.latency_s for made in files}
+
+    def allowed(made: Made) -> bool:
+        little = files[0].val_accuracy - made.val_accuracy <= wanted.max_drop + 1e-12
+        pays = not made.twin or wanted.objective != "latency" or gains_time(made.latency_s, seconds[made.twin])
+        return little and pays and set(made.chosen.values()) <= set(wanted.precisions)
+
+    able = [made for made in files if allowed(made)]
+    if not able:  # fp32 always is, where it is wanted
+        drop = files[0].val_accuracy - next(made for made in files if made.name == "int8").val_accuracy
+        raise CannotBeDone(
+            f"in int8 throughout {100 * drop:.2f} points of validation accuracy are lost, and "
+            f"{100 * wanted.max_drop:g} may be: allow more with --max-drop, learn the rounding with "
+            "--rounding adaround, or leave --integer-only out"
+        )
+    least = min(made.cost(wanted.objective) for made in able)
     alike = 1 + (LEAST_CLAIM if wanted.objective == "latency" else 0.0)
-    near = [made for made in allowed if made.cost(wanted.objective) <= alike * least]
+    near = [made for made in able if made.cost(wanted.objective) <= alike * least]
     return max(near, key=lambda made: (made.val_accuracy, made.agreement, -made.cost(wanted.objective)))
+
+
+def gains_time(seconds: float, twin_s: float) -> bool:
+    """Whether a sparse file is at least 3 % faster than its dense twin."""
+    return twin_s >= (1 + LEAST_CLAIM) * seconds
 
 
 def _some(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -333,7 +431,7 @@ def _some(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
 def _weights(model: onnx.ModelProto, nodes: Iterable[str]) -> list[np.ndarray]:
     """The weights that nodes read."""
     values, wanted = {t.name: t for t in model.graph.initializer}, set(nodes)
-    read = [n.input[1] for n in model.graph.node if n.name in wanted and len(n.input) > 1]
+    read = dict.fromkeys(n.input[1] for n in model.graph.node if n.name in wanted and len(n.input) > 1)
     return [numpy_helper.to_array(values[name]) for name in read if name in values and len(values[name].dims) > 1]
 
 

@@ -186,10 +186,17 @@ def _tuned(record: Record) -> str:
 def _thinned(record: Record) -> str:
     """What fewer channels came to."""
     front = items(record, "front")
-    ratios = [ratio for point in front if (ratio := _speedups(point).get("dense")) is not None]
-    if not ratios:
+    thinned = [point for point in front if _keeps_fewer(point)]
+    if not thinned:
         return ""
-    return f"{len(ratios)} of {len(front)} files keep fewer channels, {_span(ratios)} times as fast as with all."
+    ratios = [ratio for point in thinned if (ratio := _speedups(point).get("dense")) is not None]
+    said = f", {_span(ratios)} times as fast as with all{_of(ratios, thinned)}" if ratios else ""
+    return f"{len(thinned)} of {len(front)} files keep fewer channels{said}."
+
+
+def _keeps_fewer(point: Record) -> bool:
+    arch = field(point, "arch") or {}
+    return any(name.endswith(".density") and value < 1 for name, value in arch.items())
 
 
 def _mixed(record: Record) -> str:
@@ -201,8 +208,16 @@ def _mixed(record: Record) -> str:
         for name, ratio in _speedups(point).items():
             beside.setdefault(name, []).append(ratio)
     beside.pop("dense", None)
-    said = [f"{_span(ratios)} times as fast as in {name} throughout" for name, ratios in beside.items()]
-    return f"{len(mixed)} of {len(front)} files mix precisions, {', '.join(said)}." if said else ""
+    said = [
+        f", {_span(ratios)} times as fast as in {name} throughout{_of(ratios, mixed)}"
+        for name, ratios in beside.items()
+    ]
+    return f"{len(mixed)} of {len(front)} files mix precisions{''.join(said)}." if said else ""
+
+
+def _of(known: Sequence[float], points: Sequence[Record]) -> str:
+    """Of how many points something is known, where not of all."""
+    return "" if len(known) == len(points) else f" ({len(known)} of them)"
 
 
 def _speedups(point: Record) -> dict[str, float]:

@@ -4,8 +4,8 @@ neutral files timed there → latency model, from the old device's ┐
 accuracies and weights that the run has ─────────────────────────┴→ inherited accuracies → search → verify → report
 
 What is timed on the new device: three fifths of the timings are of untrained networks that tell most about the
-device, the others of what the search asks for.  The files of the front come on top: up to 24, and the
-twins of those that lack channels, measured carefully.
+device, the others of what the search asks for.  The files of the front come on top: up to 24, and their twins, measured
+carefully.
 """
 
 from __future__ import annotations
@@ -144,7 +144,13 @@ def _check(source: Path, was: Settings, record: dict[str, Any], device: Device, 
             f"{' and '.join(unknown)} on {device.name} cannot be told from {source}, which asks for it: search there "
             f"anew, with --device {device.name}"
         )
-    if not set(map(kind_of, was.precisions)) & set(entry_of(device).precisions):
+    kept = [p for p in was.precisions if kind_of(p) in entry_of(device).precisions]
+    if 1 < len(kept) < len(was.precisions):
+        raise ValueError(
+            f"the run in {source} has {', '.join(was.precisions)} files, of which {device.name} runs "
+            f"{', '.join(kept)}: search there anew, with --device {device.name} --precision {','.join(kept)}"
+        )
+    if not kept:
         raise ValueError(
             f"the run in {source} has {', '.join(was.precisions)} files only, and {device.name} runs "
             f"{', '.join(entry_of(device).precisions)}: search with --precision "

@@ -80,15 +80,20 @@ def sweep(
         kept: blocks that stay in the precision `kept_in` wherever others are quantized, such as the first and last.
 
     Raises:
-        ValueError: blocks or a precision that the space does not have.
+        ValueError: blocks or a precision that the space does not have; nothing was made.
     """
+    wanted = []
     for width, arch in enumerate(widths):
         for precision in anatomy.precisions:
             same = {} if precision == "fp32" else dict.fromkeys(kept, kept_in)
-            joint = anatomy.joined(anatomy.joined(arch, precision), same)
-            accuracy, size = made(joint)
-            operations = float(anatomy.bit_operations(np.array([joint.indices]))[0])
-            yield Swept(joint, width, precision, accuracy, size, operations)
+            wanted.append((anatomy.joined(anatomy.joined(arch, precision), same), width, precision))
+    return (_swept(anatomy, joint, width, precision, made) for joint, width, precision in wanted)
+
+
+def _swept(anatomy: Anatomy, joint: Architecture, width: int, precision: str, made: Made) -> Swept:
+    accuracy, size = made(joint)
+    operations = float(anatomy.bit_operations(np.array([joint.indices]))[0])
+    return Swept(joint, width, precision, accuracy, size, operations)
 
 
 def front_by(points: Sequence[Swept], cost: str) -> list[Swept]:

@@ -45,7 +45,7 @@ class Transfer:
         return seconds
 
     def chosen(self, count: int, seed: int) -> np.ndarray:
-        """The rows (count, d) to time: the corners and the middle in fp32, then the most telling ones."""
+        """The rows (count, d) to time: the corners and the middle in the most bits, then the most telling ones."""
         first = self.landmarks()[:count]
         rows = self.population[choose_samples(self.prior, self.population, min(count, len(self.population)), seed)]
         unique = list(dict.fromkeys(map(tuple, np.concatenate([first, rows]).tolist())))

@@ -33,9 +33,15 @@ def twins_of(arch: Architecture, problem: Problem) -> dict[str, Architecture]:
 
 
 def with_twins(found_by: Mapping[Architecture, str], problem: Problem) -> dict[Architecture, str]:
-    """The architectures and, behind them, their twins: what is verified, with what found each."""
-    twins = {twin: name for arch, name in found_by.items() for twin in twins_of(arch, problem).values()}
-    return {**found_by, **{twin: name for twin, name in twins.items() if twin not in found_by}}
+    """The architectures and, behind them, their twins and those of these: what is verified, with what found each."""
+    every = dict(found_by)
+    waiting = list(found_by)
+    for arch in waiting:  # which grows: a twin may take a place on the front, and has to pay as well
+        for twin in twins_of(arch, problem).values():
+            if twin not in every:
+                every[twin] = every[arch]
+                waiting.append(twin)
+    return every
 
 
 def unpaid(seconds: float, twins: Mapping[str, float], policy: Iterable[str]) -> str | None:

@@ -5,7 +5,7 @@ Validation accuracy decides what stays on the front; test accuracy is only repor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,7 +66,7 @@ class Point:
     """One point of the front: a file and what was measured on it.
 
     Args:
-        accuracy: on the test split.
+        accuracy: on the test split; NaN of what is not on the front.
         latency_s, ci95_s: the median over undisturbed samples, and its 95 % interval.
         undisturbed: the share of samples that were.
         quiet_rounds: sessions in which the core was left to the file; with few, the latency may be too high.
@@ -142,7 +142,7 @@ class Verified:
     """The front and what did not stay on it.
 
     Args:
-        candidates: how many files were verified: the front of the search, and reserves behind it.
+        candidates: how many files were verified: the front of the search, reserves behind it, and their twins.
         dropped: architecture and reason of each that the search had on its front and verification took off.
         evaluations: of all candidates, with their careful measurements.
         contentions: who else used the machine while energy was measured.
@@ -175,12 +175,10 @@ def verify_front(
         finalists: evaluations with what found each, the front first and reserves behind it.
     """
     expected = len(front([evaluation for evaluation, _ in finalists]))
-    found_by = with_twins({evaluation.arch: name for evaluation, name in finalists}, problem)
+    needed = {evaluation.arch: name for evaluation, name in finalists}
+    found_by = with_twins(needed, problem)
     rounds = count_rounds(stage, 2 * len(found_by))
-    candidates = []
-    for arch in found_by:
-        candidates.append(builder.build(arch))
-        stage.advance()
+    candidates = built(found_by, needed, builder, stage)
     measured = measure_models([c.model for c in candidates], device, CAREFUL, store, rounds)
     executed = Executed((*OF_GRAPH, *problem.metrics), device, store, careful=True)
     points = []
@@ -191,6 +189,7 @@ def verify_front(
     measured_again = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
     points = beside_twins(points, measured_again, problem)
     kept, dropped = still_best(points, measured_again, expected)
+    kept = [replace(p, accuracy=_test_accuracy(p, dataset, device)) for p in kept]
     stage.say(f"{len(kept)} points on the front, {len(dropped)} dropped")
     front_points = tuple(sorted(kept, key=lambda p: p.latency_s))
     return Verified(
@@ -203,8 +202,29 @@ def verify_front(
     )
 
 
+def built(
+    archs: Iterable[Architecture], needed: Container[Architecture], builder: Builds, stage: Stage
+) -> list[Candidate]:
+    """The files; of those that nobody `needed`, and that cannot be made, none.
+
+    Raises:
+        ValueError: one that is needed cannot be made.
+    """
+    found, failed = [], 0
+    for arch in archs:
+        try:
+            found.append(builder.build(arch))
+        except ValueError:
+            if arch in needed:
+                raise
+            failed += 1
+            stage.say(f"{failed} twin{'s' if failed > 1 else ''} could not be built")
+        stage.advance()
+    return found
+
+
 def beside_twins(points: Sequence[Point], evaluations: Sequence[Evaluation], problem: Problem) -> list[Point]:
-    """The points with the latencies of their twins, of those that keep to the bounds."""
+    """The points with the latencies of their twins, of those that could be built and keep to the bounds."""
     allowed = {p.candidate.arch: p.latency_s for p, e in zip(points, evaluations, strict=True) if e.violation == 0}
     twins = [twins_of(p.candidate.arch, problem) for p in points]
     return [
@@ -224,7 +244,7 @@ def _point(
     session = open_session(candidate.model, device)
     return Point(
         candidate=candidate,
-        accuracy=accuracy(session, dataset.x_test, dataset.y_test),
+        accuracy=float("nan"),
         val_accuracy=accuracy(session, dataset.x_val, dataset.y_val),
         latency_s=measurement.median_s,
         ci95_s=measurement.ci95_s,
@@ -236,6 +256,10 @@ def _point(
         contention=measurement.contention,
         batch=device.batch,
     )
+
+
+def _test_accuracy(point: Point, dataset: Dataset, device: Device) -> float:
+    return accuracy(open_session(point.candidate.model, device), dataset.x_test, dataset.y_test)
 
 
 def still_best(

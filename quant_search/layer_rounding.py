@@ -12,7 +12,8 @@ largest value over its images; a step learned for all subnets together (LSQ) wou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -138,6 +139,22 @@ class _RoundedInPlace:
             self.weight.copy_(self.before)
 
 
+def is_rounded(layer: nn.Module) -> bool:
+    """Whether a plain layer has an int8 kernel and a weight, which its block's precision is of."""
+    return isinstance(layer, (_ConvNd, nn.Linear)) and not isinstance(layer, _ConvTransposeNd)
+
+
+@contextlib.contextmanager
+def rounding_inputs(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """What plain layers read is rounded inside the block."""
+    handles = [layer.register_forward_pre_hook(_round_input) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _layers(plain: nn.Module, blocks: Sequence[Block], policy: Mapping[str, str]) -> dict[nn.Module, Precision]:
     """The layers with weights of each block that `plain` has, each once."""
     found: dict[nn.Module, Precision] = {}
@@ -146,7 +163,7 @@ def _layers(plain: nn.Module, blocks: Sequence[Block], policy: Mapping[str, str]
         precision = parse_precision(policy.get(block.name, "fp32"))
         for member in block.members:
             for layer in modules[member].modules() if member in modules else ():
-                if isinstance(layer, (_ConvNd, nn.Linear)) and not isinstance(layer, _ConvTransposeNd):
+                if is_rounded(layer):
                     found.setdefault(layer, precision)
     return found
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import NodeProto, TensorProto
 
+from quant_search.layers import attributes_of, scalars_of
+
 # What has an int8 kernel in ONNX Runtime on CPU, or is moved through unchanged.
 OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "GlobalAveragePool", "AveragePool", "MaxPool")
 
@@ -31,7 +33,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Bias:
-    """A bias is stored in steps of input scale x weight scale x `beta`, as int8 kernels accumulate.
+    """A bias is stored in steps of input scale x weight scale, as int8 kernels accumulate.
 
     Args:
         source: the initializer it is a copy of.
@@ -40,7 +42,6 @@ class Bias:
     source: str
     input: str
     weight: str
-    beta: float = 1.0
 
 
 @dataclass
@@ -122,6 +123,7 @@ class _Marker:
         self._rank = {t.name: len(t.dims) for t in graph.initializer if t.data_type == TensorProto.FLOAT}
         self._uses = Counter(name for node in graph.node for name in node.input)
         self._ends = {value.name for value in (*graph.input, *graph.output)}
+        self._limits = scalars_of(model)
 
     def add(self, node: NodeProto) -> None:
         """Marks what `node` reads and writes."""
@@ -154,23 +156,34 @@ class _Marker:
             self.marks.constants.setdefault(name, Constant(weight=True))
 
     def _product(self, node: NodeProto) -> None:
-        settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        settings = attributes_of(node)
         self._operand(node.input[0])
         self._operand(node.output[0])
         self._weight(node.input[1], 0 if node.op_type == "Conv" or settings.get("transB", 0) else 1)
-        if len(node.input) < 3 or node.input[2] not in self._rank:
-            return
+        factors = any(settings.get(name, 1.0) != 1 for name in ("alpha", "beta"))
+        if len(node.input) < 3 or self._rank.get(node.input[2]) != 1 or factors:
+            return  # added in fp32; `ptq.intake.prepared` writes products plainly
         name = source = node.input[2]
         if name in self.marks.biases:  # another layer's, with another scale
             name = self.marks.own_bias[node.output[0], source] = f"{source}_of_{node.output[0]}"
-        self.marks.biases[name] = Bias(source, node.input[0], node.input[1], settings.get("beta", 1.0))
+        self.marks.biases[name] = Bias(source, node.input[0], node.input[1])
 
     def _activation_function(self, node: NodeProto) -> None:
-        """Rounding to the range of its output cuts as a ReLU does: one that nothing else looks behind is dropped."""
+        """Rounding to the range of its output cuts as a ReLU does: one that nothing else looks behind is dropped.
+
+        Every range holds 0, so that it does not cut as a Clip to an interval without 0.
+        """
         before, after = node.input[0], node.output[0]
         if before not in self.marks.activations:
             return
-        if self._uses[before] == 1 and before not in self._ends:
+        if self._uses[before] == 1 and before not in self._ends and (node.op_type == "Relu" or self._holds_zero(node)):
             del self.marks.activations[before]
             self.marks.renamed[before] = after
         self._operand(after)
+
+    def _holds_zero(self, clip: NodeProto) -> bool:
+        """Whether the ends of a Clip are constants with 0 between them."""
+        low, high = [*clip.input[1:], "", ""][:2]
+        if any(name and name not in self._limits for name in (low, high)):
+            return False
+        return bool((not low or self._limits[low] <= 0) and (not high or self._limits[high] >= 0))

@@ -80,7 +80,7 @@ def _codes_of_weights(
             raise ValueError(
                 f"node {node.name!r} has a weight of shape {shapes.get(weight)}, got codes of {given.values.shape}"
             )
-        if found.setdefault(weight, given) is not given:
+        if not found.setdefault(weight, given).equals(given):
             raise ValueError(f"node {node.name!r} shares its weight {weight!r}: give both nodes the same codes")
     return found
 
@@ -202,7 +202,7 @@ class _Rewriter:
         return np.where(small, scale * ratio, scale).astype(np.float32)
 
     def _write_bias(self, name: str, bias: Bias) -> None:
-        step = np.asarray(self._input_scale(bias.input) * self._input_scale(bias.weight) * np.float32(bias.beta))
+        step = np.asarray(self._input_scale(bias.input) * self._input_scale(bias.weight))
         values = numpy_helper.to_array(self._values[bias.source])
         self._constant(f"{name}_quantized", INT32.encode(values, step, np.zeros((), np.int32)))
         self._constant(f"{name}_quantized_scale", step.reshape(-1))
@@ -230,15 +230,8 @@ class _Rewriter:
         copy.CopyFrom(node)
         copy.input[:] = [self._read_as(node, name) for name in node.input]
         copy.output[:] = [self._written_as(name) for name in made]
-        if node.op_type == "Gemm" and self._marks_bias_of(node):
-            for attribute in copy.attribute:
-                if attribute.name == "beta":  # is in the bias now
-                    attribute.f = 1.0
         for name in made:
             self._round(name)
-
-    def _marks_bias_of(self, node: NodeProto) -> bool:
-        return len(node.input) > 2 and node.input[2] in self._marks.biases
 
     def _round(self, tensor: str) -> None:
         """To uint8 and back, which the optimiser takes for the border of int8 kernels."""

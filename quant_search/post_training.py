@@ -1,7 +1,8 @@
 """A network made ready for rounding: of what is known to help post-training quantization, all that helps this one.
 
 Each is tried on the network in int8 throughout and kept where the outputs on images that nothing was taken from come
-closer to those in fp32: ranges by other rules, cross-layer equalization, learned rounding, bias correction.
+closer to those in fp32: ranges by other rules, cross-layer equalization, learned rounding, bias correction.  Rounding
+learned for fewer bits is tried with weights of so many throughout.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import onnx
 from onnxruntime.quantization.calibrate import TensorsData
 
 from quant_search.catalog import OBSERVERS
+from quant_search.dyadic import with_dyadic_scales
 from quant_search.layers import layers_of, values_of, with_values
-from quant_search.precision import parse_precision
+from quant_search.precision import INT8, parse_precision
 from quant_search.ptq.bias_correction import correct_biases
 from quant_search.ptq.equalize import equalize, without_clips
 from quant_search.ptq.fold import with_biases
@@ -50,6 +52,7 @@ class Form:
         learned: by bits; other weights are rounded to the nearest.
         correcting: images (n, c, h, w) float32 on which biases are corrected in files whose weights have eight bits or
             are not quantized; none for no correction.
+        dyadic: whether scales are dyadic numbers, so that integers alone can run the file.
     """
 
     model: onnx.ModelProto
@@ -57,6 +60,7 @@ class Form:
     ranges: TensorsData
     learned: Mapping[int, Learned] = field(default_factory=dict)
     correcting: np.ndarray | None = None
+    dyadic: bool = False
 
     def build(self, chosen: Mapping[str, str], pack: bool = True) -> onnx.ModelProto:
         """The file in which groups have the precisions chosen; those that are not named stay in fp32.
@@ -77,7 +81,8 @@ class Form:
         few = any((parse_precision(option).weight_bits or 8) < 8 for option in chosen.values())
         if self.correcting is not None and nodes and not few:
             model = correct_biases(model, nodes, self.ranges, self.correcting, codes, target=self.model)
-        return in_precisions(model, self.groups, chosen, self.ranges, codes, pack)
+        file = in_precisions(model, self.groups, chosen, self.ranges, codes, pack)
+        return with_dyadic_scales(file) if self.dyadic else file
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,14 @@ class Trial:
     """One thing that was tried.
 
     Args:
-        judged: how far int8 is from fp32 with it, and with all that was kept before.
+        judged: how far the network in one precision is from fp32 with it, and with all that was kept before.
+        precision: of the whole network.
     """
 
     name: str
     judged: float
     kept: bool
+    precision: str = "int8"
 
 
 def improve(
@@ -127,7 +134,6 @@ class _Improver:
         on_trial: Callable[[Trial], object],
     ) -> None:
         self._model, self._groups, self._images, self._judge, self._on_trial = model, groups, images, judge, on_trial
-        self._int8 = dict.fromkeys(groups, "int8")
         self._trials: list[Trial] = []
         self._best: Form | None = None
 
@@ -150,10 +156,10 @@ class _Improver:
             raise RuntimeError("no ranges were tried")
         return self._best
 
-    def _try(self, name: str, form: Form) -> bool:
-        judged = self._judge(form.build(self._int8))
-        kept = all(judged < trial.judged for trial in self._trials if trial.kept)
-        self._trials.append(Trial(name, judged, kept))
+    def _try(self, name: str, form: Form, precision: str = "int8") -> bool:
+        judged = self._judge(form.build(dict.fromkeys(self._groups, precision)))
+        kept = all(judged < t.judged for t in self._trials if t.kept and t.precision == precision)
+        self._trials.append(Trial(name, judged, kept, precision))
         self._on_trial(self._trials[-1])
         if kept:
             self._best = form
@@ -168,13 +174,17 @@ class _Improver:
 
     def _learn(self, bits: Sequence[int], rounding: str) -> None:
         form = replace(self.best, model=with_biases(self.best.model))
-        nodes = nodes_in_int8(self._groups, self._int8)
-        found = layers_of(form.model, nodes)
-        learned = {}
         for width in bits:
-            wanted = {layer.name: width for layer in found}
-            result = reconstruct(form.model, nodes, form.ranges, self._images, wanted, rounding)
-            values = values_of(result.model)
-            biases = {layer.name: (layer.bias, values[layer.bias]) for layer in found if layer.bias in values}
-            learned[width] = Learned(result.codes, biases)
-        self._try(rounding, replace(form, learned=learned))
+            precision = "int8" if width == INT8.weight_bits else f"w{width}a8"
+            if precision != "int8":  # whose weights to the nearest were judged before
+                self._try(f"nearest: {width} bits", self.best, precision)
+            learned = {**self.best.learned, width: self._learned(form, width, rounding)}
+            self._try(f"{rounding}: {width} bits", replace(form, learned=learned), precision)
+
+    def _learned(self, form: Form, width: int, rounding: str) -> Learned:
+        nodes = [name for group in self._groups.values() for name in group]
+        found = layers_of(form.model, nodes)
+        wanted = {layer.name: width for layer in found}
+        result = reconstruct(form.model, nodes, form.ranges, self._images, wanted, rounding)
+        values = values_of(result.model)
+        return Learned(result.codes, {la.name: (la.bias, values[la.bias]) for la in found if la.bias in values})

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_BITS = range(2, 9)  # of weights
-_NAME = re.compile(r"w(\d+)(?:a(\d+))?")
+_NAME = re.compile(r"w([2-8])(a8)?")
 
 
 @dataclass(frozen=True)
@@ -20,24 +19,27 @@ class Precision:
     activation_bits: int | None = None
 
 
-INT8 = Precision(8, 8)
+FP32, INT8 = Precision(), Precision(8, 8)
 
 
 def parse_precision(name: str) -> Precision:
-    """The precision called `fp32`, `int8`, `w4a8` (weights of 2 to 8 bits) or `w4` (activations in fp32).
+    """The precision called `fp32`, `int8`, `w4a8` (weights of 2 to 7 bits) or `w4` (of 2 to 8, activations in fp32).
+
+    A precision has one name, so that equal policies are equal values.
 
     Raises:
         ValueError: another name, or bits that no file has: activations are of 8 bits.
     """
     if name in ("fp32", "int8"):
-        return Precision() if name == "fp32" else INT8
+        return FP32 if name == "fp32" else INT8
+    if name == "w8a8":
+        raise ValueError("unknown precision 'w8a8': weights and activations of 8 bits are called int8, give that")
     match = _NAME.fullmatch(name)
-    bits = [int(part) for part in match.groups() if part] if match else []
-    if not bits or bits[0] not in _BITS or bits[1:] not in ([], [8]):
+    if match is None:
         raise ValueError(
-            f"unknown precision {name!r}: there are fp32, int8, w2a8 to w8a8, and w2 to w8 for weights alone"
+            f"unknown precision {name!r}: there are fp32, int8, w2a8 to w7a8, and w2 to w8 for weights alone"
         )
-    return Precision(bits[0], bits[1] if bits[1:] else None)
+    return Precision(int(match[1]), 8 if match[2] else None)
 
 
 def stored_bytes(name: str) -> float:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnxruntime.quantization.calibrate import TensorsData
 
-from quant_search.layers import layers_of, with_values
+from quant_search.layers import Layer, layers, layers_of, with_values
 from quant_search.onnx_qdq import quantize
-from quant_search.precision import INT8, parse_precision
+from quant_search.precision import FP32, INT8, parse_precision
 from quant_search.weight_codes import WeightCodes, rounded
 from quant_search.weight_only import stored
 
@@ -68,14 +68,35 @@ def in_precisions(
             two to a byte.  Kernels, outputs and time stay the same.
 
     Raises:
-        ValueError: an unknown precision, or as `quantize`.
+        ValueError: an unknown precision, several for nodes that share a weight, or as `quantize`.
     """
+    _check_shared(model, groups, chosen)
     codes = codes_of(model, groups, chosen) if codes is None else codes
     rest = [group for group, option in chosen.items() if parse_precision(option).activation_bits is None]
     alone = {name: codes[name] for group in rest for name in groups[group] if name in codes}
     if alone and pack:
         model = stored(model, alone)
     elif alone:
-        layers = layers_of(model, alone)
-        model = with_values(model, {layer.weight: codes[layer.name].weight(layer.out_axis) for layer in layers})
+        found = layers_of(model, alone)
+        model = with_values(model, {layer.weight: codes[layer.name].weight(layer.out_axis) for layer in found})
     return quantize(model, nodes_in_int8(groups, chosen), ranges, codes, pack)
+
+
+def _check_shared(model: onnx.ModelProto, groups: Mapping[str, Sequence[str]], chosen: Mapping[str, str]) -> None:
+    """Refuses several precisions for nodes that share a weight, which a file holds once.
+
+    In eight bits or in fp32 it may be read by both: it is the same but for the least of roundings.
+    """
+    option = {name: precision for group, precision in chosen.items() for name in groups[group]}
+    if {parse_precision(precision) for precision in option.values()} <= {FP32, INT8}:
+        return
+    first: dict[str, Layer] = {}
+    for layer in layers(model):
+        other = first.setdefault(layer.weight, layer)
+        names = option.get(other.name, "fp32"), option.get(layer.name, "fp32")
+        kinds = {parse_precision(name) for name in names}
+        if len(kinds) > 1 and kinds != {FP32, INT8}:
+            raise ValueError(
+                f"nodes {other.name!r} and {layer.name!r} share the weight {layer.weight!r}, got {names[0]} and "
+                f"{names[1]}: give both the same precision"
+            )

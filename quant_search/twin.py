@@ -84,9 +84,7 @@ class Twin(nn.Module):
     def _rounds(self, name: str, bias: Bias) -> bool:
         """Whether a bias is that of one layer whose input and weight have scales; others are left as they are."""
         own = name == bias.source and all(source != name for _, source in self._marks.own_bias)
-        return (
-            own and bias.beta == 1 and bias.input in self._marks.activations and bias.weight in self._steps_of_weights
-        )
+        return own and bias.input in self._marks.activations and bias.weight in self._steps_of_weights
 
     def by_name(self) -> dict[str, nn.Parameter]:
         """The weights and biases that learn, by their names in the file."""

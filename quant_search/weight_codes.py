@@ -55,6 +55,11 @@ class WeightCodes:
         """Whether two codes go into a byte."""
         return self.format.bits <= 4
 
+    def equals(self, other: WeightCodes) -> bool:
+        """Whether both stand for the same weight in the same codes."""
+        same = np.array_equal(self.values, other.values) and np.array_equal(self.scale, other.scale)
+        return self is other or (same and self.format == other.format)
+
     def weight(self, axis: int) -> np.ndarray:
         """What the codes stand for, float32; `axis` is that of the output channels."""
         granularity = per_channel(axis) if self.scale.ndim else PER_TENSOR
@@ -127,14 +132,19 @@ def rounded(
     if scales not in SCALES:
         raise ValueError(f"unknown scales {scales!r}: there are {', '.join(SCALES)}")
     formats = {name: weight_format(count) for name, count in bits.items()}
-    values, found = values_of(model), {}
+    values, found = values_of(model), dict[str, WeightCodes]()
+    made: dict[tuple[str, Integer, int], WeightCodes] = {}  # layers may share a weight
     for layer in layers_of(model, bits):
         number, weight = formats[layer.name], values[layer.weight]
+        key = (layer.weight, number, layer.out_axis)
+        if key in made:
+            found[layer.name] = made[key]
+            continue
         granularity = per_channel(layer.out_axis) if channels else PER_TENSOR
         by_range = number.scales(weight, granularity).scale
         scale = by_range if scales == "max" else scales_of_least_error(weight, number, granularity)
         codes = number.codes(weight, Scales(scale, np.zeros(scale.shape, np.int8)), granularity)
-        found[layer.name] = WeightCodes(codes, scale, number)
+        found[layer.name] = made[key] = WeightCodes(codes, scale, number)
     return found
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from search_spaces.value import Choice, Clause, Option
 
+_LARGEST_TABLE = 2**16  # entries
 INDEX = np.int16  # a population's element type: option indices
 MOST_OPTIONS = 2**14  # of one choice: the sum of two indices is still an INDEX
 
@@ -205,25 +206,40 @@ class SearchSpace:
         return hit
 
     @functools.cached_property
-    def _offers(self) -> list[tuple[list[int], np.ndarray] | None]:
-        """Of choices whose options are not all offered: the columns that decide it, and which option then stands.
+    def _parents(self) -> list[list[int]]:
+        """The columns that decide which options of a choice are offered; none where all are."""
+        return [sorted({column for column, _ in itertools.chain(*itertools.chain(*each))}) for each in self._offered]
 
-        A table, since clauses would be looked at for each option anew, in the innermost loop of a search.  It has an
-        axis for each of the columns, at whose end the choice is inactive, and one for the options themselves.
+    @functools.cached_property
+    def _tables(self) -> list[np.ndarray | None]:
+        """Of choices whose options are not all offered: which option stands.
+
+        Clauses would be looked at for each option anew, in the innermost loop of a search.  A table has an axis for
+        each of the parents, at whose end that one is inactive, and one for the options themselves.  None where it would
+        be large.
         """
-        return [self._table(j) if offered else None for j, offered in enumerate(self._offered)]
+        found: list[np.ndarray | None] = []
+        for j, parents in enumerate(self._parents):
+            shape = (*(self.cardinalities[parents] + 1), len(self.choices[j].options))
+            small = self._offered[j] and math.prod(map(int, shape)) <= _LARGEST_TABLE
+            found.append(self._standing(j, np.indices(shape)) if small else None)
+        return found
 
-    def _table(self, j: int) -> tuple[list[int], np.ndarray]:
-        last, offered = len(self.choices[j].options) - 1, self._offered[j]
-        parents = sorted({column for column, _ in itertools.chain.from_iterable(itertools.chain(*offered))})
-        stands = np.empty((*(self.cardinalities[parents] + 1), last + 1), dtype=INDEX)
-        for place in np.ndindex(*stands.shape[:-1]):
-            at = dict(zip(parents, place, strict=True))
-            stands[place] = [
-                index if any(all(at[column] in options for column, options in clause) for clause in clauses) else last
-                for index, clauses in enumerate(offered)
-            ]
-        return parents, stands
+    def _standing(self, j: int, known: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """Which option stands for the one that choice j has.
+
+        Args:
+            known: the options of its parents, each one beyond its last where it is inactive, and its own; of one shape.
+        """
+        at, own = dict(zip(self._parents[j], known, strict=False)), known[-1]
+        stands = np.full(own.shape, len(self.choices[j].options) - 1, dtype=INDEX)
+        for index, clauses in enumerate(self._offered[j]):
+            for clause in clauses:
+                holds = own == index
+                for column, options in clause:
+                    holds &= np.isin(at[column], options)
+                stands[holds] = index
+        return stands
 
     def _known(self, rows: np.ndarray, column: int) -> np.ndarray:
         """The options (n,) of a choice, one beyond the last where it is inactive."""
@@ -285,9 +301,10 @@ class SearchSpace:
 
     def _inactive_to_first_(self, rows: np.ndarray, columns: Iterable[int]) -> np.ndarray:
         for j in columns:
-            if (offer := self._offers[j]) is not None:
-                parents, stands = offer
-                rows[:, j] = stands[(*(self._known(rows, parent) for parent in parents), rows[:, j])]
+            if self._offered[j]:
+                known = (*(self._known(rows, parent) for parent in self._parents[j]), rows[:, j])
+                table = self._tables[j]
+                rows[:, j] = self._standing(j, known) if table is None else table[known]
             column = self.active_column(rows, j)
             if column is not None:
                 rows[:, j] *= column

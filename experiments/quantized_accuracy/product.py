@@ -116,7 +116,7 @@ def one_after_the_other(truth: Truth, budget: int, seed: int, networks: int) -> 
     With one network, it is the most accurate one.
     """
     anatomy, space = truth.points.anatomy, truth.points.architectures
-    rows, costs = searched(truth, space, anatomy.in_fp32, budget // 2, seed)
+    rows, costs = searched(truth, space, anatomy.in_most_bits, budget // 2, seed)
     front = np.flatnonzero(non_dominated(costs))
     front = front[np.argsort(costs[front, 0])]
     chosen = rows[front[np.unique(np.linspace(0, len(front) - 1, networks).round().astype(int))]]

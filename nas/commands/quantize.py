@@ -12,7 +12,13 @@ from nas.output import Output
 
 
 def quantize(
-    network: Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX file, or NAME:WEIGHTS of a timm network.")],
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="An ONNX file, as torch.onnx.export writes one of yours, or NAME:WEIGHTS of a timm network.",
+        ),
+    ],
     data: DataName = "digits",
     device: DeviceName = "cpu",
     max_drop: Annotated[float, typer.Option(min=0, max=100, help="Points of accuracy that may be lost.")] = 0.5,
@@ -23,6 +29,13 @@ def quantize(
     sparsity: Annotated[
         str, typer.Option(help="dense, channels:0.75, 2:4, 16x4:0.5, unstructured:0.8; refused where it gains no time.")
     ] = "dense",
+    finetune: Annotated[
+        int,
+        typer.Option(min=0, help="Steps that the network is trained on with its --sparsity, before rounding."),
+    ] = 0,
+    integer_only: Annotated[
+        bool, typer.Option("--integer-only", help="A file for integers alone (dyadic scales), of --precision int8.")
+    ] = False,
     pixels: Annotated[str, typer.Option(help="As trained on: data, unit, symmetric, raw, imagenet, M/S.")] = "data",
     image_size: ImageSize = None,
     remeasure: Remeasure = False,
@@ -38,7 +51,9 @@ def quantize(
 
     check_given(network)
     check_pixels(pixels)
-    wanted, place = check_wanted(precision, max_drop / 100, objective, rounding, sensitivity, sparsity, seed, device)
+    wanted, place = check_wanted(
+        precision, max_drop / 100, objective, rounding, sensitivity, sparsity, seed, device, finetune, integer_only
+    )
     folder = out or default_folder(network)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already: name another folder with --out")

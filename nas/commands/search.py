@@ -57,7 +57,7 @@ def search(
     evaluations: Annotated[int, typer.Option(help="Real evaluations of the search; each baseline gets as many.")] = 28,
     baselines: Annotated[bool, typer.Option(help="Compare with random search and uniform scaling.")] = True,
     finetune: Annotated[
-        int, typer.Option(help="Steps that each network of the front is trained on, alone, in its precisions.")
+        int, typer.Option(help="Steps that each network of the front, and its twins, is trained on, alone.")
     ] = 0,
     max_latency: Annotated[str | None, typer.Option(help="Bound on the latency: 2ms, 500us.")] = None,
     max_energy: Annotated[str | None, typer.Option(help="Bound on the energy of a call: 5mJ.")] = None,

@@ -265,9 +265,4 @@ def with_biases(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def bare(model: onnx.ModelProto) -> list[str]:
-    """The names of norms that stand on their own."""
-    return [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]
-
-
-__all__ = ["bare", "fold_constants", "fold_norms", "with_biases"]
+__all__ = ["fold_constants", "fold_norms", "with_biases"]

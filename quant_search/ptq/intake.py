@@ -1,14 +1,15 @@
 """A model from outside, brought into the form that the rest works on.
 
 Nodes with names of their own, opset 13 or later, one float32 input `input` and output `logits` with an open batch,
-weights as initializers, norms and pads of zeros folded, pads and target shapes written out.
+weights as initializers, norms, factors of products and pads of zeros folded, pads, target shapes and the sizes of the
+output written out.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from latency.runtimes.onnx_runtime import tensors_of
 from quant_search.layers import attributes_of
 from quant_search.ptq.fold import fold_constants, fold_norms
 from quant_search.ptq.pads import fold_pads
+from quant_search.ptq.products import plain_products
 
 LEAST_OPSET = 13  # the first whose QuantizeLinear has a scale for each channel
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
@@ -39,17 +41,18 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     _check(result.graph)
     _drop_listed_weights(result.graph)
     result = _of_late_opset(result)
-    _open_batch(result.graph)
     _name_nodes(result.graph)
     result = fold_constants(result)
+    _open_batch(result.graph)
     _rename(result.graph, {result.graph.output[0].name: OUTPUT, result.graph.input[0].name: INPUT})
     _drop_identities(result.graph)
     result.graph.ClearField("value_info")
     _write_out_shapes(result)
     _write_out_pads(result)
     result = fold_constants(result)
-    folded = fold_norms(fold_constants(fold_pads(result)))
-    _compare(result, folded)
+    folded = fold_norms(fold_constants(fold_pads(plain_products(result))))
+    outputs = _compare(result, folded)
+    _write_out_sizes(folded.graph.output[0], outputs.shape)
     return folded
 
 
@@ -231,12 +234,19 @@ def _pads(sizes: tuple[int, ...], kernel: tuple[int, ...], settings: Mapping[str
     return begins + ends
 
 
-def _compare(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
-    """Refuses a fold that changed what the model computes."""
+def _compare(before: onnx.ModelProto, after: onnx.ModelProto) -> np.ndarray:
+    """The outputs for a batch of two; refuses a fold that changed what the model computes."""
     (old,), (new,) = (_run(model, [OUTPUT], 2) for model in (before, after))
     off, size = float(np.abs(new - old).max(initial=0)), float(np.abs(old).max(initial=0))
     if not off <= _TOLERANCE * max(size, 1e-6):
         raise ValueError(f"folding the model's norms changed outputs of up to {size:g} by {off:g}: report this model")
+    return new
+
+
+def _write_out_sizes(output: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
+    """The shape of what the model makes of a batch of two, with the batch left open."""
+    sizes = ["batch" if axis == 0 and size == 2 else size for axis, size in enumerate(shape)]
+    output.CopyFrom(helper.make_tensor_value_info(output.name, output.type.tensor_type.elem_type, sizes))
 
 
 __all__ = ["LEAST_OPSET", "prepared"]

@@ -4,7 +4,7 @@ AdaRound (arXiv:2004.10568) rounds down or up: codes floor(W / s) + h(V) with th
 h(V) = clip(sigmoid(V) (zeta - gamma) + gamma, 0, 1) (eq. 23), which minimise
 ||f(W x) - f(W~ x~)||^2 + lambda sum(1 - |2 h(V) - 1|^beta) (eq. 24 and 25), beta falling so that h ends at 0 or 1.
 AdaQuant (arXiv:2006.10518, eq. 3) lets codes go further than the next: continuous weights, scales and biases are
-learned through the rounding by the straight-through estimator.
+learned through the rounding by the straight-through estimator.  In both, weights that are 0 stay so: pruning put them.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class _Layer:
         self.weight, self.bias = (torch.from_numpy(part.copy()) for part in (problem.weight, problem.bias))
         scale = np.broadcast_to(problem.scale, problem.bias.shape).reshape(*problem.weight.shape[:2], 1)
         self.scale = torch.from_numpy(scale.copy())
+        self.kept = self.weight != 0
         self.ends, self.cut = (problem.format.lowest, problem.format.highest), problem.cut
         self.target = self.y.clamp(*self.cut)
         self.depthwise = self.weight.shape[1] == 1 < self.weight.shape[0]
@@ -130,7 +131,7 @@ def adaround(problem: Problem, setting: Setting) -> Rounded:
     v = torch.logit((rest - GAMMA) / (ZETA - GAMMA)).requires_grad_()  # so that h(V) is the rest
 
     def codes(h: Tensor) -> Tensor:
-        return (low + h).clamp(*layer.ends)
+        return (low + h).clamp(*layer.ends) * layer.kept
 
     # 1 is what rounding to the nearest leaves, so that one lambda serves layers of any scale.
     unit = max(layer.error(layer.nearest(), layer.scale, layer.bias), 1e-30)
@@ -169,7 +170,7 @@ def adaquant(problem: Problem, setting: Setting) -> Rounded:
     unit = max(layer.error(layer.nearest(), layer.scale, layer.bias), 1e-30)
 
     def codes() -> Tensor:
-        found = (steps / stretch.exp()).clamp(*layer.ends)
+        found = (steps / stretch.exp()).clamp(*layer.ends) * layer.kept
         return found + (found.round() - found).detach()
 
     def loss(some: Tensor, _progress: float) -> Tensor:

@@ -1,7 +1,8 @@
 """Damages taken by running: one quantized file for each group and option, in ONNX Runtime, on the same images.
 
-Ranges of activations are taken once, and so are the outputs in fp32; of a file only its outputs are kept.  The time is
-that of groups x options x images calls in int8.
+Files are those that the subject builds; unless it says how, ranges of activations are taken once, and weights rounded
+to the nearest.  Outputs in fp32 are taken once; of a file only its outputs are kept.  The time is that of groups x
+options x images calls in int8.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from latency.runtimes.opening import open_session
 from quant_search.precision import parse_precision
 from quant_search.ranges import activation_ranges
 from quant_search.realise import in_precisions
-from quant_search.sensitivity.subject import Progress, Sensitivity, Subject
+from quant_search.sensitivity.subject import Build, Progress, Sensitivity, Subject
 
 Score = Callable[[np.ndarray, np.ndarray], float]
 """The damage of outputs (n, classes), given those in fp32; 0 where both are the same."""
@@ -51,19 +52,29 @@ def by_running(
     return Sensitivity(measure, tuple(subject.groups), subject.every_option, damage, time.perf_counter() - start)
 
 
+def to_the_nearest(subject: Subject, threads: int = 1) -> Build:
+    """What builds files of a subject, with the smallest and largest values of activations on its images as ranges.
+
+    Raises:
+        ValueError: a model that ONNX Runtime does not run.
+    """
+    every = [
+        name
+        for group, options in subject.of_group.items()
+        if any(parse_precision(option).activation_bits for option in options)
+        for name in subject.groups[group]
+    ]
+    ranges = activation_ranges(subject.model, subject.images, nodes=every, threads=threads)
+    return lambda chosen: in_precisions(subject.model, subject.groups, chosen, ranges)
+
+
 class _Files:
     """Scores of quantized files of a subject."""
 
     def __init__(self, subject: Subject, score: Score, threads: int) -> None:
         self._subject, self._score = subject, score
         self._device = Device("cpu", "cpu", threads, "onnxruntime")
-        every = [
-            name
-            for group, options in subject.of_group.items()
-            if any(parse_precision(option).activation_bits for option in options)
-            for name in subject.groups[group]
-        ]
-        self._ranges = activation_ranges(subject.model, subject.images, nodes=every, threads=threads)
+        self._build = subject.build or to_the_nearest(subject, threads)
         self._fp32 = self._outputs(subject.model.SerializeToString())
         self._of_all: dict[str, float] = {}
 
@@ -81,8 +92,7 @@ class _Files:
     def _of(self, chosen: Mapping[str, str]) -> float:
         if all(parse_precision(option).weight_bits is None for option in chosen.values()):
             return 0.0
-        file = in_precisions(self._subject.model, self._subject.groups, chosen, self._ranges)
-        return self._score(self._outputs(file.SerializeToString()), self._fp32)
+        return self._score(self._outputs(self._build(chosen).SerializeToString()), self._fp32)
 
     def _outputs(self, file: bytes) -> np.ndarray:
         session, x = open_session(file, self._device), self._subject.images

@@ -15,7 +15,7 @@ from quant_search.sensitivity.subject import Progress, Sensitivity, Subject
 def sqnr(
     subject: Subject, progress: Progress | None = None, *, direction: Direction = "one", threads: int = 1
 ) -> Sensitivity:
-    """Damage: Σ (quantized - fp32)² / Σ fp32² over all logits of all images, 1 / SQNR; see `decibels`.
+    """Damage: Σ (quantized - fp32)² / Σ fp32² over all logits of all images, 1 / SQNR.
 
     Raises:
         ValueError: as `by_running`.
@@ -28,10 +28,3 @@ def noise_to_signal(outputs: np.ndarray, fp32: np.ndarray) -> float:
     signal = np.square(fp32, dtype=np.float64).sum()
     noise = np.square(outputs - fp32, dtype=np.float64).sum()
     return float(noise / max(signal, np.finfo(np.float64).tiny))
-
-
-def decibels(damage: np.ndarray) -> np.ndarray:
-    """The ratio of signal to noise, -10 log10(damage), in dB: about 6 more for each bit; infinite without noise."""
-    with np.errstate(divide="ignore"):
-        ratio: np.ndarray = -10 * np.log10(damage)
-    return ratio

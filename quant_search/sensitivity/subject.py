@@ -12,6 +12,7 @@ import onnx
 from quant_search.precision import parse_precision
 
 Progress = Callable[[int, int], None]  # parts done, and parts in all
+Build = Callable[[Mapping[str, str]], onnx.ModelProto]
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 
@@ -26,10 +27,12 @@ class Subject:
         options: precisions (`fp32`, `int8`, `w4a8`, `w4`) for every group, or of each group its own.
         images: (n, ...) float32, from which ranges and damages are taken.
         labels: classes (n,) of the images, where a measure needs them.
+        build: makes the file in which groups have the precisions chosen for them and all others fp32, for measures that
+            run files; unless given, weights are rounded to the nearest, and ranges are taken from `images`.
 
     Raises:
         ValueError: no groups, images or options, an unknown precision or node, a node of two groups, or labels that
-            do not fit the images.
+            do not fit the images; groups that share a weight, which has one precision.
     """
 
     model: onnx.ModelProto
@@ -37,6 +40,7 @@ class Subject:
     options: Sequence[str] | Mapping[str, Sequence[str]]
     images: np.ndarray
     labels: np.ndarray | None = None
+    build: Build | None = None
     of_group: Mapping[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +65,11 @@ class Subject:
                     raise ValueError(f"group {group!r} has a node {name!r} that the model does not have")
                 if taken.setdefault(name, group) != group:
                     raise ValueError(f"node {name!r} stands in the groups {taken[name]!r} and {group!r}: in one only")
+        readers: dict[str, str] = {}
+        for weight, name in _weights_read(self.model):
+            if name in taken and readers.setdefault(weight, taken[name]) != taken[name]:
+                others = f"{readers[weight]!r} and {taken[name]!r}"
+                raise ValueError(f"the groups {others} share the weight {weight!r}: put them into one group")
 
     def _check_images(self) -> None:
         if not len(self.images) or self.images.dtype != np.float32:
@@ -149,17 +158,30 @@ def by_layer(model: onnx.ModelProto) -> dict[str, list[str]]:
     """Groups for a model without blocks: each layer with weights, and what runs between it and the next.
 
     A node without weights goes with the latest layer before it that feeds it, directly or not; what no layer feeds is
-    left out.  A group is called as its layer's node.
+    left out.  Layers that share a weight are one group.  A group is called as its first layer's node.
     """
-    weights, place = {tensor.name for tensor in model.graph.initializer}, dict[str, int]()
+    weight_of, place = {name: weight for weight, name in _weights_read(model)}, dict[str, int]()
+    first: dict[str, int] = {}  # weight to the first of the groups that read it
+    joined: list[int] = []
     groups: list[list[str]] = []
     for node in model.graph.node:
-        if node.op_type in _WEIGHTED and weights.intersection(node.input[1:2]):
+        if node.name in weight_of:
             groups.append([])
             group = len(groups) - 1
+            joined.append(first.setdefault(weight_of[node.name], group))
         else:
             group = max((place[name] for name in node.input if name in place), default=-1)
         if group >= 0:
             groups[group].append(node.name)
             place.update(dict.fromkeys(node.output, group))
-    return {nodes[0]: nodes for nodes in groups}
+    together: dict[int, list[str]] = {}
+    for nodes, into in zip(groups, joined, strict=True):
+        together.setdefault(into, []).extend(nodes)
+    return {nodes[0]: nodes for nodes in together.values()}
+
+
+def _weights_read(model: onnx.ModelProto) -> list[tuple[str, str]]:
+    """Each weight with the name of a layer that reads it, in the order of the graph."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    layers = (node for node in model.graph.node if node.op_type in _WEIGHTED)
+    return [(node.input[1], node.name) for node in layers if constants.intersection(node.input[1:2])]

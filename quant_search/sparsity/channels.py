@@ -110,7 +110,7 @@ def _classes(flow: Flow) -> dict[str, np.ndarray]:
 def prune_channels(model: onnx.ModelProto, keep: Keep, flow: Flow | None = None) -> onnx.ModelProto:
     """A copy of `model` with the kept channels alone: smaller tensors under the same names, the same nodes.
 
-    It computes what `model` would with zeros in the place of the channels that went (`mask_channels`).
+    It computes what `model` would with zeros in the place of the channels that went.
 
     Args:
         flow: as of `channel_groups`.
@@ -133,26 +133,6 @@ def prune_channels(model: onnx.ModelProto, keep: Keep, flow: Flow | None = None)
             write(tensors[name], numpy_helper.to_array(tensors[name]).compress(places, axis))
     for edit in flow.edits:
         _apply(edit, result.graph, kept)
-    return result
-
-
-def mask_channels(model: onnx.ModelProto, keep: Keep) -> onnx.ModelProto:
-    """A copy of `model` of the same size in which the channels that are not kept are 0 and are read with weight 0.
-
-    Raises:
-        ValueError: as of `prune_channels`.
-    """
-    flow = channel_flow(model)
-    kept = _kept(flow, keep)
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    tensors = constants_of(result)
-    for cut in flow.cuts:
-        places = kept[cut.atoms]
-        if cut.role != "carried" and not places.all():
-            values = numpy_helper.to_array(tensors[cut.tensor])
-            shape = [-1 if axis == cut.axis else 1 for axis in range(values.ndim)]
-            write(tensors[cut.tensor], np.where(places.reshape(shape), values, np.zeros((), values.dtype)))
     return result
 
 

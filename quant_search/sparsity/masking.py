@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
 
 from quant_search.sparsity.criterion import Scores
-from quant_search.sparsity.patterns import Pattern, count_of, mask
+from quant_search.sparsity.patterns import Pattern, mask
 from quant_search.sparsity.weighted import Layer, layers_of, weights_of, with_weights
 
 Masks = Mapping[str, np.ndarray]  # weight name to what is kept, bool, of the shape in which it is stored
@@ -61,22 +61,3 @@ def apply_masks(model: onnx.ModelProto, masks: Masks) -> onnx.ModelProto:
         if kept.shape != stored[name].shape:
             raise ValueError(f"the mask of {name!r} has the shape {kept.shape}, the weight {stored[name].shape}")
     return with_weights(model, {name: np.where(masks[name], array, 0) for name, array in stored.items()})
-
-
-def adaptive_densities(layers: Sequence[Layer], scores: Scores, density: float) -> dict[str, float]:
-    """The density of each layer, by node, when the largest scores of all layers together are kept.
-
-    Of scores that may be compared across layers, such as LAMP's (arXiv:2010.07611) or Taylor's.  Every layer keeps one
-    weight at least.
-
-    Raises:
-        ValueError: a density that is not above 0 and at most 1, or no layers.
-    """
-    if not 0 < density <= 1 or not layers:
-        raise ValueError(f"a density must be above 0 and at most 1, for some layers, got {density} for {len(layers)}")
-    sizes = [scores[layer.weight].size for layer in layers]
-    together = np.concatenate([scores[layer.weight].ravel() for layer in layers])
-    best = np.argsort(-together, kind="stable")[: count_of(density, len(together))]
-    owner = np.repeat(np.arange(len(layers)), sizes)
-    counts = np.bincount(owner[best], minlength=len(layers))
-    return {layer.node: max(1, int(count)) / size for layer, count, size in zip(layers, counts, sizes, strict=True)}

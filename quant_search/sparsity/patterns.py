@@ -219,23 +219,6 @@ def mask(weight: np.ndarray, pattern: Pattern, scores: np.ndarray | None = None)
     return pattern.kept(scores)
 
 
-def with_density(pattern: Pattern, density: float) -> Pattern:
-    """The pattern of the same kind that keeps another share; `Dense` where that is all.
-
-    Raises:
-        ValueError: a density that is not above 0, or a pattern that has one density only.
-    """
-    if density >= 1:
-        return Dense()
-    if isinstance(pattern, Channels):
-        return Channels(density)
-    if isinstance(pattern, Blocks):
-        return Blocks(pattern.rows, pattern.columns, density)
-    if isinstance(pattern, Unstructured):
-        return Unstructured(1 - density)
-    raise ValueError(f"sparsity {pattern.name!r} has the density {_text(pattern.density)} alone, got {density}")
-
-
 def count_of(share: float, n: int) -> int:
     """How many of `n` a share is: rounded, one at least."""
     return max(1, _rounded(share * n))

@@ -14,9 +14,8 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
-from onnx import NodeProto
+from onnx import NodeProto, numpy_helper
 
-from quant_search.sparsity.absorb import add_to_bias
 from quant_search.sparsity.activations import activations
 from quant_search.sparsity.channels import Keep, prune_channels, survivors
 from quant_search.sparsity.weighted import Layer, attributes_of, called, constants_of, layers_of, weights_of, write
@@ -83,7 +82,7 @@ def _fit(
     stored = weights_of(pruned, [layer.weight])[layer.weight]
     weight = layer.read(stored) + change[:, :d].reshape(layer.shape)
     write(constants_of(pruned)[layer.weight], layer.read(weight).astype(np.float32))
-    add_to_bias(pruned, node, change[:, d])
+    _add_to_bias(pruned, node, change[:, d])
 
 
 def _columns(x: np.ndarray, node: NodeProto, layer: Layer) -> np.ndarray:
@@ -100,3 +99,26 @@ def _columns(x: np.ndarray, node: NodeProto, layer: Layer) -> np.ndarray:
         stride=settings.get("strides", [1, 1]),
     )
     return columns.double().permute(1, 0, 2).reshape(columns.shape[1], -1).numpy()
+
+
+def _add_to_bias(model: onnx.ModelProto, node: NodeProto, change: np.ndarray) -> None:
+    """Adds `change` (o,) to what a convolution or matrix product of `model` gives; it gets a bias where it has none.
+
+    A MatMul becomes a Gemm, which computes the same.
+    """
+    node.op_type = "Gemm" if node.op_type == "MatMul" else node.op_type
+    change = change / float(attributes_of(node).get("beta", 1.0))
+    constants, name = constants_of(model), node.input[2] if len(node.input) > 2 else ""
+    before = numpy_helper.to_array(constants[name]) if name else np.zeros(len(change), np.float32)
+    after = np.asarray(before + change, np.float32)
+    uses = Counter(used for other in model.graph.node for used in other.input)
+    if name and uses[name] == 1 and after.shape == before.shape:
+        write(constants[name], after)
+        return
+    own = f"{node.output[0]}_bias"
+    model.graph.initializer.append(numpy_helper.from_array(after, own))
+    node.input[2:] = [own]
+    if uses[name] == 1:
+        kept = [tensor for tensor in model.graph.initializer if tensor.name != name]
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(kept)

@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 from quant_search.sensitivity.catalog import MEASURES
 from quant_search.sensitivity.subject import Subject, by_layer
 from tests.quant_search.small_digits import digits, trained
+from tests.quant_search.tied import some_images, tied
 
 OPTIONS = ("fp32", "int8", "w4a8", "w3a8", "w2a8")
 FEW = {"hessian": {"probes": 12}}  # enough for an order
@@ -68,3 +69,12 @@ def test_a_measure_says_whether_it_needs_labels_and_sees_activations(measured):
     alone, both = entry.measure(subject, **FEW.get(name, {})).damage.T
     if name != "leave-one-out":
         assert np.array_equal(alone, both) is not entry.activations
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURES if name != "leave-one-out"])
+def test_a_shared_weight_does_damage_wherever_it_is_read(name):
+    x, y = some_images()
+    found = MEASURES[name].measure(Subject(tied(), by_layer(tied()), ("fp32", "w4a8"), x, y)).rows()
+    assert found.keys() == {"stem", "one", "last"} and all(row["w4a8"] > row["fp32"] == 0 for row in found.values())
+    with pytest.raises(ValueError, match="groups 'a' and 'b' share the weight 'w': put them into one group"):
+        Subject(tied(), {"a": ["one"], "b": ["two"]}, ("w4a8",), x, y)

@@ -15,7 +15,7 @@ from latency.device import parse_device
 from latency.lowering import to_onnx
 from latency.runtimes.onnx_runtime import open_session
 from quant_search.sparsity.catalog import CRITERIA, PATTERNS
-from quant_search.sparsity.channels import channel_groups, mask_channels, prune_channels
+from quant_search.sparsity.channels import channel_groups, prune_channels
 from quant_search.sparsity.criterion import Examples
 from quant_search.sparsity.parse import parse_pattern
 from quant_search.sparsity.patterns import Blocks, Channels, Dense, NofM, Unstructured, mask
@@ -23,6 +23,7 @@ from quant_search.sparsity.weighted import layers_of, weights_of, with_weights
 from search_spaces.catalog import SPACES
 from search_spaces.network import extract, find_space
 from tests.laws.entries import SMALLEST
+from tests.quant_search.sparsity.zeroed_channels import mask_channels
 
 CPU = parse_device("cpu")
 SHAPE = (3, 32, 32)

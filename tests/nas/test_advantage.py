@@ -6,6 +6,7 @@ import pytest
 
 from nas.advantage import SURE, advantage, advantages
 from nas.objectives import Evaluation
+from nas.pipeline import hypervolumes
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -62,5 +63,10 @@ def test_groups_are_compared_where_both_have_feasible_evaluations():
     assert set(advantages(groups)) == {"random"}
     assert advantages({**groups, "search": []}) == {}
     assert advantages(groups)["random"]["interval"][0] > 1
+    groups["uniform"] = evaluations(CHANCE + np.array([0.2, -0.3]))
+    volumes, found = hypervolumes(groups), advantages(groups)
+    assert [found[name]["ratio"] for name in found] == pytest.approx(
+        [volumes["search"] / volumes[name] for name in found]
+    )
     with pytest.raises(ValueError, match="got 0 and 30"):
         advantage(CHANCE[:0], CHANCE)

@@ -42,7 +42,7 @@ def settings(dataset):
     return Settings(
         space="small_space:Small",
         data_fingerprint=dataset.fingerprint,
-        precisions=PRECISIONS,
+        precisions=PRECISIONS[1:],  # the most bits that blocks may have are those of int8
         objectives=("latency", "size"),
         epochs=2,
         evaluations=4,

@@ -10,7 +10,7 @@ from torch import nn
 from latency.device import parse_device
 from latency.lowering import to_onnx
 from latency.runtimes.onnx_runtime import open_session
-from nas.given import check_given, classes_of, read_given
+from nas.given import EXPORT, check_given, classes_of, read_given
 
 NAME, SHAPE = "test_efficientnet", (3, 32, 32)
 
@@ -46,6 +46,12 @@ def test_an_onnx_file_is_read_for_images_of_its_size(tmp_path):
         read_given(str(tmp_path / "net.onnx"), (1, 32, 32))
 
 
+def test_an_output_that_is_no_logits_is_refused(tmp_path):
+    onnx.save(to_onnx(nn.Conv2d(3, 4, 3).eval(), SHAPE), tmp_path / "maps.onnx")
+    with pytest.raises(ValueError, match=r"\['batch', 4, 30, 30\], expected logits \(batch, classes\): flatten it"):
+        classes_of(read_given(str(tmp_path / "maps.onnx"), SHAPE))
+
+
 def test_what_is_no_network_is_refused(weights, tmp_path):
     _, file = weights
     for source in ("net", ":weights.pth", f"{NAME}:"):
@@ -55,3 +61,13 @@ def test_what_is_no_network_is_refused(weights, tmp_path):
         check_given(f"{NAME}:missing.pth")
     with pytest.raises(ValueError, match="test_resnet"):
         read_given(f"test_resnet:{file}", SHAPE)
+    with pytest.raises(ValueError, match=r"'resnet20' is no network of timm.*: write one .* with torch\.onnx\.export"):
+        read_given(f"resnet20:{file}", SHAPE)
+
+
+def test_a_network_of_ones_own_is_written_as_the_hint_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 5))
+    images = torch.zeros(2, *SHAPE)
+    exec(EXPORT, {"torch": torch, "network": network, "images": images})  # the words that a user copies
+    assert classes_of(read_given("net.onnx", SHAPE)) == 5

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from latency.lowering import to_onnx
+from latency.measurement import Measurement
+from latency.timing import Timing
 from nas.layer_costs import LayerCosts
-from nas.quantizing import Made, Wanted, allocation_problem, best_of
+from nas.quantizing import Final, Made, Wanted, allocation_problem, best_of, choose
 from quant_search.allocate import allocate, dual
 from quant_search.ptq.intake import prepared
 from quant_search.sensitivity.subject import Sensitivity, by_layer
@@ -17,8 +19,8 @@ from quant_search.sparsity.masking import apply_masks, masks_of
 from quant_search.sparsity.parse import parse_pattern
 
 
-def made(name, val_accuracy, latency_s, size=1, agreement=1.0):
-    return Made(name, {}, b"x" * size, val_accuracy, agreement, latency_s)
+def made(name, val_accuracy, latency_s, size=1, agreement=1.0, twin="", chosen=()):
+    return Made(name, dict(enumerate(chosen)), b"x" * size, val_accuracy, agreement, latency_s, twin=twin)
 
 
 FP32 = made("fp32", 0.90, 10.0, 100)
@@ -44,6 +46,38 @@ def test_the_smallest_that_loses_little():
     files = [FP32, made("int8", 0.9, 12.0, 50), made("w4a8", 0.89, 12.0, 30)]
     for drop, best in ((0.02, "w4a8"), (0.005, "int8")):
         assert best_of(files, Wanted(("fp32", "int8", "w4a8"), drop, "size")).name == best
+
+
+def test_a_precision_that_is_not_wanted_is_not_chosen():
+    files = [FP32, made("int8", 0.9, 5.0, 50, chosen=["int8"] * 2), made("w2", 0.9, 6.0, 60, chosen=["w2", "fp32"])]
+    for objective in ("latency", "size"):
+        assert best_of(files, Wanted(("fp32", "w2"), 0.1, objective)).name == "w2"
+
+
+@pytest.mark.parametrize(
+    ("sparse_s", "objective", "best"),
+    [(5.0, "latency", "int8"), (4.9, "latency", "int8"), (4.8, "latency", "sparse int8"), (5.0, "size", "sparse int8")],
+)
+def test_a_sparse_file_has_to_be_faster_than_its_dense_twin(sparse_s, objective, best):
+    files = [FP32, made("int8", 0.89, 5.0, 50), made("sparse int8", 0.9, sparse_s, 40, twin="int8")]
+    assert best_of(files, Wanted(max_drop=0.02, objective=objective)).name == best
+
+
+def test_a_sparse_file_has_to_be_faster_when_it_is_measured_carefully_too():
+    files = [FP32, made("int8", 0.89, 5.0), made("sparse fp32", 0.89, 4.0, twin="fp32")]
+    files.append(made("sparse int8", 0.89, 3.0, twin="int8"))
+    verified, careful = [], {"fp32": 10.0, "int8": 3.05, "sparse int8": 3.0, "sparse fp32": 4.0}
+
+    def verify(some):
+        verified.append([own.name for own in some])
+        timings = {own.name: Timing((careful[own.name],), 1, (1.0,), (1,)) for own in some}
+        return {own.name: Final(own, 0.9, Measurement("", "cpu", "", timings[own.name])) for own in some}
+
+    chosen, final = choose(files, Wanted(max_drop=0.02), verify)
+    assert chosen.name == "sparse fp32" and set(final) == {"fp32", "int8", "sparse fp32"}
+    assert verified[0] == ["fp32", "int8", "int8", "sparse int8"]
+    careful["int8"] = 3.5
+    assert choose(files, Wanted(max_drop=0.02), verify)[0].name == "sparse int8"
 
 
 @pytest.fixture(scope="module")

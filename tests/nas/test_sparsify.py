@@ -9,6 +9,7 @@ from nas.progress import SilentReporter
 from nas.sparsify import sparsified
 from quant_search.ptq.intake import prepared
 from quant_search.sparsity.criterion import Examples
+from quant_search.sparsity.rate_distortion import macs_of
 from quant_search.sparsity.weighted import zeros_of
 from tests.quant_search.small_digits import digits, trained
 
@@ -28,7 +29,20 @@ def test_channels_make_tensors_smaller(model):
         return float(len(judged))
 
     found = sparsified(model, "channels:0.5", Examples(X[:64], Y[:64]), judge)
-    assert len(judged) == 2 and len(found.SerializeToString()) == judged[0] < len(model.SerializeToString())
+    assert len(judged) == 3 and len(found.SerializeToString()) == judged[0] < len(model.SerializeToString())
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_layers_are_chosen_by_rate_and_distortion_within_the_macs_of_the_others(model, share):
+    seen = []
+
+    def judge(file):
+        seen.append(file)
+        return -len(seen)  # the last is best
+
+    best = sparsified(model, f"channels:{share}", Examples(X[:64], Y[:64]), judge)
+    macs = [macs_of(file) for file in seen]
+    assert len(seen) == 3 and best is seen[2] and macs[2] <= max(macs[:2]) < macs_of(model)
 
 
 def test_zeros_leave_them_as_large(model):
@@ -39,7 +53,7 @@ def test_zeros_leave_them_as_large(model):
 
 
 def test_what_needs_no_proof_is_not_measured(model):
-    for text, for_size in (("dense", False), ("2:4", True)):
+    for text, for_size in (("dense", False), ("2:4", True), ("channels:0.5", False)):
         check_sparsity(text, parse_device("cpu"), "int8", for_size, None, SilentReporter())
     assert sparsified(model, "dense", Examples(X[:8], Y[:8]), float) is model
     assert np.isfinite(zeros_of(sparsified(model, "2:4", Examples(X[:8], Y[:8]), float)))

@@ -8,7 +8,7 @@ from nas.objectives import Problem, maximize, minimize
 from nas.spec import build_network
 from nas.twins import twins_of, with_twins
 from quant_search.policy import joint_space, uniform
-from search_spaces.network import find_blocks
+from search_spaces.network import find_blocks, find_space
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -50,6 +50,16 @@ def test_twins_are_verified_once_behind_the_finalists():
     found = {space.row((0, 0)): "search", space.row((1, 1)): "random", space.row((1, 0)): "search"}
     assert with_twins(found, PROBLEM) == {**found, space.row((0, 1)): "search"}
     assert list(with_twins(found, PROBLEM))[:3] == list(found)
+
+
+def test_twins_have_theirs():
+    """Each of them may take a place on the front."""
+    network, _ = build_network("mbconv", (1, 8, 8), 10, sparsity=("channels:0.5",))
+    space = joint_space(find_space(network), find_blocks(network), ("fp32", "int8"))
+    for row in space.sample(20, np.random.default_rng(0)):
+        every = with_twins({space.row(row): "search"}, PROBLEM)
+        assert all(twin in every for arch in every for twin in twins_of(arch, PROBLEM).values())
+        assert set(every.values()) == {"search"} and len(every) <= 6
 
 
 @pytest.mark.parametrize("costs", [("size_bytes",), ("latency_s", "size_bytes"), ("latency_s", "memory_bytes")])

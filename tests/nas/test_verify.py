@@ -1,13 +1,14 @@
 """What stays on the front after verification."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
 from latency.contention import Contention
 from nas.candidate import Candidate
 from nas.objectives import Bound, Problem, maximize, minimize
-from nas.verify import Point, _metrics, beside_twins, missed, still_best
+from nas.verify import Point, _metrics, beside_twins, built, missed, still_best
 from search_spaces.space import SearchSpace
 from search_spaces.value import Choice
 
@@ -114,6 +115,21 @@ def test_a_point_with_fewer_bits_must_be_faster_than_with_more_and_need_not_be_w
     ]
     assert [p.unpaid for p in points] == ["fp32", "fp32", None, "int8"]
     assert still_best(points, again(points), 4)[1][1] == ("a=1", "not 3 % faster than in fp32 throughout")
+
+
+def test_a_twin_that_cannot_be_built_is_left_out_and_a_finalist_is_not():
+    class Half:
+        def build(self, arch):
+            if arch["a"] % 2:
+                raise ValueError("no kernel")
+            return arch
+
+    archs, said = [SPACE.row((i,)) for i in range(4)], []
+    stage = SimpleNamespace(advance=lambda: None, say=said.append)
+    assert built(archs, {archs[0]}, Half(), stage) == [archs[0], archs[2]]
+    assert said == ["1 twin could not be built", "2 twins could not be built"]
+    with pytest.raises(ValueError, match="no kernel"):
+        built(archs, archs, Half(), stage)
 
 
 def test_only_twins_that_keep_to_the_bounds_are_to_be_beaten():

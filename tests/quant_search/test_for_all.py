@@ -158,6 +158,46 @@ def test_one_precision_is_no_choice():
     assert set(quantized_policy(quantized, space.largest()).values()) == {"w4a8"}
 
 
+class Mixed(Network):
+    """Elastic layers beside plain ones, which are in blocks as well: one in a branch, one that runs twice, a head."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__()
+            width = Choice("width", (4, 8))
+            self.stem = conv_norm(1, width, 3, act="relu")
+            self.widen = Conv2d(width, 8, 1)
+            twice = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+            self.body = Sequence(
+                nn.Sequential(twice, nn.ReLU(), twice), nn.Conv2d(8, 8, 1), depth=Choice("depth", (1, 2))
+            )
+            self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.classifier = nn.Linear(8, 3)
+
+
+def test_plain_layers_round_as_those_of_the_extracted_network():
+    net, x = Mixed().eval(), images(16)
+    quantized = QuantizedForAll(net, PRECISIONS).eval()
+    space, plain = find_space(quantized), Mixed().eval().classifier
+    for row in space.sample(12, np.random.default_rng(0)):
+        arch = space.row(row)
+        with torch.no_grad():
+            assert torch.equal(run(quantized, x, arch), extract(quantized, arch).eval()(x)), arch
+    assert torch.equal(net.classifier.weight, plain.weight) and not net.classifier._forward_pre_hooks
+    arch = uniform(space.largest(), "w4a8")
+    apart = space.architecture({**arch.assignment, "classifier.precision": "fp32"})
+    assert not torch.equal(run(quantized, x, arch), run(quantized, x, apart))
+
+
+def test_gradients_reach_the_weights_of_plain_layers_that_run():
+    net = Mixed()
+    quantized = QuantizedForAll(net, PRECISIONS)
+    run(quantized, images(), uniform(find_space(quantized).smallest(), "w4a8")).square().sum().backward()
+    assert net.classifier.weight.grad.ne(0).all() and net.body.get_submodule("0.0").weight.grad.ne(0).any()
+    assert net.body.get_submodule("1").weight.grad is None
+
+
 def quantized_policy(quantized, arch):
     plain = extract(quantized, arch)
     return {n: "w4a8" for n, m in plain.named_modules() if m._forward_pre_hooks}

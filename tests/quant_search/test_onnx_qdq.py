@@ -269,10 +269,10 @@ def test_weights_of_either_width_equal_the_reference(monkeypatch, fp32, ranges, 
 
 
 def product(weight, bias, shared=False):
-    """A Gemm with `beta`, and a second one that reads the same bias."""
+    """A Gemm, and a second one that reads the same bias."""
     value = {"weight": weight, "bias": bias, "other": weight[::-1].copy()}
     nodes = [
-        helper.make_node("Gemm", ["input", "weight", "bias"], ["logits"], "/a/Gemm", beta=0.5, transB=1),
+        helper.make_node("Gemm", ["input", "weight", "bias"], ["logits"], "/a/Gemm", transB=1),
         helper.make_node("Gemm", ["input", "other", "bias"], ["more"], "/b/Gemm"),
     ]
     ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4])] for name in ("input", "logits", "more")]

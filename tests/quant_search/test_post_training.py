@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from latency.runtimes.onnx_runtime import open_session
 from quant_search.layers import layers, layers_of
@@ -53,7 +53,8 @@ def test_every_trial_is_judged_and_the_best_is_kept(model, judge):
 def test_learned_rounding_is_of_the_bits_chosen(model, judge, monkeypatch):
     monkeypatch.setattr(reconstruct, "Setting", functools.partial(Setting, steps=20))
     form, trials = improve(model, by_layer(model), X[:64], judge, bits=(8, 3), rounding="adaround")
-    assert "adaround" in [trial.name for trial in trials]
+    names = [(trial.name, trial.precision) for trial in trials]
+    assert names[5:8] == [("adaround: 8 bits", "int8"), ("nearest: 3 bits", "w3a8"), ("adaround: 3 bits", "w3a8")]
     kept = {width: Learned(codes, {}) for width, codes in learned(form).items()}
     first, second, *_ = form.groups
     file = replace(form, learned=kept).build({first: "w3a8", second: "int8"}, pack=False)
@@ -61,6 +62,22 @@ def test_learned_rounding_is_of_the_bits_chosen(model, judge, monkeypatch):
     weight = {layer.name: layer.weight for layer in layers(form.model)}
     for name, width in ((first, 3), (second, 8)):
         assert np.array_equal(stored[f"{weight[name]}_quantized"], kept[width].codes[name].values)
+
+
+def test_rounding_that_does_not_help_eight_bits_may_help_four(model, monkeypatch):
+    monkeypatch.setattr(reconstruct, "Setting", functools.partial(Setting, steps=1))
+    after = {"int8": 3, "w4a8 to the nearest": 9, "w4a8": 5, "biases corrected": 4}
+    files, judged = [], iter([1, 2, 2, 2, 2, *after.values()])  # first ranges and equalization
+
+    def judge(file):
+        files.append(file)
+        return next(judged)
+
+    form, trials = improve(model, by_layer(model), X[:32], judge, bits=(8, 4), rounding="adaround")
+    assert [trial.kept for trial in trials[5:]] == [False, True, True, False]
+    assert set(form.learned) == {4} and form.correcting is None
+    in_four = [any(t.data_type == TensorProto.INT4 for t in file.graph.initializer) for file in files]
+    assert in_four == [trial.precision == "w4a8" for trial in trials]
 
 
 def learned(form):

@@ -6,9 +6,17 @@ from quant_search.precision import Precision, bit_operations, is_precision, kind
 def test_precisions_by_name():
     assert parse_precision("fp32") == Precision() and parse_precision("int8") == Precision(8, 8)
     assert parse_precision("w4a8") == Precision(4, 8) and parse_precision("w2") == Precision(2)
-    for name in ("int4", "w1a8", "w9", "w4a4", "a8", "w4a8x", ""):
+    for name in ("int4", "w1a8", "w9", "w4a4", "a8", "w4a8x", "w04a8", ""):
         with pytest.raises(ValueError, match="unknown precision"):
             parse_precision(name)
+
+
+def test_a_precision_has_one_name():
+    names = ("fp32", "int8", *(f"w{bits}a8" for bits in range(2, 9)), *(f"w{bits}" for bits in range(2, 9)))
+    values = [parse_precision(name) for name in names if is_precision(name)]
+    assert len(set(values)) == len(values) == 15
+    with pytest.raises(ValueError, match="'w8a8': weights and activations of 8 bits are called int8"):
+        parse_precision("w8a8")
 
 
 def test_what_is_no_precision():

@@ -12,6 +12,7 @@ from quant_search.realise import in_precisions, rounded_weights
 from quant_search.sensitivity.subject import by_layer
 from quant_search.weight_codes import weight_format
 from tests.quant_search.small_digits import digits, trained
+from tests.quant_search.tied import some_images, tied
 
 CPU = parse_device("cpu")
 
@@ -61,3 +62,29 @@ def test_int8_everywhere_is_the_writers_own_file_and_fp32_the_model():
     assert in_precisions(model, groups, dict.fromkeys(groups, "int8"), ranges) == quantize(model, nodes, ranges)
     assert in_precisions(model, groups, dict.fromkeys(groups, "fp32"), ranges) == model
     assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("precision", ["int8", "w4a8", "w5", "w8"])
+def test_layers_that_share_a_weight_have_one_precision(precision):
+    x, _ = some_images()
+    model, ranges = tied(), activation_ranges(tied(), x)
+    y, *others = (
+        open_session(file.SerializeToString(), CPU).run(x)
+        for file in (
+            model,
+            *(in_precisions(model, by_layer(model), {"one": precision}, ranges, pack=p) for p in (0, 1)),
+        )
+    )
+    for other in others:
+        assert 0 < np.abs(other - y).max() < 0.4 * np.abs(y).max()
+    np.testing.assert_allclose(*others, atol=1e-5 if precision in ("w5", "w8") else 0)
+
+
+@pytest.mark.parametrize("options", [("w4", "int8"), ("w4", "fp32"), ("w4a8", "fp32"), ("w4a8", "w3a8")])
+def test_a_shared_weight_has_one_precision(options):
+    ranges, groups = activation_ranges(tied(), some_images()[0]), {"a": ["one"], "b": ["two"]}
+    for first, second in (options, options[::-1]):
+        message = f"'one' and 'two' share the weight 'w', got {first} and {second}: give both the same precision"
+        with pytest.raises(ValueError, match=message):
+            in_precisions(tied(), groups, {"a": first, "b": second}, ranges, pack=True)
+    in_precisions(tied(), groups, {"a": "int8", "b": "fp32"}, ranges)

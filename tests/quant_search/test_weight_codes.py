@@ -19,6 +19,7 @@ from quant_search.weight_codes import (
     weight_format,
 )
 from tests.quant_search.small_digits import CPU, accuracy_of, digits, every, run, trained
+from tests.quant_search.tied import some_images, tied
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +137,20 @@ def test_least_error_is_found_among_shares_of_the_range():
     weight = np.array([[1.0, -1.0, 1.0, 8.0], [3.0, 3.0, -3.0, 3.0]], np.float32)
     scale = scales_of_least_error(weight, Integer(2), per_channel(0))
     assert scale.shape == (2,) and scale[0] > 3 and abs(scale[1] - 3) < 0.1
+
+
+def test_layers_that_share_a_weight_have_the_same_codes():
+    codes = rounded(tied(), {"one": 4, "two": 4, "last": 4})
+    assert codes["one"] is codes["two"] is not codes["last"]
+    apart = rounded(tied(), {"one": 4, "two": 3})
+    assert apart["one"].format.bits == 4 and apart["two"].format.bits == 3
+
+
+def test_codes_of_a_shared_weight_are_compared_by_value():
+    ranges = activation_ranges(tied(), some_images()[0])
+    codes = rounded(tied(), {"one": 4, "two": 4})
+    again = rounded(tied(), {"two": 4})
+    nodes = every(tied())
+    assert quantize(tied(), nodes, ranges, codes | again) == quantize(tied(), nodes, ranges, codes)
+    with pytest.raises(ValueError, match="node 'two' shares its weight 'w': give both nodes the same codes"):
+        quantize(tied(), nodes, ranges, codes | rounded(tied(), {"two": 3}))

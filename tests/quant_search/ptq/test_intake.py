@@ -87,6 +87,24 @@ def test_a_fixed_batch_is_opened(images):
     assert run(ours, images).shape == (20, 5)
 
 
+def test_a_fixed_batch_is_opened_where_a_node_makes_the_shape_to_reshape_to(images):
+    model = foreign(17, batch=1)
+    reshape = next(node for node in model.graph.node if node.op_type == "Reshape")
+    target = numpy_helper.from_array(np.array([1, -1]), "target")
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["target"], value=target))
+    reshape.input[1] = "target"
+    assert run(prepared(model), images).shape == (20, 5)
+
+
+@pytest.mark.parametrize("shape", [None, ["n", "k"], ["n", 5]])
+def test_the_shape_of_the_output_is_found_by_running(shape):
+    model = foreign(17)
+    end = helper.make_tensor_value_info(model.graph.output[0].name, TensorProto.FLOAT, shape)
+    model.graph.output[0].CopyFrom(end)
+    sizes = prepared(model).graph.output[0].type.tensor_type.shape.dim
+    assert [size.dim_param or size.dim_value for size in sizes] == ["batch", 5]
+
+
 def single(op_type, shape=("n", 3, 7, 8), values=(), extra=(), **attributes):
     node = helper.make_node(op_type, ["input", *(name for name, _ in values), *extra], ["logits"], **attributes)
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("input", *extra)]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,9 +20,12 @@ def difference(outputs, fp32):
     return float(np.abs(outputs - fp32).mean())
 
 
-def outputs_of(chosen):
-    file = in_precisions(trained(), GROUPS, chosen, activation_ranges(trained(), X))
+def run(file):
     return open_session(file.SerializeToString(), parse_device("cpu")).run(X)
+
+
+def outputs_of(chosen):
+    return run(in_precisions(trained(), GROUPS, chosen, activation_ranges(trained(), X)))
 
 
 def test_damage_is_taken_on_the_file_of_one_group():
@@ -59,6 +64,22 @@ def test_ranges_and_outputs_in_fp32_are_taken_once(monkeypatch):
     by_running("difference", SUBJECT, difference, progress=lambda done, total: steps.append((done, total)))
     assert calls == {"activation_ranges": 1, "open_session": 1 + 2 * len(GROUPS)}
     assert steps == [(i + 1, 3 * len(GROUPS)) for i in range(3 * len(GROUPS))]
+
+
+def test_damage_is_that_of_the_files_that_the_subject_builds():
+    group, built = next(iter(GROUPS)), []
+    narrow = activation_ranges(trained(), X[:3])
+
+    def build(chosen):
+        built.append(dict(chosen))
+        return in_precisions(trained(), GROUPS, chosen, narrow)
+
+    own = replace(SUBJECT, groups={group: GROUPS[group]}, options=("fp32", "int8"), build=build)
+    found = by_running("difference", own, difference)
+    file = in_precisions(trained(), GROUPS, {group: "int8"}, narrow)
+    assert built == [{group: "int8"}]
+    assert found.of(group, "int8") == pytest.approx(difference(run(file), outputs_of({})), rel=1e-6)
+    assert found.of(group, "int8") != pytest.approx(difference(outputs_of({group: "int8"}), outputs_of({})), rel=1e-2)
 
 
 def test_another_direction_is_refused():

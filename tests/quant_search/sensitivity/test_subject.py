@@ -3,6 +3,7 @@ import pytest
 
 from quant_search.sensitivity.subject import Sensitivity, Subject, by_layer
 from tests.quant_search.small_digits import digits, trained
+from tests.quant_search.tied import tied
 
 X, Y = (part[:8] for part in digits())
 
@@ -14,6 +15,12 @@ def test_a_group_is_a_layer_and_what_runs_before_the_next():
     assert groups["/block.6/Conv"] == ["/block.6/Conv", "/block.6/Add"]
     every = [name for nodes in groups.values() for name in nodes]
     assert sorted(every) == sorted(node.name for node in trained().graph.node if node.op_type != "Constant")
+
+
+def test_layers_that_share_a_weight_are_one_group():
+    groups = by_layer(tied())
+    assert list(groups) == ["stem", "one", "last"]
+    assert groups["one"] == ["one", "relu1", "two", "flatten"]
 
 
 def test_options_are_for_every_group_or_for_each():

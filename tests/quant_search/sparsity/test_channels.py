@@ -7,7 +7,8 @@ from sparse_subject import digits_model, run
 from torch import nn
 
 from latency.lowering import to_onnx
-from quant_search.sparsity.channels import channel_groups, mask_channels, prune_channels, survivors
+from quant_search.sparsity.channels import channel_groups, prune_channels, survivors
+from tests.quant_search.sparsity.zeroed_channels import mask_channels
 
 RNG = np.random.default_rng(0)
 

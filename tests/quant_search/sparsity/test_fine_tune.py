@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sparse_subject import accuracy, digits_model, train_examples
+from sparse_subject import accuracy, digits_model, run, train_examples
 
 from quant_search.sparsity.channels import channel_groups, prune_channels
 from quant_search.sparsity.criterion import Examples
@@ -43,6 +43,30 @@ def test_every_image_comes_once_before_any_comes_again():
     images = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1)
     drawn = [int(x) for part, _ in _draws(Examples(images, np.arange(10), batch=4), 5, seed=0) for x in part.flatten()]
     assert len(drawn) == 20 and set(drawn[:10]) == set(drawn[10:]) == set(range(10))
+
+
+def test_a_teacher_is_imitated():
+    model, examples = digits_model(), train_examples()
+    masks = masks_of(model, NofM(1, 4))
+    wrong = Examples(examples.images, np.random.default_rng(0).permutation(examples.labels))
+    wanted = run(model, examples.images).argmax(1)
+    alike, steps = [], []
+    for teacher in (None, model):
+        tuned = fine_tune(model, wrong, 30, masks=masks, teacher=teacher, on_step=lambda: steps.append(1))
+        alike.append((run(tuned, examples.images).argmax(1) == wanted).mean())
+    assert alike[1] > alike[0] + 0.2 and len(steps) == 60
+
+
+def test_images_are_changed_by_draws_of_the_seed():
+    seen = []
+
+    def augment(images, rng):
+        seen.append(rng.random())
+        return images * 0
+
+    for seed in (0, 0, 1):
+        fine_tune(digits_model(), train_examples(), 2, augment=augment, seed=seed)
+    assert seen[:2] == seen[2:4] and len(set(seen)) == 4
 
 
 def test_settings_that_train_nothing_are_refused():

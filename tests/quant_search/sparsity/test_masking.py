@@ -5,8 +5,7 @@ from sparse_subject import digits_model
 
 from quant_search.onnx_qdq import quantize
 from quant_search.ranges import neutral_ranges
-from quant_search.sparsity.lamp import lamp
-from quant_search.sparsity.masking import adaptive_densities, apply_masks, maskable, masks_of
+from quant_search.sparsity.masking import apply_masks, maskable, masks_of
 from quant_search.sparsity.patterns import Blocks, NofM, Unstructured
 from quant_search.sparsity.weighted import layers_of, weights_of, zeros_of
 
@@ -66,18 +65,3 @@ def test_scores_that_are_given_decide():
     scores = {layer.weight: np.arange(np.prod(layer.shape), dtype=float).reshape(layer.shape)}
     kept = masks_of(model, Unstructured(0.5), scores, ["/6/Conv"])[layer.weight]
     assert not kept[:16].any() and kept[16:].all()
-
-
-def test_adaptive_densities_keep_the_largest_of_all_layers():
-    model = digits_model()
-    layers = [layer for layer in layers_of(model) if not layer.depthwise]
-    scores = lamp(model, layers)
-    densities = adaptive_densities(layers, scores, 0.2)
-    sizes = {layer.node: np.prod(layer.shape) for layer in layers}
-    assert sum(densities[n] * sizes[n] for n in sizes) / sum(sizes.values()) == pytest.approx(0.2, abs=1e-3)
-    threshold = np.quantile(np.concatenate([scores[layer.weight].ravel() for layer in layers]), 0.8)
-    for layer in layers:
-        assert densities[layer.node] == pytest.approx((scores[layer.weight] > threshold).mean(), abs=0.01)
-    assert len(set(densities.values())) > 1
-    with pytest.raises(ValueError, match="above 0 and at most 1"):
-        adaptive_densities(layers, scores, 0)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from quant_search.sparsity.patterns import Blocks, Channels, Dense, NofM, Unstructured, mask, with_density
+from quant_search.sparsity.patterns import Blocks, Channels, Dense, NofM, Unstructured, mask
 
 RISING = np.arange(1, 25, dtype=np.float32).reshape(4, 6)  # the last weight is the largest
 
@@ -57,15 +57,6 @@ def test_layers_that_do_not_fill_a_group_or_block_do_not_fit():
     assert NofM(2, 4).fits((8, 4, 3, 3)) and not NofM(2, 4).fits((8, 3, 3, 3))
     assert Blocks(16, 4, 0.5).fits((16, 4)) and not Blocks(16, 4, 0.5).fits((15, 4))
     assert not Blocks(16, 4, 0.5).fits((16, 3)) and Unstructured(0.5).fits((1, 1))
-
-
-def test_another_density_is_a_pattern_of_the_same_kind():
-    assert with_density(Channels(0.5), 0.25) == Channels(0.25)
-    assert with_density(Blocks(16, 4, 0.5), 0.25) == Blocks(16, 4, 0.25)
-    assert with_density(Unstructured(0.5), 0.25) == Unstructured(0.75)
-    assert with_density(Unstructured(0.5), 1) == Dense()
-    with pytest.raises(ValueError, match=r"'2:4' has the density 0.5 alone, got 0.25"):
-        with_density(NofM(2, 4), 0.25)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
