@@ -40,6 +40,12 @@ DEVICES = {
         kind="cpu",
         runtime="openvino",
     ),
+    "cpu:fused": DeviceEntry(
+        summary="this machine's CPU through our own fused int8 kernels, for files in int8 throughout (cpu:fused,threads=2)",
+        kind="cpu",
+        runtime="fused",
+        precisions=("int8",),
+    ),
     "gpu": DeviceEntry(
         summary="an NVIDIA GPU through ONNX Runtime's CUDA provider, or through torch where that is not installed",
         kind="gpu",

@@ -26,6 +26,10 @@ def open_session(model: bytes | Path, device: Device) -> Session:
         from latency.runtimes import openvino_runtime
 
         return openvino_runtime.open_session(model, device)
+    if device.runtime == "fused":
+        from latency.runtimes import fused
+
+        return fused.open_session(model, device)
     from latency.runtimes import onnx_runtime
 
     return onnx_runtime.open_session(model, device)
@@ -54,6 +58,8 @@ def int8_share(model: bytes | Path, device: Device) -> float:
     """
     if device.runtime == "torch":
         return 0.0  # it opens fp32 files only
+    if device.runtime == "fused":
+        return 1.0  # and files in int8 throughout only
     if device.runtime == "openvino":
         from latency.runtimes import openvino_runtime
 

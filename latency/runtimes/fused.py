@@ -1,0 +1,54 @@
+"""Our own fused int8 kernels on a CPU: a QDQ file as one program of native code (`latency.kernels`).
+
+All of a file runs in int8, or it is refused with what cannot: fp32 islands have no kernels here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from latency.device import Device
+from latency.kernels.contract import Program
+from latency.kernels.intake import program_of
+from latency.kernels.native import Native, open_program
+from latency.runtimes.session import Session, read
+
+
+class FusedSession(Session):
+    """A program, opened by the best instruction set that the processor has."""
+
+    def __init__(self, program: Program, native: Native, threads: int) -> None:
+        self._program, self._native, self._threads = program, native, threads
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Logits (b, classes) of `x` (b, *input_shape) float32."""
+        return self._native.run(x, self._threads)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape (c, h, w) of one image."""
+        return self._program.input_shape
+
+    def call(self, x: np.ndarray) -> Callable[[], object]:
+        """One run into an array that is there already."""
+        images = np.ascontiguousarray(x, np.float32)
+        outputs = np.empty((len(x), self._native.output_size), np.float32)
+        return lambda: self._native.run_into(images, outputs, self._threads)
+
+
+def open_session(model: bytes | Path, device: Device) -> FusedSession:
+    """Opens a QDQ file for `device.threads` threads of the CPU.
+
+    Args:
+        model: an ONNX file, or its bytes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: nodes that there are no kernels for, by name.
+        RuntimeError: there is no C++ compiler, or it fails.
+    """
+    program = program_of(read(model))
+    return FusedSession(program, open_program(program), device.threads)
