@@ -12,6 +12,7 @@ file is ONNX Runtime's.  The deviation of each file's time between passes is wha
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,21 +61,27 @@ class Row:
 
 
 def rows_of(folder: Path) -> tuple[list[Row], Device]:
-    """The points of a run, their twins, and the device they are for."""
+    """The points of a run, their twins, and the device they are for.
+
+    Raises:
+        ValueError: a run of one precision, or whose files were trained on, so that twins would have other weights.
+    """
     record, settings = read_record(folder), read_settings(folder)
+    if len(settings.precisions) == 1 or settings.finetune:
+        why = "trained its files on" if settings.finetune else f"is in {settings.precisions[0]} alone"
+        raise ValueError(f"the run in {folder} {why}, and has no policies to look at: name a search over precisions")
     dataset, device = run_data(settings, None), parse_device(settings.device)
     network, architectures = trained_network(folder, settings, dataset)
     blocks = find_blocks(network)
     space = joint_space(architectures, blocks, settings.precisions)
     builder = Builder(network, BlockTracer(network, dataset.image_shape), dataset, settings.precisions)
+    share = functools.cache(lambda file: accuracy(open_session(file, device), dataset.x_val, dataset.y_val))
     found = []
     for point in record["front"]:
         arch = space.architecture({**point["arch"], **{f"{b}.precision": p for b, p in point["policy"].items()}})
         files = {"own": read_model(folder, point["file"])}
         files |= {name: builder.build(twin).model for name, twin in uniforms(arch).items()}
-        shares = {
-            name: accuracy(open_session(file, device), dataset.x_val, dataset.y_val) for name, file in files.items()
-        }
+        shares = {name: share(file) for name, file in files.items()}  # of which some are the same
         plain = to_onnx(builder.network(arch, point["policy"]), dataset.image_shape)
         fake = _fake_accuracy(plain, blocks, point["policy"], dataset)
         found.append(Row(point["file"], describe(point["policy"]), fake, shares, files))

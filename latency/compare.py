@@ -75,6 +75,11 @@ def compare(
     return Comparison(a, control, b, ratio, (low, high), judge(ratio, (low, high), resolution), contention)
 
 
+def is_faster(seconds: float, than_s: float) -> bool:
+    """Whether one median is below another by more than what a claim needs, 3 %."""
+    return than_s > seconds * (1 + LEAST_CLAIM)
+
+
 def judge(ratio: float, ci95: tuple[float, float], least: float = LEAST_CLAIM) -> Verdict:
     """The claim that a ratio of times allows: beyond 1 + `least` or 1 / (1 + `least`), in an interval without 1."""
     if ci95[0] > 1 and ratio > 1 + least:

@@ -54,7 +54,12 @@ def finetuned(setup: Setup, builder: Builder, archs: Sequence[Architecture]) -> 
             if tuned.has(arch):
                 stage.advance(s.settings.finetune)
             else:
-                tuned.keep(arch, tuning.train(arch, lambda *_: stage.advance()))
+                try:
+                    trained = tuning.train(arch, lambda *_: stage.advance())
+                except ValueError:  # it has no file at all: verification refuses it, or does without it if it is a twin
+                    stage.advance(s.settings.finetune)
+                    continue
+                tuned.keep(arch, trained)
             gains.append(tuned.tuned(arch).gain)
             stage.say(f"{i + 1} of {len(archs)}, {100 * float(np.median(gains)):+.1f} points in the middle")
     return tuned

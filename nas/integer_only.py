@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -17,9 +16,6 @@ from latency.runtimes.opening import open_session
 from quant_search.dyadic import run_integers, with_dyadic_scales
 from quant_search.ranges import activation_ranges
 from quant_search.realise import in_precisions, nodes_in_int8
-
-if TYPE_CHECKING:
-    pass
 
 _IMAGES = 64  # the reference takes seconds for each of a large network
 _BATCH = 8

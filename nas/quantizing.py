@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from latency.compare import LEAST_CLAIM
+from latency.compare import LEAST_CLAIM, is_faster
 from latency.device import Device
 from latency.harness import CAREFUL, measure_models
 from latency.measurement import Measurement
@@ -218,7 +218,7 @@ class _Run:
         with self.reporter.stage("finetune", steps) as stage:
             found = finetune_pruned(
                 self.model, self.dense, self.wanted.sparsity, self.dataset, self.device, steps, self.wanted.seed,
-                lambda: stage.advance(),
+                stage.advance,
             )  # fmt: skip
             gain = 100 * (found.after.val_accuracy - found.before.val_accuracy)
             stage.say(f"{gain:+.1f} points{'' if found.kept else ', left out'}")
@@ -383,7 +383,7 @@ def choose(
         if not chosen.twin or wanted.objective != "latency":
             return chosen, final
         seconds, twin_s = (final[name].measured.median_s for name in (chosen.name, chosen.twin))
-        if gains_time(seconds, twin_s):
+        if is_faster(seconds, twin_s):
             return chosen, final
         left.remove(chosen)
 
@@ -402,7 +402,7 @@ def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
 
     def allowed(made: Made) -> bool:
         little = files[0].val_accuracy - made.val_accuracy <= wanted.max_drop + 1e-12
-        pays = not made.twin or wanted.objective != "latency" or gains_time(made.latency_s, seconds[made.twin])
+        pays = not made.twin or wanted.objective != "latency" or is_faster(made.latency_s, seconds[made.twin])
         return little and pays and set(made.chosen.values()) <= set(wanted.precisions)
 
     able = [made for made in files if allowed(made)]
@@ -417,11 +417,6 @@ def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
     alike = 1 + (LEAST_CLAIM if wanted.objective == "latency" else 0.0)
     near = [made for made in able if made.cost(wanted.objective) <= alike * least]
     return max(near, key=lambda made: (made.val_accuracy, made.agreement, -made.cost(wanted.objective)))
-
-
-def gains_time(seconds: float, twin_s: float) -> bool:
-    """Whether a sparse file is at least 3 % faster than its dense twin."""
-    return twin_s >= (1 + LEAST_CLAIM) * seconds
 
 
 def _some(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

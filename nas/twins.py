@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from latency.compare import LEAST_CLAIM
+from latency.compare import is_faster
 from nas.objectives import Problem
 from quant_search.policy import SUFFIX, bits, uniforms
 from quant_search.precision import is_precision
@@ -55,4 +55,4 @@ def unpaid(seconds: float, twins: Mapping[str, float], policy: Iterable[str]) ->
     """
     most = max(map(bits, policy), default=(0, 0))
     richer = [name for name in twins if name == DENSE or bits(name) >= most]
-    return next((name for name in richer if twins[name] <= seconds * (1 + LEAST_CLAIM)), None)
+    return next((name for name in richer if not is_faster(seconds, twins[name])), None)

@@ -214,11 +214,11 @@ def built(
     for arch in archs:
         try:
             found.append(builder.build(arch))
-        except ValueError:
+        except ValueError as error:
             if arch in needed:
                 raise
             failed += 1
-            stage.say(f"{failed} twin{'s' if failed > 1 else ''} could not be built")
+            stage.say(f"{failed} twin{'s' if failed > 1 else ''} could not be built: {error}")
         stage.advance()
     return found
 

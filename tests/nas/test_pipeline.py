@@ -77,7 +77,9 @@ def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("name", [name for name, entry in SEARCHERS.items() if entry.most_objectives is None])
 def test_every_searcher_of_the_catalog_searches(name):
-    settings = SimpleNamespace(searcher=name, problem=PROBLEM, seed=0, evaluations=30, baselines=False)
+    settings = SimpleNamespace(
+        searcher=name, problem=PROBLEM, seed=0, evaluations=30, baselines=False, precisions=("fp32", "int8")
+    )
     watched, inherited = SimpleNamespace(cost_model=None), SimpleNamespace(population=SPACE.sample(3, RNG))
     made = _searchers(SimpleNamespace(settings=settings, space=SPACE), None, watched, inherited)
     assert list(made) == ["search"] and made["search"].ask(2).shape[1] == len(SPACE)

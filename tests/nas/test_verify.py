@@ -127,7 +127,7 @@ def test_a_twin_that_cannot_be_built_is_left_out_and_a_finalist_is_not():
     archs, said = [SPACE.row((i,)) for i in range(4)], []
     stage = SimpleNamespace(advance=lambda: None, say=said.append)
     assert built(archs, {archs[0]}, Half(), stage) == [archs[0], archs[2]]
-    assert said == ["1 twin could not be built", "2 twins could not be built"]
+    assert said == ["1 twin could not be built: no kernel", "2 twins could not be built: no kernel"]
     with pytest.raises(ValueError, match="no kernel"):
         built(archs, archs, Half(), stage)
 
