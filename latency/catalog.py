@@ -12,14 +12,14 @@ class DeviceEntry:
     Args:
         runtime: the module in `latency/runtimes/` that opens models.
         precisions: those that it turns into time.
-        fp32_only: why int8 is not among them.
+        only: why some are not among them.
     """
 
     summary: str
     kind: str
     runtime: str
     precisions: tuple[str, ...] = ("fp32", "int8")
-    fp32_only: str = ""
+    only: str = ""
 
 
 DEVICES = {
@@ -33,7 +33,7 @@ DEVICES = {
         kind="cpu",
         runtime="torch",
         precisions=("fp32",),
-        fp32_only="torch has no int8 form of an ONNX file",
+        only="torch has no int8 form of an ONNX file",
     ),
     "cpu:openvino": DeviceEntry(
         summary="this machine's CPU through OpenVINO (cpu:openvino,threads=2)",
@@ -41,23 +41,24 @@ DEVICES = {
         runtime="openvino",
     ),
     "cpu:fused": DeviceEntry(
-        summary="this machine's CPU through our own fused int8 kernels, for files in int8 throughout (cpu:fused,threads=2)",
+        summary="this machine's CPU through our own fused kernels, for files in int8 throughout (cpu:fused,threads=2)",
         kind="cpu",
         runtime="fused",
         precisions=("int8",),
+        only="our fused kernels are for int8 throughout",
     ),
     "gpu": DeviceEntry(
         summary="an NVIDIA GPU through ONNX Runtime's CUDA provider, or through torch where that is not installed",
         kind="gpu",
         runtime="onnxruntime",
         precisions=("fp32",),
-        fp32_only="ONNX Runtime's CUDA provider has no int8 convolutions",
+        only="ONNX Runtime's CUDA provider has no int8 convolutions",
     ),
     "gpu:torch": DeviceEntry(
         summary="an NVIDIA GPU through torch, as a CUDA graph",
         kind="gpu",
         runtime="torch",
         precisions=("fp32",),
-        fp32_only="torch has no int8 form of an ONNX file",
+        only="torch has no int8 form of an ONNX file",
     ),
 }

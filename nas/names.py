@@ -217,7 +217,7 @@ def check_device(name: str, precisions: Sequence[str]) -> Device:
     entry = entry_of(device)
     if not set(map(kind_of, precisions)) <= set(entry.precisions):
         raise ValueError(
-            f"device {device.name!r} runs {', '.join(entry.precisions)} only ({entry.fp32_only}): "
+            f"device {device.name!r} runs {', '.join(entry.precisions)} only ({entry.only}): "
             f"give --precision {','.join(entry.precisions)}"
         )
     return device

@@ -27,7 +27,7 @@ def deployed(model: onnx.ModelProto, device: Device, precision: str = "fp32") ->
     check_precisions((precision,))
     entry = entry_of(device)
     if kind_of(precision) not in entry.precisions:
-        raise ValueError(f"device {device.name!r} does not turn {precision} into time: {entry.fp32_only}")
+        raise ValueError(f"device {device.name!r} does not turn {precision} into time: {entry.only}")
     if precision != "fp32":
         groups = {"all": [node.name for node in model.graph.node]}
         model = in_precisions(model, groups, {"all": precision}, neutral_ranges(model), pack=True)

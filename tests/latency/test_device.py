@@ -113,7 +113,7 @@ def test_every_device_of_the_catalog_parses_back_where_it_is_there(there):
     for name, entry in DEVICES.items():
         device = parse_device(name)
         assert device.name == name and parse_device(device.name) == device and entry_of(device) == entry
-        assert "fp32" in entry.precisions and ("int8" in entry.precisions) == (not entry.fp32_only)
+        assert entry.precisions and ({"fp32", "int8"} <= set(entry.precisions)) == (not entry.only)
 
 
 def test_cpuinfo_of_x86_and_arm_and_of_nothing():
