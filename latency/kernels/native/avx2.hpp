@@ -1,7 +1,7 @@
 // Vectors of 16 channels as two registers of AVX2.  Without AVX-VNNI, bytes are widened to 16 bits before they are
 // multiplied: vpmaddubsw would saturate.  `low` stands for the lower 8 lanes, where the others are not needed.
 
-constexpr int ROWS = 4, VECTORS = 1, PIXELS = 4, BLOCK_ROWS = 6;  // of tiles: kernels.hpp
+constexpr int ROWS = 4, VECTORS = 1, PIXELS = 4, BLOCK_ROWS = 6;  // of tiles: products.hpp, blocks.hpp
 
 struct Ints {
     __m256i a, b;

@@ -1,6 +1,6 @@
 // Vectors of 16 channels in plain C++, for any processor.  `low` stands for the lower 8 lanes.
 
-constexpr int ROWS = 2, VECTORS = 1, PIXELS = 2, BLOCK_ROWS = 2;  // of tiles: kernels.hpp
+constexpr int ROWS = 2, VECTORS = 1, PIXELS = 2, BLOCK_ROWS = 2;  // of tiles: products.hpp, blocks.hpp
 
 struct Ints {
     int32_t at[LANES];
