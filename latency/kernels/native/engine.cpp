@@ -144,7 +144,7 @@ int64_t scratch_of(const Step &step) {
     if (step.kind == Kind::block) return columns * GROUP * lines_of(layer) * 64;
     if (step.kind != Kind::dense) return 0;
     const int64_t lines = layer.height * (columns * layer.inputs + SLACK);
-    return lines + step.output->width * layer.height * layer.width * layer.inputs + SLACK;
+    return lines + step.output->width * layer.fours * 4 + SLACK;
 }
 
 int phases_of(const Step &step) { return step.kind == Kind::block && step.project.present ? 2 : 1; }
@@ -171,12 +171,12 @@ int bands_of(const Step &step, int threads) {
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-// Forbids all memory but that of the step's own tensors.
+// Forbids all memory but that of the step's own tensors, and three bytes behind that products may read.
 void watch(const Program &program, const Step &step, uint8_t *memory) {
     __asan_poison_memory_region(memory, program.memory);
     for (const Tensor *tensor : {step.a, step.b, step.output, step.between})
         if (tensor && tensor != &program.tensors[0])
-            __asan_unpoison_memory_region(memory + tensor->offset, tensor->bytes());
+            __asan_unpoison_memory_region(memory + tensor->offset, tensor->bytes() + 3);
 }
 void unwatch(const Program &program, uint8_t *memory) { __asan_unpoison_memory_region(memory, program.memory); }
 #else

@@ -16,6 +16,7 @@ void run(const Step &step, int phase, int64_t item, const Work &work) {
         case Kind::block:
             return phase == 0 ? run_block(step, item, work)
                               : run_pointwise(step, step.project, *step.between, item, work);
+        case Kind::add: return run_add(step, item, work);
         case Kind::pool: return run_pool(step, item, work);
         case Kind::maximum:
         case Kind::average: return run_windows(step, item, work);

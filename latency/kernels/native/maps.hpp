@@ -32,15 +32,7 @@ void run_quantize(const Step &step, int64_t item, const Work &work) {
             Ints word = zeros();
             for (int i = 0; i < 4; i++)
                 word = pushed(word, i < some ? quantized(rows[i] + x, count, scale, zero) : zeros());
-            alignas(64) uint8_t bytes[LANES][4];
-            store_words(bytes, word);
-            uint8_t *const first = to + x * channels + c;
-            if (some == 4)
-                for (int i = 0; i < count; i++) std::memcpy(first + i * channels, bytes[i], 4);
-            else if (some == 3)
-                for (int i = 0; i < count; i++) std::memcpy(first + i * channels, bytes[i], 3);
-            else
-                for (int i = 0; i < count; i++) std::memcpy(first + i * channels, bytes[i], some);
+            store_some(to + x * channels + c, channels, word, some, count);
         }
     }
 }
@@ -96,14 +88,45 @@ void run_copy(const Step &step, int64_t item, const Work &work) {
                     work.codes(input) + pixel * input.channels, input.channels);
 }
 
-// What a pixel's codes make with another tensor's, or alone; an item is a row.
+// Values of codes of two tensors, added: of each vector of a line.
+struct Added {
+    const uint8_t *a, *b;
+    Floats scale_a, scale, bias;
+    int count;
+    INLINE Floats at(int i) const {
+        const Floats other = fused(converted(load_codes(b + i * LANES, count)), scale, bias);
+        return fused(converted(load_codes(a + i * LANES, count)), scale_a, other);
+    }
+};
+
+// A row of codes of another tensor added to a row: where all channels have the same constants, the row is one line.
+void run_add(const Step &step, int64_t item, const Work &work) {
+    const Layer &layer = step.project;
+    const Cut cut(layer);
+    const ptrdiff_t channels = step.output->channels, row = step.output->width * channels;
+    const ptrdiff_t line = layer.uniform ? row : channels;
+    const uint8_t *a = work.codes(*step.a) + item * row, *b = work.codes(*step.b) + item * row;
+    uint8_t *to = work.codes(*step.output) + item * row;
+    for (const uint8_t *end = a + row; a < end; a += line, b += line, to += line)
+        for (ptrdiff_t i = 0; i < line;) {
+            const float *scale = layer.scale + (layer.uniform ? 0 : i), *bias = layer.bias + (layer.uniform ? 0 : i);
+            const Added values{a + i, b + i, splat(step.scale_a), floats(scale), floats(bias), int(line - i)};
+            if (layer.uniform && line - i >= 4 * LANES) {
+                store_pixels<0, 4>(to + i, LANES, LANES, cut, values);
+                i += 4 * LANES;
+            } else {
+                store_pixels<0, 1>(to + i, LANES, int(line - i), cut, values);
+                i += LANES;
+            }
+        }
+}
+
+// A tensor's codes times those of one pixel, or through a table; an item is a row.
 void run_pixelwise(const Step &step, int64_t item, const Work &work) {
     const Layer &layer = step.project;
     const ptrdiff_t channels = step.output->channels, begin = item * step.output->width * channels;
-    const uint8_t *const a = work.codes(*step.a) + begin;
-    const uint8_t *const b = step.b ? work.codes(*step.b) + (step.kind == Kind::add ? begin : 0) : nullptr;
+    const uint8_t *const a = work.codes(*step.a) + begin, *const b = step.b ? work.codes(*step.b) : nullptr;
     uint8_t *const to = work.codes(*step.output) + begin;
-    const Floats scale_a = splat(step.scale_a);
     const Floats zero_a = splat(float(step.zero_a)), zero_b = splat(float(step.zero_b));
     for (ptrdiff_t x = 0; x < step.output->width; x++)
         for (ptrdiff_t channel = 0; channel < channels; channel += LANES) {
@@ -114,15 +137,9 @@ void run_pixelwise(const Step &step, int64_t item, const Work &work) {
                 store_codes(to + at, looked_up(codes, layer.table), count);
                 continue;
             }
-            const Floats scale = floats(layer.scale + channel), bias = floats(layer.bias + channel);
-            Floats value = converted(codes);
-            if (step.kind == Kind::add) {
-                value = fused(value, scale_a, fused(converted(load_codes(b + at, count)), scale, bias));
-            } else {
-                const Floats other = minus(converted(load_codes(b + channel, count)), zero_b);
-                value = plus(times(times(minus(value, zero_a), other), scale), bias);  // the first product is exact
-            }
-            store_pixel(to + at, value, count, layer);
+            const Floats other = minus(converted(load_codes(b + channel, count)), zero_b);
+            const Floats product = times(minus(converted(codes), zero_a), other);  // exact
+            store_pixel(to + at, plus(times(product, floats(layer.scale + channel)), floats(layer.bias + channel)), count, layer);
         }
 }
 

@@ -1,6 +1,7 @@
 // Products of codes and weights, and codes of their sums: 1x1 layers, convolutions of any kernel.
 //
 // Weights of 1x1 layers lie as [vector of outputs][four inputs][output][input]; a tile of sums is ROWS pixels by VECTORS.
+// Codes are read four at a time: up to three behind a pixel's are, whatever they are, multiplied by zeros.
 
 // ---- sums of products -------------------------------------------------------------------------------------------
 
@@ -12,13 +13,12 @@ struct Pixels {  // of some columns
 // Sums of M pixels and N vectors from `first` on; HALF: of the last vector the lower lanes alone.
 template <int M, int N, bool HALF>
 INLINE void multiply(Pixels codes, const Layer &layer, int first, Ints (&sums)[M][N]) {
-    const int depth = layer.inputs * layer.height * layer.width;
-    const ptrdiff_t vector = ptrdiff_t((depth + 3) / 4) * 64;
+    const ptrdiff_t vector = layer.fours * 64;
     const int8_t *weight = layer.weight + first * vector;
     UNROLL for (int j = 0; j < N; j++) UNROLL for (int i = 0; i < M; i++)
         sums[i][j] = ints(layer.offset + (first + j) * LANES);
     const uint8_t *from = codes.at;
-    const int8_t *end = weight + ptrdiff_t(depth / 4) * 64;
+    const int8_t *end = weight + vector;
     for (; weight != end; weight += 64, from += 4) {
         Weights w[N];
         UNROLL for (int j = 0; j < N; j++)
@@ -29,11 +29,6 @@ INLINE void multiply(Pixels codes, const Layer &layer, int first, Ints (&sums)[M
                 sums[i][j] = HALF && j == N - 1 ? dot_low(sums[i][j], four, w[j]) : dot(sums[i][j], four, w[j]);
         }
     }
-    if (depth % 4 == 0) return;
-    UNROLL for (int i = 0; i < M; i++) {
-        const Codes some = broadcast_some(from + i * codes.pitch, depth % 4);
-        UNROLL for (int j = 0; j < N; j++) sums[i][j] = dot(sums[i][j], some, weights(weight + j * vector));
-    }
 }
 
 // Sums of M pixels and a vector whose weights have zeros in blocks of 16 outputs and 4 inputs: `groups` are the others.
@@ -41,16 +36,10 @@ template <int M>
 INLINE void multiply_blocks(Pixels codes, const Layer &layer, int vector, Ints (&sums)[M][1]) {
     UNROLL for (int i = 0; i < M; i++) sums[i][0] = ints(layer.offset + vector * LANES);
     const int32_t *groups = layer.blocks + layer.vectors() + 1;
-    const int whole = layer.inputs / 4;
     for (int b = layer.blocks[vector]; b < layer.blocks[vector + 1]; b++) {
         const Weights w = weights(layer.weight + ptrdiff_t(b) * 64);
         const uint8_t *from = codes.at + ptrdiff_t(groups[b]) * 4;
-        if (groups[b] < whole) {
-            UNROLL for (int i = 0; i < M; i++) sums[i][0] = dot(sums[i][0], broadcast(from + i * codes.pitch), w);
-        } else {
-            UNROLL for (int i = 0; i < M; i++)
-                sums[i][0] = dot(sums[i][0], broadcast_some(from + i * codes.pitch, layer.inputs % 4), w);
-        }
+        UNROLL for (int i = 0; i < M; i++) sums[i][0] = dot(sums[i][0], broadcast(from + i * codes.pitch), w);
     }
 }
 
@@ -225,16 +214,16 @@ void pad_row(const Layer &layer, const Tensor &input, const uint8_t *codes, int6
 void run_dense(const Step &step, int64_t item, const Work &work) {
     const Layer &layer = step.project;
     const Tensor &input = *step.a, &output = *step.output;
-    const ptrdiff_t taps = ptrdiff_t(layer.width) * layer.inputs, depth = layer.height * taps;
+    const ptrdiff_t taps = ptrdiff_t(layer.width) * layer.inputs, pitch = layer.fours * 4;
     const ptrdiff_t line = (input.width + layer.left + layer.right) * layer.inputs + SLACK;
     uint8_t *const lines = work.scratch, *const patches = lines + layer.height * line;
     for (int i = 0; i < layer.height; i++)
         pad_row(layer, input, work.codes(input), item * layer.stride - layer.top + i, lines + i * line);
     for (int64_t x = 0; x < output.width; x++)
         for (int i = 0; i < layer.height; i++)
-            copy_wide(patches + x * depth + i * taps, lines + i * line + x * layer.stride * layer.inputs, taps);
+            copy_wide(patches + x * pitch + i * taps, lines + i * line + x * layer.stride * layer.inputs, taps);
     const int64_t first = item * output.width * output.channels;
-    make_pixels(layer, {patches, depth}, int(output.width),
+    make_pixels(layer, {patches, pitch}, int(output.width),
                 {work.codes(output) + first, layer.channels, step.b ? work.codes(*step.b) + first : nullptr});
 }
 
