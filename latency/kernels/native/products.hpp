@@ -185,10 +185,10 @@ void make_pixels(const Layer &layer, Pixels codes, int count, const Made &made) 
 }
 
 void run_pointwise(const Step &step, const Layer &layer, const Tensor &input, int64_t item, const Work &work) {
-    const int64_t first = item * CHUNK, left = step.output->pixels() - first;
+    const int64_t first = item * work.chunk, left = step.output->pixels() - first;
     uint8_t *to = work.codes(*step.output) + first * layer.channels;
     const uint8_t *added = step.b ? work.codes(*step.b) + first * layer.channels : nullptr;
-    make_pixels(layer, {work.codes(input) + first * layer.inputs, layer.inputs}, int(left < CHUNK ? left : CHUNK),
+    make_pixels(layer, {work.codes(input) + first * layer.inputs, layer.inputs}, int(left < work.chunk ? left : work.chunk),
                 {to, layer.channels, added});
 }
 
