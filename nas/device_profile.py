@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from latency.attribution import LEAST_S, layer_seconds
+from latency.blocks import TracedBlock
 from latency.parts import ProfilerCost, profiler_cost, usual_reference_s
 from nas.anatomy import Anatomy
 from nas.profile_data import ProfileData, Subject, Way
@@ -240,6 +241,22 @@ def _call_s(subjects: Sequence[Subject]) -> float:
     return next(s.wall_s() for s in subjects if s.role == "call")
 
 
+def frames_s(data: ProfileData, anatomy: Anatomy, way: Way = "wall") -> Callable[[TracedBlock], float]:
+    """What takes how long around a block that was timed on its own: an empty call, or what it was framed by."""
+    if not any(s.role == "frame" for s in data.subjects):
+        call_s = _call_s(data.subjects)
+        return lambda _: call_s
+    frames = (s for s in data.subjects if s.role == "frame")
+    seconds = {block_of(subject, anatomy).input_shape: subject.wall_s(way) for subject in frames}
+    return lambda block: seconds.get(block.input_shape, 0.0)
+
+
+def block_of(subject: Subject, anatomy: Anatomy) -> TracedBlock:
+    """The block that a subject is, or is for."""
+    traced = anatomy.tracer.trace(anatomy.joined(subject.arch))
+    return next(block for block in traced if block.name == subject.block)
+
+
 def _profiler_cost(subjects: Sequence[Subject]) -> ProfilerCost | None:
     """From what was timed both ways, blocks if there are some; None where nothing was timed by parts."""
     timed = [s for s in subjects if {"parts", "wall"} <= set(s.results)]
@@ -258,12 +275,10 @@ def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: Bloc
     if before is not None:  # the blocks are those of before, and only more networks to correct with
         fresh = [s for s in seen if s.held_out]
         return before.corrected([s.placed for s in fresh], np.array([s.seconds for s in fresh]))
-    call_s = _call_s(data.subjects)
-    blocks = []
+    around_s, blocks = frames_s(data, anatomy), []
     for subject in (s for s in data.subjects if s.role == "block"):
-        traced = anatomy.tracer.trace(anatomy.joined(subject.arch))
-        block = next(b for b in traced if b.name == subject.block)
-        blocks.append(BlockTime(block, subject.kind, max(subject.wall_s() - call_s, LEAST_S)))
+        block = block_of(subject, anatomy)
+        blocks.append(BlockTime(block, subject.kind, max(subject.wall_s() - around_s(block), LEAST_S)))
     return fit_block_table(blocks, batch=data.batch).corrected(networks, seconds)
 
 

@@ -144,7 +144,9 @@ class _Intake:
     def _take(self, node: NodeProto) -> None:
         given = tuple(self._value(name) if name else None for name in node.input)
         self._values.update(dict.fromkeys(node.output))
-        if _name(node) in self._refused or any(value is None and name for name, value in zip(node.input, given, strict=True)):
+        if _name(node) in self._refused or any(
+            value is None and name for name, value in zip(node.input, given, strict=True)
+        ):
             return  # refused, or behind a node that is, which says nothing more
         taken = Node(_name(node), node.op_type, node, given, self._opset, self._batch)
         try:
