@@ -54,7 +54,7 @@ def describe_costs(
     seconds: Callable[[Architecture, bytes], float],
     precision: str = "fp32",
 ) -> dict[str, Any]:
-    """As `describe_space`; `seconds` says how long an architecture without policy, and its file in `precision`, takes."""
+    """As `describe_space`; `seconds` says how long an architecture without policy, as a file in `precision`, takes."""
     tracer = BlockTracer(network, image_shape)
     archs = {
         "smallest": architectures.smallest(),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from latency.attribution import LEAST_S, layer_seconds
-from latency.blocks import TracedBlock
+from latency.attribution import layer_seconds
 from latency.parts import ProfilerCost, profiler_cost, usual_reference_s
 from nas.anatomy import Anatomy
+from nas.blocks_alone import BlocksAlone
+from nas.dispatch import dispatch
 from nas.profile_data import ProfileData, Subject, Way
 from predictors.block_table import BlockTable, BlockTime, Placed, fit_block_table, fit_sited_table
 from predictors.protocol import Prediction
@@ -142,6 +143,7 @@ class Profile:
             "macs_only": self.macs_only.plain(),
             "block_sum": self.block_sum.plain(),
             "contention": self.data.contention,
+            **({"dispatch": found} if (found := dispatch(self.data, self.anatomy)) else {}),
             "points": [{"predicted_s": p, "measured_s": m} for p, m in self.points],
         }
 
@@ -158,6 +160,7 @@ class Profile:
             "precisions": by_kind,
             "networks_fitted": sum(not seen.held_out for seen in self.seen),
             "timed": "by parts" if self.seen[0].parts_s is not None else "whole",
+            **({"dispatch": dispatched} if (dispatched := dispatch(data, self.anatomy)) else {}),
             "whole_over_parts": {s.kind: s.whole_s / s.seconds for s in self.seen if s.whole_s is not None},
             "wall_s": data.wall_s,
             "warnings": self._warnings(),
@@ -241,22 +244,6 @@ def _call_s(subjects: Sequence[Subject]) -> float:
     return next(s.wall_s() for s in subjects if s.role == "call")
 
 
-def frames_s(data: ProfileData, anatomy: Anatomy, way: Way = "wall") -> Callable[[TracedBlock], float]:
-    """What takes how long around a block that was timed on its own: an empty call, or what it was framed by."""
-    if not any(s.role == "frame" for s in data.subjects):
-        call_s = _call_s(data.subjects)
-        return lambda _: call_s
-    frames = (s for s in data.subjects if s.role == "frame")
-    seconds = {block_of(subject, anatomy).input_shape: subject.wall_s(way) for subject in frames}
-    return lambda block: seconds.get(block.input_shape, 0.0)
-
-
-def block_of(subject: Subject, anatomy: Anatomy) -> TracedBlock:
-    """The block that a subject is, or is for."""
-    traced = anatomy.tracer.trace(anatomy.joined(subject.arch))
-    return next(block for block in traced if block.name == subject.block)
-
-
 def _profiler_cost(subjects: Sequence[Subject]) -> ProfilerCost | None:
     """From what was timed both ways, blocks if there are some; None where nothing was timed by parts."""
     timed = [s for s in subjects if {"parts", "wall"} <= set(s.results)]
@@ -275,10 +262,8 @@ def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: Bloc
     if before is not None:  # the blocks are those of before, and only more networks to correct with
         fresh = [s for s in seen if s.held_out]
         return before.corrected([s.placed for s in fresh], np.array([s.seconds for s in fresh]))
-    around_s, blocks = frames_s(data, anatomy), []
-    for subject in (s for s in data.subjects if s.role == "block"):
-        block = block_of(subject, anatomy)
-        blocks.append(BlockTime(block, subject.kind, max(subject.wall_s() - around_s(block), LEAST_S)))
+    alone = BlocksAlone(data, anatomy)
+    blocks = [BlockTime(alone.block_of(s), s.kind, alone.seconds(s)) for s in alone.subjects]
     return fit_block_table(blocks, batch=data.batch).corrected(networks, seconds)
 
 

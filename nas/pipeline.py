@@ -24,6 +24,7 @@ from latency.blocks import BlockTracer
 from latency.device import parse_device
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
+from nas.baseline import no_file_pays
 from nas.candidate import Builder
 from nas.config import Settings
 from nas.describe import describe_space
@@ -391,7 +392,7 @@ def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | N
         )
     say_busy(setup.reporter, "verify", [*(point.contention for point in verified.points), *verified.contentions])
     if not verified.points:
-        raise CannotBeDone(unmet(list(verified.evaluations), settings))
+        raise CannotBeDone(_why_none(verified, setup))
     return verified
 
 
@@ -434,6 +435,13 @@ def choose_finalists(evaluations: list[Evaluation], least: int, most: int | None
         ]
         left = [e for e in left if e not in layer]
     return finalists
+
+
+def _why_none(verified: Verified, setup: Setup) -> str:
+    """Why nothing that was verified is on the front: the bounds, or the baseline of the device."""
+    if verified.factors and any(evaluation.violation == 0 for evaluation in verified.evaluations):
+        return no_file_pays(verified.factors, setup.device)
+    return unmet(list(verified.evaluations), setup.settings)
 
 
 def unmet(evaluations: list[Evaluation], settings: Settings) -> str:

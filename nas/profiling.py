@@ -340,7 +340,8 @@ def _frames(anatomy: Anatomy, blocks: Sequence[Subject]) -> list[Subject]:
         traced = anatomy.tracer.trace(anatomy.joined(subject.arch))
         shape = next(b.input_shape for b in traced if b.name == subject.block)
         key = f"frame-{'x'.join(map(str, shape))}"
-        found.setdefault(shape, subject.model_copy(update={"key": key, "role": "frame", "kind": "int8"}))
+        frame = Subject(key=key, role="frame", arch=subject.arch, block=subject.block, kind="int8", ways=subject.ways)
+        found.setdefault(shape, frame)
     return list(found.values())
 
 
