@@ -96,7 +96,7 @@ class Point:
     baseline: Baseline | None = None
 
     @property
-    def pointless(self) -> bool:
+    def no_gain(self) -> bool:
         """Whether the device is not 3 % faster than its baseline on the file."""
         return self.baseline is not None and not self.baseline.beaten_by(self.latency_s)
 
@@ -156,7 +156,8 @@ class Verified:
         evaluations: of all candidates, with their careful measurements.
         contentions: who else used the machine while energy was measured.
         tuned: how fine-tuning went of each candidate, where there was one.
-        factors: how many times as fast as on the baseline of the device each candidate is, where there is one.
+        factors: how many times as fast as on the baseline of the device, where there is one, each candidate is that
+            keeps to the bounds.
     """
 
     points: tuple[Point, ...]
@@ -212,7 +213,11 @@ def verify_front(
         tuple(measured_again),
         tuple(executed.contentions),
         tuple(candidate.tuned for candidate in candidates if candidate.tuned is not None),
-        tuple(p.baseline.factor(p.latency_s) for p in points if p.baseline),
+        tuple(
+            p.baseline.factor(p.latency_s)
+            for p, e in zip(points, measured_again, strict=True)
+            if p.baseline and e.violation == 0
+        ),
     )
 
 
@@ -280,7 +285,7 @@ def still_best(
     points: Sequence[Point], evaluations: Sequence[Evaluation], expected: int
 ) -> tuple[list[Point], list[tuple[str, str]]]:
     """The points that keep to the bounds and that no other one dominates, and why others of the first `expected` go."""
-    pays = [p.unpaid is None and not p.pointless for p in points]
+    pays = [p.unpaid is None and not p.no_gain for p in points]
     allowed = [i for i, e in enumerate(evaluations) if e.violation == 0 and pays[i]]
     best = non_dominated(cost_array([evaluations[i] for i in allowed]))
     kept = [i for i, on in zip(allowed, best, strict=True) if on]
@@ -294,7 +299,7 @@ def _reason(point: Point, allowed: bool) -> str:
     """Why a point is not on the front."""
     if allowed:
         return "dominated after re-measuring"
-    if point.pointless and point.baseline is not None:
+    if point.no_gain and point.baseline is not None:
         factor = point.baseline.factor(point.latency_s)
         return f"not 3 % faster than on {point.baseline.device}: {factor:.2f} times as fast"
     if point.unpaid is None:
