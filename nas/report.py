@@ -460,11 +460,10 @@ def _by_block(record: Record) -> str:
         return ""
     here, there = _name(record, "device"), found["baseline"]
     head = ("block", "input and layers", f"on {here}", f"on {there}", "times as fast", "faster")
-    rows = [
-        [row["block"], row["shape"], *map(duration, (row["latency_s"], row["baseline_s"])), f"{row['factor']:.2f}"]
-        + [row["faster"]]
-        for row in found["rows"]
-    ]
+    rows = []
+    for row in found["rows"]:
+        times = map(duration, (row["latency_s"], row["baseline_s"]))
+        rows.append([row["block"], row["shape"], *times, f"{row['factor']:.2f}", row["faster"]])
     said = paragraph(
         f"{found['faster']} of {found['blocks']} blocks are more than 3 % faster on {here}, in the middle "
         f"{found['factor']['median']:.2f} times as fast. Each was timed on its own, in both interleaved."

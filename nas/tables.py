@@ -207,11 +207,10 @@ def profile_view(summary: Mapping[str, Any]) -> RenderableType:
 
 def _blocks_line(found: Mapping[str, Any], device: str) -> str:
     """How many blocks are faster here than on the baseline, and by what."""
-    factor = found["factor"]
+    least, middle, most = (f"{found['factor'][name]:.2f}" for name in ("least", "median", "most"))
     return (
         f"\n{found['faster']} of {found['blocks']} blocks are more than 3 % faster on {device} than on "
-        f"{found['baseline']}: {factor['least']:.2f} to {factor['most']:.2f} times as fast, {factor['median']:.2f} in the "
-        "middle."
+        f"{found['baseline']}: {least} to {most} times as fast, {middle} in the middle."
     )
 
 
