@@ -4,8 +4,8 @@ python -m experiments.fused_front --supernet RUN --out DIR [--evaluations 28] [-
 python -m experiments.fused_front --runs FUSED CPU --out DIR
 
 The supernet is that of a `nas train`; both searches take its weights, and are made below DIR unless they are there.
-Each front is verified on its own run-time by its search: files in int8 by fused kernels, files in fp32, int8 and both by
-ONNX Runtime.  Hypervolumes are of validation accuracy against latency, with one reference point for both.  Prints a
+Each front is verified on its own run-time by its search: files in int8 by fused kernels; files in fp32, int8 and both
+by ONNX Runtime.  Hypervolumes are of validation accuracy against latency, with one reference point for both.  Prints a
 table, and writes both fronts in one plot and all numbers as JSON: DIR/fronts.html, DIR/fronts.json.
 """
 
