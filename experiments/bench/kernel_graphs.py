@@ -105,7 +105,7 @@ class Graph:
         layout = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": pads, "group": groups}
         self._add("Conv", *operands, **layout)
         self.shape = (outputs, (height - 1) // stride + 1, (width - 1) // stride + 1)
-        self.macs += outputs * fan_in * self.shape[1] * self.shape[2]
+        self.macs += np.count_nonzero(weight) * self.shape[1] * self.shape[2]
 
     def relu(self) -> None:
         """What is below zero becomes zero."""
@@ -163,7 +163,7 @@ class Timed:
 
     Args:
         program: what the fused kernels run of the int8 file; what it makes of a map has its channels last.
-        macs: of one image.
+        macs: of one image, without those by weights that are zero.
     """
 
     fp32: bytes

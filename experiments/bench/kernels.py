@@ -35,7 +35,8 @@ class Row:
         others_us: those of other run-times, by their names.
         aa_ratio: of our second arm over the first, which is 1 but for noise.
         exact: whether outputs are those of the NumPy reference.
-        call_ratio: ONNX Runtime's int8 over ours in whole calls, where times leave both ends out.
+        with_ends: whether the session and the conversions at both ends are in the times.
+        call_ratio: ONNX Runtime's int8 over ours in whole calls, where times are without the ends.
         peak: the share of the MACs that the cores could do by AVX-512 VNNI; None without it.
         dense_ratio: of the same layer without zeros over this one.
         factors: the time of one thread over that of several, by run-time.
@@ -46,6 +47,7 @@ class Row:
     others_us: dict[str, float]
     aa_ratio: float
     exact: bool
+    with_ends: bool
     call_ratio: float | None
     peak: float | None
     dense_ratio: float | None
@@ -68,6 +70,7 @@ class Row:
         parts += [] if self.peak is None else [f"{self.peak:4.0%} of peak"]
         parts += [] if self.dense_ratio is None else [f"dense {self.dense_ratio:.2f}x"]
         parts += [f"{name} {factor:.2f}x one thread" for name, factor in self.factors.items()]
+        parts += ["with both ends"] if self.with_ends else []
         parts += [] if self.call_ratio is None else [f"whole call {self.call_ratio:.2f}x"]
         return "   ".join(parts)
 
@@ -152,14 +155,16 @@ def _row(subject: Subject, threads: int, macs_per_s: float | None) -> Row:
     once, call = kernel_arms.times_s(subject, threads)
     fused = once[kernel_arms.FUSED]
     singles = {kernel_arms.FUSED: kernel_arms.FUSED_ONE, kernel_arms.INT8: kernel_arms.INT8_ONE}
-    ended = subject.long is None or kernel_arms.INT8 not in call
+    with_ends = subject.long is None
+    whole = not with_ends and kernel_arms.INT8 in call
     return Row(
         subject.name,
         1e6 * fused,
         {name: 1e6 * once[name] for name in (kernel_arms.INT8, kernel_arms.FP32, kernel_arms.OPENVINO) if name in once},
         once[kernel_arms.CONTROL] / fused,
         exact,
-        None if ended else call[kernel_arms.INT8] / call[kernel_arms.FUSED],
+        with_ends,
+        call[kernel_arms.INT8] / call[kernel_arms.FUSED] if whole else None,
         None if macs_per_s is None else subject.short.macs / (fused * threads * macs_per_s),
         once[kernel_arms.DENSE] / fused if subject.dense is not None else None,
         {name: once[single] / once[name] for name, single in singles.items() if single in once},
