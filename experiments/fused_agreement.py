@@ -136,7 +136,7 @@ def main() -> None:
         parser.error(f"no file {missing[0]}")
     if not given.files and given.space is None:
         parser.error("name files, or a --space")
-    width = max(20, *(len(str(path)) for path in given.files), 0)
+    width = max(len(str(path)) for path in [*given.files, f"{given.space}, subnet {given.subnets}"])
     print(f"{'file':<{width}}  {'images':>7}{'within one code':>16}{'equal':>16}{'same top-1':>16}")
     compared: list[Agreement] = []
     for name, model, images in subjects(given):

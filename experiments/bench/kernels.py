@@ -22,6 +22,8 @@ from experiments.bench.kernel_arms import Subject
 from experiments.bench.kernel_graphs import Block
 from experiments.bench.vnni_peak import vnni_macs_per_s
 from latency.device import parse_device
+from latency.fused_prices import prices_of
+from latency.fused_roofline import FusedPrices, program_s
 
 WHAT = ("blocks", "bodies", "networks", "sparse", "all")
 COPIES = 5  # in a chain
@@ -38,6 +40,7 @@ class Row:
         with_ends: whether the session and the conversions at both ends are in the times.
         call_ratio: ONNX Runtime's int8 over ours in whole calls, where times are without the ends.
         peak: the share of the MACs that the cores could do by AVX-512 VNNI; None without it.
+        estimate: the time over what it is in closed form; of one thread alone.
         dense_ratio: of the same layer without zeros over this one.
         factors: the time of one thread over that of several, by run-time.
     """
@@ -50,6 +53,7 @@ class Row:
     with_ends: bool
     call_ratio: float | None
     peak: float | None
+    estimate: float | None
     dense_ratio: float | None
     factors: dict[str, float]
 
@@ -67,7 +71,8 @@ class Row:
         parts = [f"{self.block:<28} {self.fused_us:8.1f} us"]
         parts += [f"{name} {us:7.1f} {us / self.fused_us:5.2f}x" for name, us in self.others_us.items()]
         parts += [f"A/A {self.aa_ratio:.3f}", "exact" if self.exact else "NOT EXACT"]
-        parts += [] if self.peak is None else [f"{self.peak:4.0%} of peak"]
+        parts += [] if self.peak is None else [f"{self.peak:4.0%} of VNNI peak"]
+        parts += [] if self.estimate is None else [f"{self.estimate:4.0%} of estimate"]
         parts += [] if self.dense_ratio is None else [f"dense {self.dense_ratio:.2f}x"]
         parts += [f"{name} {factor:.2f}x one thread" for name, factor in self.factors.items()]
         parts += ["with both ends"] if self.with_ends else []
@@ -105,9 +110,9 @@ def bench(what: str = "blocks", blocks: Sequence[Block] = kernel_lists.BLOCKS, t
         AssertionError: outputs too far from ONNX Runtime's.
         RuntimeError: there is no compiler, or it fails.
     """
-    macs_per_s = vnni_macs_per_s()
+    macs_per_s, prices = vnni_macs_per_s(), prices_of() if threads == 1 else None
     for subject in _subjects(what, blocks):
-        yield _row(subject, threads, macs_per_s)
+        yield _row(subject, threads, macs_per_s, prices)
 
 
 def _subjects(what: str, blocks: Sequence[Block]) -> Iterator[Subject]:
@@ -149,7 +154,7 @@ def _layer(side: int, inputs: int, outputs: int, density: float) -> Subject:
     return Subject(f"{side}, {inputs} to {outputs}, {density:g}", one, long, COPIES, files=chained)
 
 
-def _row(subject: Subject, threads: int, macs_per_s: float | None) -> Row:
+def _row(subject: Subject, threads: int, macs_per_s: float | None, prices: FusedPrices | None) -> Row:
     exact = kernel_arms.is_exact(subject, threads)
     kernel_arms.check_agreement(subject)
     once, call = kernel_arms.times_s(subject, threads)
@@ -166,6 +171,7 @@ def _row(subject: Subject, threads: int, macs_per_s: float | None) -> Row:
         with_ends,
         call[kernel_arms.INT8] / call[kernel_arms.FUSED] if whole else None,
         None if macs_per_s is None else subject.short.macs / (fused * threads * macs_per_s),
+        None if prices is None else fused / subject.once(*(program_s(made.program, prices) for made in subject.parts)),
         once[kernel_arms.DENSE] / fused if subject.dense is not None else None,
         {name: once[single] / once[name] for name, single in singles.items() if single in once},
     )

@@ -30,7 +30,8 @@ def vnni_macs_per_s() -> float | None:
         command = [build.compiler(), "-x", "c", "-O2", "-shared", "-fPIC", "-mavx512f", "-mavx512vnni"]
         made = subprocess.run([*command, "-o", str(path), str(SOURCE)], capture_output=True, text=True, check=False)
         if made.returncode:
-            raise RuntimeError(f"{SOURCE.name} was not compiled: {made.stderr.strip().splitlines()[0]}")
+            reason = made.stderr.strip() or f"{command[0]} ended with {made.returncode}"
+            raise RuntimeError(f"{SOURCE.name} was not compiled: {reason.splitlines()[0]}")
         dots = ctypes.CDLL(str(path)).dots
     dots.argtypes, dots.restype = [ctypes.c_int64], None
     return _MACS * _ROUNDS / min(_took_s(dots) for _ in range(_RUNS))
