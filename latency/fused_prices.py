@@ -29,9 +29,10 @@ from latency.store import default_path
 _DEVICE = "cpu:fused"
 _SECOND_CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
 _METHOD = 1  # to be raised when the way of measuring changes, or the terms
-_ROUNDS, _SAMPLES = 16, 3
+_ROUNDS, _SAMPLES = 30, 2
 _SAMPLE_S = 0.4e-3
-_QUANTILE = 0.25  # of samples: the upper ones shared caches and clock with somebody
+_QUANTILE = 0.1  # of samples: the upper ones shared caches and clock with somebody
+_REWEIGHTED, _NEAR = 10, 0.01
 _SHORT_S = 20e-6  # of calls that tell what a call costs besides its steps
 
 
@@ -134,14 +135,12 @@ def prices_from(
     shorts, longs = samples[::2], samples[1::2]
     works = [[_work(p, tiles, cache_bytes) for p in (pair.short, pair.long)] for pair in pairs]
     rows = np.array([[long[term] - short[term] for term in TERMS] for short, long in works])
-    untold = [
-        term for term, found in zip(TERMS, rows.any(0), strict=True) if not found and (term != "far" or cache_bytes)
-    ]
+    told = rows.any(0).tolist()
+    untold = [term for term, found in zip(TERMS, told, strict=True) if not found and (term != "far" or cache_bytes)]
     if untold:
         raise ValueError(f"no pair of programs tells the price of {', '.join(untold)}")
     seconds = np.array([difference_s(short, long) for short, long in zip(shorts, longs, strict=True)])
-    found, _ = nnls(rows / seconds[:, None], np.ones(len(seconds)))
-    prices = dict(zip(TERMS, found.tolist(), strict=True))
+    prices = dict(zip(TERMS, _least_deviations(rows / seconds[:, None]).tolist(), strict=True))
     calls = [
         float(np.quantile(short, _QUANTILE)) - estimated
         for short, (work, _) in zip(shorts, works, strict=True)
@@ -151,6 +150,18 @@ def prices_from(
     best = [long.min() - short.min() for short, long in zip(shorts, longs, strict=True)]
     least = min(t / n for t, n in zip(best, dots, strict=True) if n and t > 0)
     return FusedPrices(instruction_set, prices, float(least), max(0.0, float(np.median(calls))), cache_bytes)
+
+
+def _least_deviations(rows: np.ndarray) -> np.ndarray:
+    """Numbers (k,), none below zero, with which rows (n, k) are nearest to 1 in absolute value, not squared.
+
+    A pair that was disturbed weighs little so.  By least squares with weights that are found anew a few times.
+    """
+    weights, found = np.ones(len(rows)), np.zeros(rows.shape[1])
+    for _ in range(_REWEIGHTED):
+        found, _ = nnls(rows * weights[:, None], weights)
+        weights = 1 / np.sqrt(np.maximum(np.abs(rows @ found - 1), _NEAR))
+    return found
 
 
 def _work(program: Program, tiles: Tiles, cache_bytes: int) -> Work:

@@ -71,7 +71,7 @@ _BLOCKS = (
     (56, 24, 144, 24, 3, 1),
     (60, 100, 160, 96, 7, 2),
 )
-_LARGE_BLOCK = (112, 16, 480, 16, 3, 1)  # with more depthwise codes than stay near
+_LARGE_BLOCKS = ((96, 96, 240, 16, 3, 1), (112, 64, 160, 32, 3, 1))  # that leave the second cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ def pairs(seed: int = 0) -> Iterator[Pair]:
     yield repeated([make.convolution(64, 48, table=_TABLE)], 32, (64, 12, 12))
     for height, inputs, outputs, kernel in _DENSE:
         yield repeated([make.convolution(inputs, outputs, kernel)], 16, (inputs, height, height))
-    for height, inputs, expanded, outputs, kernel, stride in (*_BLOCKS, _LARGE_BLOCK):
+    for height, inputs, expanded, outputs, kernel, stride in (*_BLOCKS, *_LARGE_BLOCKS):
         links = _links(height, inputs, expanded, outputs)
         blocks = [make.block(inputs, expanded, outputs, kernel, stride) for _ in range(min(links, _BATCH_OF_LINKS))]
         yield repeated(blocks, links, (inputs, height, height))

@@ -18,20 +18,19 @@ from latency.kernels.packing import INPUTS, LANES
 
 GROUP = 3  # vectors of expanded channels that go through a block together
 _CLEARED = 4  # words in the time in which one is pushed
-_NEAR = 2  # second caches: as much stays near, since the third has what falls out of the second
 CHUNK = 28  # pixels of a 1x1 convolution that are computed together
 
 TERMS = {
     "step": "steps",
     "tile": "tiles of sums",
     "dot": "dot products of a vector, those that wait included",
-    "tail": "inputs of a pixel behind the last four",
+    "tail": "pixels whose inputs are not a multiple of four",
     "made": "vectors of sums made codes",
     "table": "vectors of codes looked up",
     "pushed": "vectors of sums pushed into words",
     "word": "words pushed without sums",
     "sieve": "vectors of depthwise weights loaded, for a row",
-    "far": "pixels of depthwise codes of a group that have left the caches",
+    "far": "pixels of depthwise codes of a group that have left the second cache",
     "quantized": "four channels of 16 pixels made codes",
     "partly": "less than four channels of 16 pixels made codes",
     "resized": "pixels of a resized image, of a channel",
@@ -117,7 +116,9 @@ def _block(record: Record, shapes: Mapping[int, Shape], tiles: Tiles, cache_byte
         for group in _even(vectors, GROUP):
             work.add(_pushed(record.expand, group, width, tiles), inside)
     work.add(_sifted(k, columns, tiles), rows * vectors)
-    work["far"] = rows * columns * -(-vectors // GROUP) * _lost(prod(shapes[made]), _NEAR * cache_bytes)
+    work["far"] = (
+        rows * columns * -(-vectors // GROUP) * _lost(prod(shapes[record.a]) + prod(shapes[made]), cache_bytes)
+    )
     if record.project is not None:
         work.add(_in_chunks(record.project, rows * columns, tiles))
     return work
@@ -147,7 +148,7 @@ def _sums(depth: int, pixels: int, vectors: int, dots: float, tiles: Tiles) -> W
         work["tile"] += count
         if depth % INPUTS:
             work["dot"] += count * rows * vectors
-            work["tail"] += count * rows * (depth % INPUTS)
+            work["tail"] += count * rows
     return work
 
 
