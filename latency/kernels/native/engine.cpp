@@ -3,6 +3,13 @@
 // Images of a batch go to threads whole, each with memory of its own; those that are left over, or a single image, are
 // shared: threads take items of a step until there are none, and wait for each other before the next.
 
+// A product and a sum are rounded once only where the source says so, whatever the compiler's flags.
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -113,11 +120,18 @@ const Kernels KERNELS[] = {  // best first
     {"portable", portable::run, [] { return true; }},
 };
 
+std::string instruction_sets() {
+    std::string found;
+    for (const Kernels &kernels : KERNELS)
+        if (kernels.supported()) found += (found.empty() ? "" : " ") + std::string(kernels.name);
+    return found;
+}
+
 const Kernels &kernels_named(const char *name) {
     for (const Kernels &kernels : KERNELS)
         if ((!name || kernels.name == std::string(name)) && kernels.supported()) return kernels;
     throw std::runtime_error("this processor has no instruction set '" + std::string(name) + "'; it has " +
-                             hwnas_instruction_sets());
+                             instruction_sets());
 }
 
 int64_t parts(int64_t count, int64_t most) { return (count + most - 1) / most; }
@@ -344,26 +358,5 @@ int hwnas_run(hwnas_program *program, const float *images, float *outputs, int64
 }
 
 void hwnas_close(hwnas_program *program) { delete program; }
-
-void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output) {
-    *image = program->program.tensors[0].bytes();
-    *output = program->program.outputs;
-}
-
-const char *hwnas_instruction_sets(void) {
-    static const std::string names = [] {
-        std::string found;
-        for (const hwnas::Kernels &kernels : hwnas::KERNELS)
-            if (kernels.supported()) found += (found.empty() ? "" : " ") + std::string(kernels.name);
-        return found;
-    }();
-    return names.c_str();
-}
-
-const uint8_t *hwnas_memory(const hwnas_program *program, int thread, size_t *size) {
-    if (thread < 0 || thread >= static_cast<int>(program->memories.size())) return nullptr;
-    *size = program->memories[thread].size();
-    return program->memories[thread].data();
-}
 
 }  // extern "C"
