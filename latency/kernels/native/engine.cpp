@@ -29,7 +29,9 @@
 #endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
-#define HWNAS_PLAIN 1  // no assembly, into which the sanitizer does not see
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__clang__)
+#define HWNAS_PLAIN 1  // no assembly: the sanitizer does not see into it, Clang has no need of it
 #endif
 
 namespace hwnas {
@@ -53,7 +55,7 @@ struct Kernels {
 
 #define TEXT(...) #__VA_ARGS__
 #if defined(__clang__)
-#define FOR_TARGET(target) _Pragma(TEXT(clang attribute push(__attribute__((target(target))), apply_to = function)))
+#define FOR_TARGET(name) _Pragma(TEXT(clang attribute push(__attribute__((target(name))), apply_to = function)))
 #define END_TARGET _Pragma("clang attribute pop")
 #else
 #define FOR_TARGET(name) _Pragma("GCC push_options") _Pragma(TEXT(GCC target(name)))
