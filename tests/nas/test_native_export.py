@@ -155,6 +155,15 @@ def test_a_point_is_written_with_what_the_run_knows(run, data, tmp_path):
     assert json.loads(done.stdout)["card"] == card
 
 
+def test_a_result_writes_its_points(run, data, tmp_path):
+    result = nas.Result(run, json.loads((run / "record.json").read_text()), Small, data)
+    written = result.export(1, tmp_path / "deploy", format="native")
+    assert written["card"]["accuracy"] == 0.914
+    np.testing.assert_array_equal(assert_whole(tmp_path / "deploy", ["card.json"]), data.x_test[:1])
+    with pytest.raises(ValueError, match="unknown format 'c'"):
+        result.export(1, tmp_path / "other", format="c")
+
+
 def test_a_point_with_blocks_in_fp32_is_refused_by_name(run, tmp_path):
     done = run_nas("export", run, "--point", 0, "--format", "native", "--to", "a", cwd=tmp_path, cache=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
