@@ -135,8 +135,8 @@ def prices_from(
     shorts, longs = samples[::2], samples[1::2]
     works = [[_work(p, tiles, cache_bytes) for p in (pair.short, pair.long)] for pair in pairs]
     rows = np.array([[long[term] - short[term] for term in TERMS] for short, long in works])
-    told = rows.any(0).tolist()
-    untold = [term for term, found in zip(TERMS, told, strict=True) if not found and (term != "far" or cache_bytes)]
+    needed = [term for term in TERMS if term != "far" or cache_bytes]
+    untold = [term for term in needed if not rows[:, list(TERMS).index(term)].any()]
     if untold:
         raise ValueError(f"no pair of programs tells the price of {', '.join(untold)}")
     seconds = np.array([difference_s(short, long) for short, long in zip(shorts, longs, strict=True)])

@@ -110,6 +110,12 @@ def block_s(
     return steps_s([record], shapes, prices)[0]
 
 
+def linear_s(inputs: int, outputs: int, prices: FusedPrices) -> float:
+    """The estimated seconds of a linear layer to float32 outputs."""
+    record = Record("linear", Kind.LOGITS, 1, project=Layer(outputs, _UNROUNDED, inputs))
+    return steps_s([record], {1: (1, 1, inputs)}, prices)[0]
+
+
 def floor_s(program: Program, prices: FusedPrices) -> float:
     """The least seconds that a call with a program can take on one image in one thread.
 
