@@ -10,8 +10,8 @@ struct Line {
     int vector, vectors, kept, left, width, right, newest;
     uint8_t *words, *before, *former;  // of the newest row, of the row before, and of that four rows before
 
-    ptrdiff_t pitch() const { return ptrdiff_t(vectors) * 64; }
-    ptrdiff_t bytes() const { return (left + width + right) * pitch(); }
+    static constexpr ptrdiff_t PITCH = GROUP * 64;  // from column to column, whatever number of vectors
+    ptrdiff_t bytes() const { return (left + width + right) * PITCH; }
     uint8_t *row(int past) const { return memory + (newest + kept - past) % kept * bytes(); }
     void advance() {
         newest = (newest + 1) % kept;
@@ -34,12 +34,12 @@ INLINE void push_pixels(uint8_t *to, const uint8_t *before, ptrdiff_t pitch, con
 template <int M, int N>
 INLINE void push_codes(const Layer &layer, const Line &line, int j, Ints (&sums)[M][N], ptrdiff_t column) {
     const Cut cut(layer);
-    const ptrdiff_t pitch = line.pitch(), at = column * pitch + j * 64;
+    const ptrdiff_t at = column * Line::PITCH + j * 64;
     UNROLL for (int n = 0; n < N; n++) {
         const int channel = (line.vector + j + n) * LANES;
         const Sums<M, N> values{
             sums, n, floats(layer.scale + channel), floats(layer.bias + channel), splat(0.0f), nullptr, 0, 0};
-        push_pixels<0, M>(line.words + at + n * 64, line.before + at + n * 64, pitch, cut, values);
+        push_pixels<0, M>(line.words + at + n * 64, line.before + at + n * 64, Line::PITCH, cut, values);
     }
 }
 
@@ -50,79 +50,64 @@ void push_tile(Pixels codes, const Layer &layer, const Line &line, int j, ptrdif
     push_codes<M, N>(layer, line, j, sums, column);
 }
 
-template <int N>
-void push_tiles(Pixels codes, const Layer &layer, const Line &line, int j) {
-    for (int x = 0, tiles = parts(line.width, ROWS); tiles > 0; tiles--) {
-        const int m = part(line.width - x, tiles);
-        const Pixels from{codes.at + x * codes.pitch, codes.pitch};
-        const ptrdiff_t column = line.left + x;
-        switch (m) {
-            case 1: push_tile<1, N>(from, layer, line, j, column); break;
-            case 2: push_tile<2, N>(from, layer, line, j, column); break;
-            case 3: push_tile<(ROWS > 2 ? 3 : 1), N>(from, layer, line, j, column); break;
-            case 4: push_tile<(ROWS > 3 ? 4 : 1), N>(from, layer, line, j, column); break;
-            case 5: push_tile<(ROWS > 4 ? 5 : 1), N>(from, layer, line, j, column); break;
-            case 6: push_tile<(ROWS > 5 ? 6 : 1), N>(from, layer, line, j, column); break;
-            case 7: push_tile<(ROWS > 6 ? 7 : 1), N>(from, layer, line, j, column); break;
-            default: push_tile<ROWS, N>(from, layer, line, j, column); break;
+using Pusher = void (*)(Pixels, const Layer &, const Line &, int, ptrdiff_t);
+
+template <int N, int M = ROWS>
+Pusher pusher_of(int rows) {
+    if constexpr (M > 1)
+        if (rows < M) return pusher_of<N, M - 1>(rows);
+    return push_tile<M, N>;
+}
+
+template <int N = VECTORS>
+Pusher pusher_with(int vectors, int rows) {
+    if constexpr (N > 1)
+        if (vectors < N) return pusher_with<N - 1>(vectors, rows);
+    return pusher_of<N>(rows);
+}
+
+// Pushes expanded codes of a row whose weights have blocks of zeros.
+void push_blocks(const Layer &layer, const uint8_t *row, const Line &line) {
+    for (int j = 0; j < line.vectors; j++)
+        for (int x = 0; x < line.width; x++) {
+            Ints sums[1][1];
+            multiply_blocks<1>({row + ptrdiff_t(x) * layer.inputs, 0}, layer, line.vector + j, sums);
+            push_codes<1, 1>(layer, line, j, sums, line.left + x);
         }
-        x += m;
-    }
 }
 
 // Pushes expanded codes of a row.
 void push_expanded(const Layer &layer, const uint8_t *row, const Line &line) {
-    const Pixels codes{row, layer.inputs};
-    for (int j = 0; j < line.vectors;) {
-        if (layer.blocks) {
-            for (int x = 0; x < line.width; x++) {
-                Ints sums[1][1];
-                multiply_blocks<1>({row + ptrdiff_t(x) * layer.inputs, 0}, layer, line.vector + j, sums);
-                push_codes<1, 1>(layer, line, j, sums, line.left + x);
-            }
-            j++;
-            continue;
-        }
+    if (layer.blocks) return push_blocks(layer, row, line);
+    const Parts tiles(line.width, ROWS);
+    for (int j = 0; j < line.vectors; j += VECTORS) {
         const int n = VECTORS < line.vectors - j ? VECTORS : line.vectors - j;
-        if (n == 1)
-            push_tiles<1>(codes, layer, line, j);
-        else if (n == 2)
-            push_tiles<(VECTORS > 1 ? 2 : 1)>(codes, layer, line, j);
-        else
-            push_tiles<VECTORS>(codes, layer, line, j);
-        j += n;
+        const Pusher larger = pusher_with(n, tiles.size), smaller = pusher_with(n, tiles.size - 1);
+        for (int tile = 0, x = 0; tile < tiles.large + tiles.small; tile++) {
+            const Pixels codes{row + ptrdiff_t(x) * layer.inputs, layer.inputs};
+            (tile < tiles.large ? larger : smaller)(codes, layer, line, j, line.left + x);
+            x += tiles.size - (tile >= tiles.large);
+        }
     }
 }
 
-// Pushes a row of `channels` codes as it stands, or of zeros where there is none.
-void push_row(const uint8_t *row, int channels, int zero, const Line &line) {
+// Pushes a row of `channels` codes as it stands.
+void push_row(const uint8_t *row, int channels, const Line &line) {
     for (int x = 0; x < line.width; x++)
         for (int j = 0; j < line.vectors; j++) {
             const int channel = (line.vector + j) * LANES;
-            const ptrdiff_t at = (line.left + x) * line.pitch() + j * 64;
+            const ptrdiff_t at = (line.left + x) * Line::PITCH + j * 64;
             const uint8_t *from = row + ptrdiff_t(x) * channels + channel;
-            push(line.words + at, line.before + at, row ? load_codes(from, channels - channel) : splat(zero));
+            push(line.words + at, line.before + at, load_codes(from, channels - channel));
         }
 }
 
-// What a vector of channels is sifted with.
-template <int K>
-struct Sieve {
-    static constexpr int WORDS = K / 4 + 1;
-    INLINE Sieve(const Layer &layer, int vector)
-        : offset(ints(layer.offset + vector * LANES)), scale(floats(layer.scale + vector * LANES)),
-          bias(floats(layer.bias + vector * LANES)), cut(layer), channels(layer.channels),
-          count(layer.channels - vector * LANES) {
-        const int8_t *weight = layer.weight + ptrdiff_t(vector) * WORDS * K * 64;
-        UNROLL for (int r = 0; r < WORDS; r++) UNROLL for (int i = 0; i < K; i++)
-            taps[r][i] = weights(weight + (r * K + i) * 64);
-    }
-    Weights taps[WORDS][K];
-    Ints offset;
-    Floats scale, bias;
-    Cut cut;
-    int channels, count;
-};
+// Pushes a row of zeros.
+void push_padding(int zero, const Line &line) {
+    const Ints codes = splat(zero);
+    for (ptrdiff_t at = line.left * Line::PITCH, end = at + line.width * Line::PITCH; at < end; at += Line::PITCH)
+        for (int j = 0; j < line.vectors; j++) push(line.words + at + j * 64, line.before + at + j * 64, codes);
+}
 
 template <int M>
 struct Sifted {  // values of M pixels
@@ -131,48 +116,50 @@ struct Sifted {  // values of M pixels
     INLINE Floats at(int i) const { return fused(converted(sums[i]), scale, bias); }
 };
 
-// M pixels of a vector.
+// Codes of M pixels of a vector: of the words of the newest rows, and of those of four rows before.
 template <int K, int STRIDE, int M>
-INLINE void sift(const Sieve<K> &sieve, const uint8_t *words_at, const uint8_t *former, ptrdiff_t pitch, uint8_t *to) {
+void sift(const Layer &layer, int vector, const uint8_t *newest, const uint8_t *former, uint8_t *to) {
+    constexpr int WORDS = K / 4 + 1;
+    Weights taps[WORDS][K];
+    const int8_t *weight = layer.weight + ptrdiff_t(vector) * WORDS * K * 64;
+    UNROLL for (int r = 0; r < WORDS; r++) UNROLL for (int i = 0; i < K; i++)
+        taps[r][i] = weights(weight + (r * K + i) * 64);
     Ints sums[M];
-    UNROLL for (int i = 0; i < M; i++) sums[i] = sieve.offset;
-    UNROLL for (int c = 0; c < (M - 1) * STRIDE + K; c++) UNROLL for (int r = 0; r < Sieve<K>::WORDS; r++) {
-        const Codes four = prepared(words((r == Sieve<K>::WORDS - 1 ? words_at : former) + c * pitch));
+    UNROLL for (int i = 0; i < M; i++) sums[i] = ints(layer.offset + vector * LANES);
+    UNROLL for (int c = 0; c < (M - 1) * STRIDE + K; c++) UNROLL for (int r = 0; r < WORDS; r++) {
+        const Codes four = prepared(words((r == WORDS - 1 ? newest : former) + c * Line::PITCH));
         UNROLL for (int i = 0; i < M; i++) {
             const int tap = c - i * STRIDE;
-            if (tap >= 0 && tap < K) sums[i] = dot(sums[i], four, sieve.taps[r][tap]);
+            if (tap >= 0 && tap < K) sums[i] = dot(sums[i], four, taps[r][tap]);
         }
     }
-    const Sifted<M> values{sums, sieve.scale, sieve.bias};
-    store_pixels<0, M>(to, sieve.channels, sieve.count, sieve.cut, values);
+    const Sifted<M> values{sums, floats(layer.scale + vector * LANES), floats(layer.bias + vector * LANES)};
+    store_pixels<0, M>(to, layer.channels, layer.channels - vector * LANES, Cut(layer), values);
 }
 
-// All pixels of a row and a vector in nearly equal tiles.
-template <int K, int STRIDE>
-INLINE void sift_tiles(const Sieve<K> &sieve, const Line &line, int j, int width, uint8_t *to) {
-    const ptrdiff_t pitch = line.pitch(), step = STRIDE * pitch;
-    const uint8_t *newest = line.words + j * 64, *former = line.former + j * 64;
-    for (int x = 0, tiles = parts(width, PIXELS); tiles > 0; tiles--) {
-        const int m = part(width - x, tiles);
-        uint8_t *const at = to + ptrdiff_t(x) * sieve.channels;
-        switch (m) {
-            case 1: sift<K, STRIDE, 1>(sieve, newest, former, pitch, at); break;
-            case 2: sift<K, STRIDE, 2>(sieve, newest, former, pitch, at); break;
-            case 3: sift<K, STRIDE, (PIXELS > 2 ? 3 : 1)>(sieve, newest, former, pitch, at); break;
-            case 4: sift<K, STRIDE, (PIXELS > 3 ? 4 : 1)>(sieve, newest, former, pitch, at); break;
-            case 5: sift<K, STRIDE, (PIXELS > 4 ? 5 : 1)>(sieve, newest, former, pitch, at); break;
-            case 6: sift<K, STRIDE, (PIXELS > 5 ? 6 : 1)>(sieve, newest, former, pitch, at); break;
-            default: sift<K, STRIDE, PIXELS>(sieve, newest, former, pitch, at); break;
-        }
-        x += m, newest += m * step, former += m * step;
-    }
+using Sifter = void (*)(const Layer &, int, const uint8_t *, const uint8_t *, uint8_t *);
+
+template <int K, int STRIDE, int M = PIXELS>
+Sifter sifter_of(int pixels) {
+    if constexpr (M > 1)
+        if (pixels < M) return sifter_of<K, STRIDE, M - 1>(pixels);
+    return sift<K, STRIDE, M>;
 }
 
+// All pixels of a row in nearly equal tiles.
 template <int K, int STRIDE>
 void sift_row(const Layer &layer, const Line &line, int64_t width, uint8_t *to) {
+    const Parts tiles(int(width), PIXELS);
+    const Sifter larger = sifter_of<K, STRIDE>(tiles.size), smaller = sifter_of<K, STRIDE>(tiles.size - 1);
     for (int j = 0; j < line.vectors; j++) {
-        const Sieve<K> sieve(layer, line.vector + j);
-        sift_tiles<K, STRIDE>(sieve, line, j, int(width), to + (line.vector + j) * LANES);
+        const uint8_t *newest = line.words + j * 64, *former = line.former + j * 64;
+        uint8_t *at = to + (line.vector + j) * LANES;
+        for (int tile = 0; tile < tiles.large + tiles.small; tile++) {
+            const int pixels = tiles.size - (tile >= tiles.large);
+            (tile < tiles.large ? larger : smaller)(layer, line.vector + j, newest, former, at);
+            newest += pixels * STRIDE * Line::PITCH, former += pixels * STRIDE * Line::PITCH;
+            at += ptrdiff_t(pixels) * layer.channels;
+        }
     }
 }
 
@@ -195,7 +182,8 @@ void run_block(const Step &step, int64_t item, const Work &work) {
     const int group = int(item % groups);
     const int first = group * vectors / groups, last = (group + 1) * vectors / groups;
     const int kept = lines_of(layer);
-    Line line{work.scratch, first, last - first, kept, layer.left, int(input.width), layer.right, 0, nullptr, nullptr, nullptr};
+    uint8_t *const zeros = work.scratch;  // until rows are pushed
+    Line line{zeros, first, last - first, kept, layer.left, int(input.width), layer.right, 0, zeros, zeros, zeros};
     const int64_t band = item / groups;
     const int64_t begin = band * output.height / work.bands, end = (band + 1) * output.height / work.bands;
     std::memset(line.memory, layer.zero, line.bytes() * kept);
@@ -203,13 +191,15 @@ void run_block(const Step &step, int64_t item, const Work &work) {
     int64_t next = begin * layer.stride - layer.top;
     for (int64_t y = begin; y < end; y++) {
         for (const int64_t stop = y * layer.stride - layer.top + layer.height; next < stop; next++) {
-            const bool inside = next >= 0 && next < input.height;
-            const uint8_t *row = inside ? codes + next * input.width * input.channels : nullptr;
+            const uint8_t *row = codes + next * input.width * input.channels;
+            if (next < 0) continue;  // the words are zeros
             line.advance();
-            if (row && expand.present)
+            if (next >= input.height)
+                push_padding(layer.zero, line);
+            else if (expand.present)
                 push_expanded(expand, row, line);
             else
-                push_row(row, layer.channels, layer.zero, line);
+                push_row(row, layer.channels, line);
         }
         sift_row(layer, line, output.width, work.codes(output) + y * output.width * layer.channels);
     }

@@ -137,48 +137,43 @@ void make_pixels_of_blocks(const Layer &layer, Pixels codes, int count, const Ma
 
 using Tile = void (*)(Pixels, const Layer &, int, const Made &);
 
-template <int M, int N>
-constexpr Tile tile_of(bool half) {
+template <int N, int M = ROWS>
+Tile tile_of(int rows, bool half) {
+    if constexpr (M > 1)
+        if (rows < M) return tile_of<N, M - 1>(rows, half);
     return half ? make_codes<M, N, true> : make_codes<M, N, false>;
 }
 
-template <int N>
-Tile tile_of(int rows, bool half) {
-    switch (rows) {
-        case 1: return tile_of<1, N>(half);
-        case 2: return tile_of<2, N>(half);
-        case 3: return tile_of<(ROWS > 2 ? 3 : 1), N>(half);
-        case 4: return tile_of<(ROWS > 3 ? 4 : 1), N>(half);
-        case 5: return tile_of<(ROWS > 4 ? 5 : 1), N>(half);
-        case 6: return tile_of<(ROWS > 5 ? 6 : 1), N>(half);
-        case 7: return tile_of<(ROWS > 6 ? 7 : 1), N>(half);
-        default: return tile_of<ROWS, N>(half);
-    }
+template <int N = VECTORS>
+Tile tile_with(int vectors, int rows, bool half) {
+    if constexpr (N > 1)
+        if (vectors < N) return tile_with<N - 1>(vectors, rows, half);
+    return tile_of<N>(rows, half);
 }
 
-Tile tile_of(int rows, int vectors, bool half) {
-    switch (vectors) {
-        case 1: return tile_of<1>(rows, half);
-        case 2: return tile_of<(VECTORS > 1 ? 2 : 1)>(rows, half);
-        default: return tile_of<VECTORS>(rows, half);
-    }
-}
-
-// `count` in nearly equal parts of at most `most`: the size of the part that begins with `left` parts to go.
-INLINE int part(int count, int left) { return (count + left - 1) / left; }
 INLINE int parts(int count, int most) { return (count + most - 1) / most; }
+
+// `count` in nearly equal parts of at most `most`: `large` of a size, and behind them `small` of one less.
+struct Parts {
+    INLINE Parts(int count, int most)
+        : size(parts(count, parts(count, most))), large(count - (size - 1) * parts(count, most)),
+          small(parts(count, most) - large) {}
+    int size, large, small;
+};
 
 // Codes of `count` pixels of a 1x1 layer, or of patches of a larger kernel.
 void make_pixels(const Layer &layer, Pixels codes, int count, const Made &made) {
     if (layer.blocks) return make_pixels_of_blocks(layer, codes, count, made);
     const int vectors = layer.vectors();
     const bool half = (layer.channels - 1) % LANES < LANES / 2;
-    for (int vector = 0, groups = parts(vectors, VECTORS); groups > 0; groups--) {
-        const int n = part(vectors - vector, groups);
-        for (int pixel = 0, tiles = parts(count, ROWS); tiles > 0; tiles--) {
-            const int m = part(count - pixel, tiles);
-            tile_of(m, n, half && vector + n == vectors)(moved(codes, pixel), layer, vector, moved(made, pixel));
-            pixel += m;
+    const Parts tiles(count, ROWS), groups(vectors, VECTORS);
+    for (int group = 0, vector = 0; group < groups.large + groups.small; group++) {
+        const int n = groups.size - (group >= groups.large);
+        const bool ends_half = half && vector + n == vectors;
+        const Tile larger = tile_with(n, tiles.size, ends_half), smaller = tile_with(n, tiles.size - 1, ends_half);
+        for (int tile = 0, pixel = 0; tile < tiles.large + tiles.small; tile++) {
+            (tile < tiles.large ? larger : smaller)(moved(codes, pixel), layer, vector, moved(made, pixel));
+            pixel += tiles.size - (tile >= tiles.large);
         }
         vector += n;
     }
