@@ -30,6 +30,7 @@ _PUBLIC = {
     "activation": "search_spaces.elastic",
     "add_densities_": "search_spaces.densities",
     "compare": "nas.measuring",
+    "estimates": "nas.estimating",
     "extract": "search_spaces.network",
     "export": "nas.exporting",
     "find_space": "search_spaces.network",

@@ -35,6 +35,13 @@ def test_the_fastest_are_ranked_first(tiny):
     assert tiny.ranked(rows).tolist() == rows[::-1].tolist()
 
 
+def test_a_table_goes_from_the_fastest_to_the_slowest(tiny):
+    table = tiny.table(2, seed=0)
+    assert len(table) == 2 and table[0]["estimated_latency_s"] <= table[1]["estimated_latency_s"]
+    row = tiny.space.architecture({**tiny.space.smallest().assignment, **table[0]["arch"]}).indices
+    assert tiny.seconds(np.array([row])) == pytest.approx([table[0]["estimated_latency_s"]])
+
+
 def test_images_of_a_batch_take_turns(tiny):
     rows = np.array([tiny.space.smallest().indices])
     four = Estimates(tiny._models._network, tiny._anatomy, (3, 16, 16), PRICES, batch=4)
