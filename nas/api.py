@@ -15,6 +15,7 @@ from nas.config import IN_PYTHON, Settings, Training, data_setting, first_line, 
 from nas.device_profile import Profile
 from nas.folder import AnyTraining, default_folder, read_settings, with_supernet
 from nas.names import check_names, check_training, parse_channels, parse_sparsity, usual_precisions
+from nas.native_export import export_point as export_native
 from nas.profiles import measure_profile
 from nas.progress import LiveReporter, Reporter, SilentReporter
 from nas.results import export_point, verify_again
@@ -49,12 +50,17 @@ class Result:
         front: list[dict[str, Any]] = self.record["front"]
         return front
 
-    def export(self, point: int, to: Path | str) -> dict[str, Any]:
-        """Writes one point for deployment and returns its card; see `nas export`.
+    def export(self, point: int, to: Path | str, format: str = "onnx") -> dict[str, Any]:
+        """Writes one point for deployment and returns its card, or with `"native"` what was written; see `nas export`.
 
         Raises:
-            ValueError: no such point, or a folder that holds something already.
+            ValueError: no such point or format, a folder that holds something already, or a point with blocks in fp32
+                that is to be native.
         """
+        if format == "native":
+            return export_native(self.folder, point, Path(to), self._seed, self.dataset)
+        if format != "onnx":
+            raise ValueError(f"unknown format {format!r}: there are onnx and native")
         return export_point(self.folder, point, Path(to), self._seed, self.space, self.dataset)
 
     def verify(self) -> list[dict[str, Any]]:

@@ -125,6 +125,28 @@ def read_model(folder: Path, file: str) -> bytes:
     return path.read_bytes()
 
 
+def point_of(record: Mapping[str, Any], point: int) -> dict[str, Any]:
+    """A point of a run's front, by its number.
+
+    Raises:
+        ValueError: there is no such point.
+    """
+    front: list[dict[str, Any]] = record["front"]
+    if not 0 <= point < len(front):
+        raise ValueError(f"the run has points 0 to {len(front) - 1}, got {point}")
+    return front[point]
+
+
+def check_new(to: Path) -> None:
+    """Refuses a folder that holds something.
+
+    Raises:
+        ValueError: it does, or it is a file.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ValueError(f"{to} is not an empty folder: name another one with --to")
+
+
 def export_point(
     folder: Path, point: int, to: Path, seed: int, space: SpaceLike | None = None, dataset: Dataset | None = None
 ) -> dict[str, Any]:
@@ -141,12 +163,8 @@ def export_point(
         CannotBeDone: the two files disagree.
     """
     record, settings = read_record(folder), read_settings(folder)
-    front = record["front"]
-    if not 0 <= point < len(front):
-        raise ValueError(f"the run has points 0 to {len(front) - 1}, got {point}")
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ValueError(f"{to} is not an empty folder: name another one with --to")
-    entry = front[point]
+    entry = point_of(record, point)
+    check_new(to)
     model = read_model(folder, entry["file"])
     dataset = run_data(settings, dataset)
     trained_on = unrounded_file(folder, entry)
@@ -164,7 +182,7 @@ def export_point(
     difference = float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-9))
     if set(entry["policy"].values()) <= {"fp32"} and difference > _TOLERANCE:
         raise CannotBeDone(f"{entry['file']} and the torch network differ by {difference:.2g} of the largest logit")
-    card = _card(record, settings, dataset, entry, difference)
+    card = {**card_of(record, settings, dataset, entry), "difference_to_torch_fp32": difference}
     to.mkdir(parents=True, exist_ok=True)
     write_bytes(to / "model.onnx", model)
     torch.export.save(program, to / "model.pt2")
@@ -185,10 +203,11 @@ def _torch_network(
     )
 
 
-def _card(
-    record: Mapping[str, Any], settings: Settings, dataset: Dataset, entry: Mapping[str, Any], difference: float
+def card_of(
+    record: Mapping[str, Any], settings: Settings, dataset: Dataset, entry: Mapping[str, Any]
 ) -> dict[str, Any]:
-    here = parse_device("cpu")  # on which the file was just compared; the run's device need not be here
+    """What is known of a point of a run, with its inputs and outputs, as JSON."""
+    here = parse_device("cpu")  # the run's device need not be here
     return {
         **{key: entry[key] for key in entry if key != "file"},
         "input": {"name": INPUT, "shape": ["batch", *dataset.image_shape], "dtype": "float32"},
@@ -198,5 +217,4 @@ def _card(
         "settings": settings.model_dump(),
         "device": record["device"],
         "exported_on": {"fingerprint": fingerprint(here), "onnxruntime": environment().onnxruntime},
-        "difference_to_torch_fp32": difference,
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -53,6 +54,24 @@ def write_json(file: Path, content: object) -> None:
     write_bytes(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
+def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Make `folder` with the files `contents`, by name, whole or not at all.
+
+    Raises:
+        OSError: the folder holds something, or cannot be written, or the disk is full.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, content in contents.items():
+            (part / name).write_bytes(content)
+            _flush(part / name)
+        part.chmod(0o777 & ~_mask())
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def remove_parts(file: Path) -> None:
     """Remove the temporary files that killed processes left beside `file`; no other process may be writing it."""
     for part in file.parent.glob(f".{file.name}.*{file.suffix}"):
@@ -67,6 +86,10 @@ def _flush(file: Path) -> None:
 
 def _default_mode() -> int:
     """Permissions a plainly opened file would get; `mkstemp` makes its files private."""
+    return 0o666 & ~_mask()
+
+
+def _mask() -> int:
     mask = os.umask(0)
     os.umask(mask)
-    return 0o666 & ~mask
+    return mask

@@ -13,7 +13,7 @@ from latency.kernels.toolchain import compiler
 from latency.store import CACHE_VARIABLE, default_path
 
 SOURCES = Path(__file__).parent / "native"
-_MAIN = "engine.cpp"
+_MAIN = "inspect.cpp"
 # No contraction: a product and a sum are rounded once only where the source says so.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-pthread")
 _LONGEST_S = 600

@@ -17,10 +17,9 @@ def rounded_up(count: int, multiple: int) -> int:
 
 
 def by_channel(values: np.ndarray, channels: int) -> np.ndarray:
-    """Numbers (c,), or (1,) for all channels, of whole vectors: what lies behind the channels is 0."""
-    padded = np.zeros(rounded_up(channels, LANES), values.dtype)
-    padded[:channels] = values
-    return padded
+    """Numbers (c,), or (1,) for all channels and what lies behind them, of whole vectors; behind others is 0."""
+    size = rounded_up(channels, LANES)
+    return np.full(size, values[0]) if len(values) == 1 else np.pad(values, (0, size - channels))
 
 
 def _blocks(weight: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from latency.kernels.plan import ALIGNMENT, Lifetime, planned
 
 _MAGIC, _VERSION = b"HWNASNET", 1
 _HEADER, _TENSOR, _STEP_HEAD, _LAYER = 16, 4, 20, 24  # numbers of 4 bytes
+_OUTPUTS = 7  # where in the header the number of outputs stands
 _MOST_BYTES = 2**31 - 1
 
 
@@ -35,6 +36,13 @@ def encoded(program: Program, gap_bytes: int = 0) -> bytes:
         raise ValueError(f"the program has {size} bytes and needs {memory}; native code has room for {_MOST_BYTES}")
     head = struct.pack("<6i", _VERSION, size, len(tensors), len(records), memory, _outputs(records[-1], shapes))
     return (_MAGIC + head).ljust(4 * _HEADER, b"\0") + tables + constants.bytes()
+
+
+def shapes_of(data: bytes | memoryview) -> tuple[tuple[int, int, int], int]:
+    """The shape (c, h, w) of an image and the number of outputs of a program's file, which is not checked."""
+    height, width, channels = struct.unpack_from("<3i", data, 4 * _HEADER)
+    (outputs,) = struct.unpack_from("<i", data, 4 * _OUTPUTS)
+    return (channels, height, width), outputs
 
 
 def _planned(records: list[Record], shapes: dict[int, Shape], tensors: list[int], gap: int) -> tuple[list[int], int]:

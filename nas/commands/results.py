@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,16 +79,56 @@ def _import_verification(run_folder: Path, result: Path, out: Path | None, seed:
     output.show(f"Written: {file}")
 
 
+_SOURCE = "A run folder, as printed by `nas search`; or FILE.onnx, in int8, for --format native."
+_FORMATS = {
+    "onnx": "model.onnx, model.pt2 (torch.export) and card.json",
+    "native": "C++ source, weights and an example, of what is in int8 throughout",
+}
+
+
 def export(
-    run_folder: RunFolder,
-    point: Annotated[int, typer.Option(help="Its number in the table of the front.")],
+    source: Annotated[Path, typer.Argument(metavar="RUN", help=_SOURCE)],
     to: Annotated[Path, typer.Option("--to", "--out", help="The folder to make.")],
+    point: Annotated[int | None, typer.Option(help="Of a run: its number in the table of the front.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="; ".join(f"{name}: {what}" for name, what in _FORMATS.items()) + ".")
+    ] = "onnx",
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write one point for deployment: model.onnx, model.pt2 (torch.export) and card.json."""
+    """Write one point for deployment: as an ONNX file with what belongs to it, or as C++ source."""
+    if form not in _FORMATS:
+        raise ValueError(f"unknown format {form!r}: there are {' and '.join(_FORMATS)}")
+    if source.suffix == ".onnx" and not source.is_dir():
+        _export_file(source, to, point, form, seed, Output(as_json, quiet))
+        return
+    if point is None:
+        raise ValueError("which point is to be exported? give --point, its number in the table of the front")
+    output = Output(as_json, quiet)
+    if form == "native":
+        from nas.native_export import export_point as export_native
+
+        written = export_native(source, point, to, seed)
+        output.result(written, _native_line(written))
+        return
     from nas.results import export_point
 
-    card = export_point(run_folder, point, to, seed)
-    Output(as_json, quiet).result({"to": str(to), "card": card}, f"{to}: model.onnx, model.pt2, card.json")
+    card = export_point(source, point, to, seed)
+    output.result({"to": str(to), "card": card}, f"{to}: model.onnx, model.pt2, card.json")
+
+
+def _export_file(file: Path, to: Path, point: int | None, form: str, seed: int, output: Output) -> None:
+    """An ONNX file as C++ source."""
+    if point is not None:
+        raise ValueError(f"--point says nothing beside {file}: leave it out, or give a run folder")
+    if form != "native":
+        raise ValueError(f"{file} is an ONNX file already: give --format native for C++ source, or a run folder")
+    from nas.native_export import export_file
+
+    written = export_file(file, to, seed=seed)
+    output.result(written, _native_line(written))
+
+
+def _native_line(written: Mapping[str, Any]) -> str:
+    return f"{written['to']}: {', '.join(written['files'])}; README.md says how to build it"

@@ -173,6 +173,15 @@ def test_an_exported_point_loads_without_the_toolkit(finished, cache, tmp_path):
     assert beyond.returncode == 2 and f"points 0 to {len(front) - 1}, got 99" in beyond.stderr
 
 
+def test_points_in_int8_are_exported_as_source(finished, cache, tmp_path):
+    folder, _ = finished
+    for i, point in enumerate(json.loads((folder / "front.json").read_text())):
+        to, whole = tmp_path / str(i), "fp32" not in point["policy"].values()
+        done = nas("export", folder, "--point", i, "--format", "native", "--to", to, cwd=tmp_path, cache=cache)
+        assert done.returncode == (0 if whole else 2), done.stderr
+        assert to.exists() == whole and (whole or f"point {i} has " in done.stderr)
+
+
 def test_a_bound_that_nothing_meets_ends_with_the_best_possible_value(finished, cache, tmp_path):
     done = nas("search", *SMALL, "--max-latency", "1ns", "--out", tmp_path / "run", cwd=tmp_path, cache=cache)
     assert done.returncode == 1

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from supernet.atomic import remove_parts, write_atomic
+from supernet.atomic import remove_parts, write_atomic, write_folder
 
 
 def test_writes_and_replaces(tmp_path):
@@ -40,3 +40,18 @@ def test_parts_of_killed_writers_are_removed(tmp_path):
         each.write_text("")
     remove_parts(file)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.bin", "b.bin"]
+
+
+def test_folders_are_whole_or_absent(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    write_folder(folder, {"a": b"1", "b": b"2"})
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"a": b"1", "b": b"2"}
+    (tmp_path / "plain").mkdir()
+    assert folder.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    with pytest.raises(OSError, match="not empty"):
+        write_folder(folder, {"c": b"3"})
+    with pytest.raises(FileNotFoundError):
+        write_folder(tmp_path / "other", {"a": b"1", "no/such": b"2"})
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["new", "plain"]
+    assert [entry.name for entry in folder.parent.iterdir()] == ["folder"]
+    assert sorted(entry.name for entry in folder.iterdir()) == ["a", "b"]

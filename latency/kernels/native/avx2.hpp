@@ -1,7 +1,7 @@
 // Vectors of 16 channels as two registers of AVX2.  Without AVX-VNNI, bytes are widened to 16 bits before they are
 // multiplied: vpmaddubsw would saturate.  `low` stands for the lower 8 lanes, where the others are not needed.
 
-constexpr int ROWS = 4, VECTORS = 1, PIXELS = 4, BLOCK_ROWS = 6;  // of tiles: kernels.hpp
+constexpr int ROWS = 4, VECTORS = 1, PIXELS = 4, BLOCK_ROWS = 6;  // of tiles: products.hpp, blocks.hpp
 
 struct Ints {
     __m256i a, b;
@@ -65,11 +65,6 @@ INLINE Ints dot(Ints sum, Codes codes, Weights weights) {
 #endif
 INLINE Weights weights_low(const int8_t *from) { return weights(from); }
 
-INLINE Codes broadcast_some(const uint8_t *from, int count) {
-    uint32_t some = 0;
-    for (int i = 0; i < count; i++) some |= uint32_t(from[i]) << 8 * i;
-    return prepared(splat(static_cast<int>(some)));
-}
 INLINE Codes broadcast(const uint8_t *from) {
     int32_t four;
     std::memcpy(&four, from, 4);
@@ -172,4 +167,16 @@ INLINE Ints quantized(const float *from, int count, Floats scale, Floats zero) {
     float some[LANES] = {};
     std::memcpy(some, from, 4 * (count < LANES ? count : LANES));
     return {quantized(_mm256_loadu_ps(some), scale.a, zero.a), quantized(_mm256_loadu_ps(some + 8), scale.b, zero.b)};
+}
+
+// The lowest `some` bytes of the words of `count` pixels.
+INLINE void store_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int count) {
+    alignas(32) uint8_t bytes[LANES][4];
+    store_words(bytes, word);
+    count = count < LANES ? count : LANES;
+    if (some == 4)
+        for (int i = 0; i < count; i++) std::memcpy(to + i * pitch, bytes[i], 4);
+    else
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j < some; j++) to[i * pitch + j] = bytes[i][j];
 }

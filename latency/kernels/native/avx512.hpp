@@ -1,7 +1,7 @@
 // Vectors of 16 channels in AVX-512 with VNNI, VBMI and VBMI2.  Dot products and broadcasts of hot loops are assembly:
 // compilers copy accumulators of the intrinsics.  `low` stands for the lower 8 lanes, where the others are not needed.
 
-constexpr int ROWS = 8, VECTORS = 3, PIXELS = 7, BLOCK_ROWS = 28;  // of tiles: kernels.hpp
+constexpr int ROWS = 8, VECTORS = 3, PIXELS = 7, BLOCK_ROWS = 28;  // of tiles: products.hpp, blocks.hpp
 
 using Ints = __m512i;
 using Floats = __m512;
@@ -46,12 +46,6 @@ INLINE Ints dot_low(Ints sum, Codes codes, Weights weights) {
     return sum;
 }
 #endif
-
-INLINE Codes broadcast_some(const uint8_t *from, int count) {
-    uint32_t some = 0;
-    for (int i = 0; i < count; i++) some |= uint32_t(from[i]) << 8 * i;
-    return _mm512_set1_epi32(static_cast<int>(some));
-}
 
 INLINE Ints ints(const int32_t *from) { return _mm512_loadu_si512(from); }
 INLINE Ints plus(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
@@ -123,10 +117,11 @@ INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int
     if (M > 3) store_bytes(to + 3 * pitch, _mm512_extracti32x4_epi32(codes, 3), count);
 }
 
-// For each pixel of `packed`, the bytes of its words: three of those before, and a new code.
-struct Order {
+struct Order {  // of bytes
     alignas(64) uint8_t at[4][64];
 };
+
+// For each pixel of `packed`, the bytes of its words: three of those before, and a new code.
 constexpr Order pushed_order() {
     Order order{};
     for (int pixel = 0; pixel < 4; pixel++)
@@ -137,6 +132,15 @@ constexpr Order pushed_order() {
     return order;
 }
 constexpr Order PUSHED_ORDER = pushed_order();
+
+// For the first bytes of all words, 1 to 4 of each: where they are.
+constexpr Order some_order() {
+    Order order{};
+    for (int some = 1; some <= 4; some++)
+        for (int i = 0; i < LANES * some; i++) order.at[some - 1][i] = uint8_t(i / some * 4 + i % some);
+    return order;
+}
+constexpr Order SOME_ORDER = some_order();
 
 // Words of M pixels, at most 4, with the codes of a new row.
 template <int M>
@@ -161,4 +165,23 @@ INLINE Ints quantized(const float *from, int count, Floats scale, Floats zero) {
     const Floats steps = _mm512_roundscale_ps(_mm512_div_ps(value, scale), 0);
     const Floats moved = _mm512_min_ps(_mm512_add_ps(steps, zero), _mm512_set1_ps(255.0f));
     return _mm512_cvtps_epi32(_mm512_max_ps(moved, _mm512_setzero_ps()));
+}
+
+INLINE void scatter_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int count) {
+    alignas(64) uint8_t bytes[LANES][4];
+    store_words(bytes, word);
+    count = count < LANES ? count : LANES;
+    if (some == 4)
+        for (int i = 0; i < count; i++) std::memcpy(to + i * pitch, bytes[i], 4);
+    else
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j < some; j++) to[i * pitch + j] = bytes[i][j];
+}
+
+// The lowest `some` bytes of the words of `count` pixels.
+INLINE void store_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int count) {
+    if (pitch != some) return scatter_some(to, pitch, word, some, count);
+    const __m512i order = _mm512_load_si512(SOME_ORDER.at[some - 1]);
+    const int bytes = some * (count < LANES ? count : LANES);
+    _mm512_mask_storeu_epi8(to, ~0ull >> (64 - bytes), _mm512_permutexvar_epi8(order, word));
 }

@@ -3,6 +3,13 @@
 // Images of a batch go to threads whole, each with memory of its own; those that are left over, or a single image, are
 // shared: threads take items of a step until there are none, and wait for each other before the next.
 
+// A product and a sum are rounded once only where the source says so, whatever the compiler's flags.
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -22,7 +29,9 @@
 #endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
-#define HWNAS_PLAIN 1  // no assembly, into which the sanitizer does not see
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__clang__)
+#define HWNAS_PLAIN 1  // no assembly: the sanitizer does not see into it, Clang has no need of it
 #endif
 
 namespace hwnas {
@@ -31,7 +40,8 @@ struct Work {
     uint8_t *memory, *scratch;  // of tensors, and of this thread
     const float *image;
     float *result;
-    int bands;  // of rows of a block
+    int bands;      // of rows of a block
+    int64_t chunk;  // pixels of an item of a 1x1 layer
 
     uint8_t *codes(const Tensor &tensor) const { return memory + tensor.offset; }
 };
@@ -46,7 +56,7 @@ struct Kernels {
 
 #define TEXT(...) #__VA_ARGS__
 #if defined(__clang__)
-#define FOR_TARGET(target) _Pragma(TEXT(clang attribute push(__attribute__((target(target))), apply_to = function)))
+#define FOR_TARGET(name) _Pragma(TEXT(clang attribute push(__attribute__((target(name))), apply_to = function)))
 #define END_TARGET _Pragma("clang attribute pop")
 #else
 #define FOR_TARGET(name) _Pragma("GCC push_options") _Pragma(TEXT(GCC target(name)))
@@ -113,11 +123,18 @@ const Kernels KERNELS[] = {  // best first
     {"portable", portable::run, [] { return true; }},
 };
 
+std::string instruction_sets() {
+    std::string found;
+    for (const Kernels &kernels : KERNELS)
+        if (kernels.supported()) found += (found.empty() ? "" : " ") + std::string(kernels.name);
+    return found;
+}
+
 const Kernels &kernels_named(const char *name) {
     for (const Kernels &kernels : KERNELS)
         if ((!name || kernels.name == std::string(name)) && kernels.supported()) return kernels;
     throw std::runtime_error("this processor has no instruction set '" + std::string(name) + "'; it has " +
-                             hwnas_instruction_sets());
+                             instruction_sets());
 }
 
 int64_t parts(int64_t count, int64_t most) { return (count + most - 1) / most; }
@@ -130,21 +147,29 @@ int64_t scratch_of(const Step &step) {
     if (step.kind == Kind::block) return columns * GROUP * lines_of(layer) * 64;
     if (step.kind != Kind::dense) return 0;
     const int64_t lines = layer.height * (columns * layer.inputs + SLACK);
-    return lines + step.output->width * layer.height * layer.width * layer.inputs + SLACK;
+    return lines + step.output->width * layer.fours * 4 + SLACK;
 }
 
 int phases_of(const Step &step) { return step.kind == Kind::block && step.project.present ? 2 : 1; }
 
-int64_t items_of(const Step &step, int phase, int bands) {
+int64_t items_of(const Step &step, int phase, const Work &work) {
     switch (step.kind) {
-        case Kind::pointwise: return parts(step.output->pixels(), CHUNK);
+        case Kind::pointwise: return parts(step.output->pixels(), work.chunk);
         case Kind::block:
-            return phase == 1 ? parts(step.output->pixels(), CHUNK) : parts(step.depthwise.vectors(), GROUP) * bands;
+            return phase == 1 ? parts(step.output->pixels(), work.chunk)
+                              : parts(step.depthwise.vectors(), GROUP) * work.bands;
         case Kind::pool: return step.project.vectors();
         case Kind::logits: return step.project.vectors();
         case Kind::dequantize: return 1;
         default: return step.output->height;
     }
+}
+
+// Pixels of an item of a 1x1 layer, of which threads get as many items each.
+int64_t chunk_of(const Step &step, int threads) {
+    if (threads == 1 || !step.output) return CHUNK;
+    const int64_t pixels = step.output->pixels();
+    return parts(pixels, parts(parts(pixels, CHUNK), threads) * threads);
 }
 
 // How many bands of rows a block is cut into, so that all threads have work; each repeats rows of the expansion.
@@ -157,12 +182,12 @@ int bands_of(const Step &step, int threads) {
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-// Forbids all memory but that of the step's own tensors.
+// Forbids all memory but that of the step's own tensors, and three bytes behind that products may read.
 void watch(const Program &program, const Step &step, uint8_t *memory) {
     __asan_poison_memory_region(memory, program.memory);
     for (const Tensor *tensor : {step.a, step.b, step.output, step.between})
         if (tensor && tensor != &program.tensors[0])
-            __asan_unpoison_memory_region(memory + tensor->offset, tensor->bytes());
+            __asan_unpoison_memory_region(memory + tensor->offset, tensor->bytes() + 3);
 }
 void unwatch(const Program &program, uint8_t *memory) { __asan_unpoison_memory_region(memory, program.memory); }
 #else
@@ -207,14 +232,22 @@ class Threads {
     template <class Condition>
     static void until(Condition met) {
         for (int i = 0; !met(); i++)
-            if (i > SPINS) std::this_thread::yield();
+            if (i < SPINS) pause(); else std::this_thread::yield();
     }
 
   private:
-    static constexpr int SPINS = 2000;
+    static constexpr int SPINS = 2000, SPINS_AWAKE = 5000;
 
+    static void pause() {
+#if defined(__x86_64__)
+        _mm_pause();
+#endif
+    }
+
+    // The next job often comes soon: to be woken takes longer than to wait for it awake.
     void wait(int number, uint64_t seen) {
         for (;;) {
+            for (int i = 0; i < SPINS_AWAKE && round_.load() == seen; i++) pause();
             {
                 std::unique_lock<std::mutex> lock(mutex_);
                 wake_.wait(lock, [&] { return round_.load() != seen; });
@@ -280,11 +313,11 @@ struct hwnas_program {
         auto job = [&](int number) {
             for (int64_t i; (i = next.fetch_add(1)) < batch;) {
                 const hwnas::Work work{memories[number].data(), scratches[number].data(), image(images, i),
-                                       output(outputs, i), 1};
+                                       output(outputs, i), 1, hwnas::CHUNK};
                 for (const hwnas::Step &step : program.steps) {
                     hwnas::watch(program, step, work.memory);
                     for (int phase = 0; phase < hwnas::phases_of(step); phase++) {
-                        const int64_t items = hwnas::items_of(step, phase, 1);
+                        const int64_t items = hwnas::items_of(step, phase, work);
                         for (int64_t item = 0; item < items; item++) run_item(step, phase, item, work);
                     }
                 }
@@ -297,12 +330,12 @@ struct hwnas_program {
     void run_shared(const float *image, float *output, int count) {
         hwnas::Shared shared(phases);
         auto job = [&](int number) {
-            hwnas::Work work{memories[0].data(), scratches[number].data(), image, output, 1};
+            hwnas::Work work{memories[0].data(), scratches[number].data(), image, output, 1, hwnas::CHUNK};
             int64_t at = 0;
             for (const hwnas::Step &step : program.steps) {
-                work.bands = hwnas::bands_of(step, count);
+                work.bands = hwnas::bands_of(step, count), work.chunk = hwnas::chunk_of(step, count);
                 for (int phase = 0; phase < hwnas::phases_of(step); phase++, at++) {
-                    const int64_t items = hwnas::items_of(step, phase, work.bands);
+                    const int64_t items = hwnas::items_of(step, phase, work);
                     for (int64_t item; (item = shared.next[at].fetch_add(1)) < items;)
                         run_item(step, phase, item, work);
                     shared.done[at].fetch_add(1);
@@ -344,26 +377,5 @@ int hwnas_run(hwnas_program *program, const float *images, float *outputs, int64
 }
 
 void hwnas_close(hwnas_program *program) { delete program; }
-
-void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output) {
-    *image = program->program.tensors[0].bytes();
-    *output = program->program.outputs;
-}
-
-const char *hwnas_instruction_sets(void) {
-    static const std::string names = [] {
-        std::string found;
-        for (const hwnas::Kernels &kernels : hwnas::KERNELS)
-            if (kernels.supported()) found += (found.empty() ? "" : " ") + std::string(kernels.name);
-        return found;
-    }();
-    return names.c_str();
-}
-
-const uint8_t *hwnas_memory(const hwnas_program *program, int thread, size_t *size) {
-    if (thread < 0 || thread >= static_cast<int>(program->memories.size())) return nullptr;
-    *size = program->memories[thread].size();
-    return program->memories[thread].data();
-}
 
 }  // extern "C"

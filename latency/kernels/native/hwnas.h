@@ -11,8 +11,9 @@ extern "C" {
 
 typedef struct hwnas_program hwnas_program;
 
-/* Opens a program of `size` bytes, which are copied.  `instruction_set` is one of hwnas_instruction_sets, or NULL for
-   the best.  Returns NULL where it cannot be opened; `message`, of `message_size` bytes, then says why. */
+/* Opens a program of `size` bytes, which are copied.  `instruction_set` is "avx512", "avx-vnni", "avx2", "portable", or
+   NULL for the best that this processor has.  Returns NULL where it cannot be opened; `message`, of `message_size` bytes,
+   then says why. */
 hwnas_program *hwnas_open(const void *bytes, size_t size, const char *instruction_set, char *message,
                           size_t message_size);
 
@@ -21,12 +22,6 @@ hwnas_program *hwnas_open(const void *bytes, size_t size, const char *instructio
 int hwnas_run(hwnas_program *program, const float *images, float *outputs, int64_t batch, int threads);
 
 void hwnas_close(hwnas_program *program);
-
-/* What can be asked besides: the sizes of an image and of its output; the instruction sets of this processor, best
-   first, separated by spaces; and the memory of a thread's tensors, NULL before it ran. */
-void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output);
-const char *hwnas_instruction_sets(void);
-const uint8_t *hwnas_memory(const hwnas_program *program, int thread, size_t *size);
 
 #ifdef __cplusplus
 }

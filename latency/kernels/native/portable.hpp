@@ -1,6 +1,6 @@
 // Vectors of 16 channels in plain C++, for any processor.  `low` stands for the lower 8 lanes.
 
-constexpr int ROWS = 2, VECTORS = 1, PIXELS = 2, BLOCK_ROWS = 2;  // of tiles: kernels.hpp
+constexpr int ROWS = 2, VECTORS = 1, PIXELS = 2, BLOCK_ROWS = 2;  // of tiles: products.hpp, blocks.hpp
 
 struct Ints {
     int32_t at[LANES];
@@ -48,12 +48,11 @@ INLINE Codes prepared(Ints words) {
     EACH for (int j = 0; j < 4; j++) made.at[i][j] = static_cast<uint8_t>(static_cast<uint32_t>(words.at[i]) >> 8 * j);
     return made;
 }
-INLINE Codes broadcast_some(const uint8_t *from, int count) {
-    Codes made{};
-    EACH for (int j = 0; j < count; j++) made.at[i][j] = from[j];
+INLINE Codes broadcast(const uint8_t *from) {
+    Codes made;
+    EACH std::memcpy(made.at[i], from, 4);
     return made;
 }
-INLINE Codes broadcast(const uint8_t *from) { return broadcast_some(from, 4); }
 
 template <int COUNT>
 INLINE Ints dot_some(Ints sum, const Codes &codes, Weights weights) {
@@ -167,6 +166,12 @@ INLINE Ints quantized(const float *from, int count, Floats scale, Floats zero) {
     for (int i = 0; i < LANES && i < count; i++)
         made.at[i] = clipped(rounded(std::nearbyint(from[i] / scale.at[i]) + zero.at[i]), 0, 255);
     return made;
+}
+
+// The lowest `some` bytes of the words of `count` pixels.
+INLINE void store_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int count) {
+    for (int i = 0; i < LANES && i < count; i++)
+        for (int j = 0; j < some; j++) to[i * pitch + j] = static_cast<uint8_t>(static_cast<uint32_t>(word.at[i]) >> 8 * j);
 }
 
 #undef EACH

@@ -4,6 +4,7 @@
 // and constants at multiples of 64 bytes from its start.  Whatever follows relies on what `Program` has checked here.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -38,6 +39,8 @@ struct Layer {
     const int32_t *offset;  // added to sums
     const float *scale, *bias;
     const uint8_t *table;
+    int64_t fours;  // how many fours of inputs, of all taps, are multiplied
+    bool uniform;  // whether scale and bias are the same for all channels, and behind them
 
     int vectors() const { return (channels + LANES - 1) / LANES; }
 };
@@ -160,6 +163,10 @@ class Program {
         return reinterpret_cast<const T *>(file_.data() + offset);
     }
 
+    static bool same(const float *values, int64_t count) {
+        return std::all_of(values, values + count, [&](float value) { return value == values[0]; });
+    }
+
     // The numbers of a layer; `read_weights` and `read_rounding` then look at what it points to.
     Layer read_layer(int64_t at) const {
         Layer layer{};
@@ -184,6 +191,7 @@ class Program {
         layer.scale = constant<float>(at + 16, padded);
         layer.bias = constant<float>(at + 17, padded);
         layer.table = constant<uint8_t>(at + 18, 256, false);
+        layer.uniform = same(layer.scale, padded) && same(layer.bias, padded);
         return layer;
     }
 
@@ -192,6 +200,7 @@ class Program {
         const int64_t depth = int64_t(layer.inputs) * layer.height * layer.width, groups = (depth + 3) / 4;
         require(depth <= LARGEST, "a kernel is too large");
         const int vectors = layer.vectors();
+        layer.fours = groups;
         layer.blocks = number(at + 20) == 0 ? nullptr : constant<int32_t>(at + 20, vectors + 1);
         if (!layer.blocks) {
             layer.weight = constant<int8_t>(at + 19, vectors * groups * 64);

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "hwnas.h"
+#include "inspect.h"
 
 static std::vector<char> content(const std::string &path) {
     std::ifstream file(path, std::ios::binary);

@@ -39,7 +39,7 @@ def programs(count):
 def main(count):
     with tempfile.TemporaryDirectory() as made:
         binary = Path(made) / "sanitized"
-        sources = (Path(__file__).with_suffix(".cpp"), build.SOURCES / "engine.cpp")
+        sources = (Path(__file__).with_suffix(".cpp"), build.SOURCES / "inspect.cpp")
         options = [*_FLAGS, f"-I{build.SOURCES}", "-pthread", "-o", str(binary), *map(str, sources)]
         subprocess.run([toolchain.compiler(), *options], check=True)
         folders = []

@@ -1,0 +1,24 @@
+/* What else can be asked of programs: for those who run them from Python, and for tests. */
+#ifndef HWNAS_INSPECT_H
+#define HWNAS_INSPECT_H
+
+#include "hwnas.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The sizes of an image and of its output, in numbers of float32. */
+void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output);
+
+/* The instruction sets of this processor, best first, separated by spaces. */
+const char *hwnas_instruction_sets(void);
+
+/* The memory of a thread's tensors, NULL before it ran. */
+const uint8_t *hwnas_memory(const hwnas_program *program, int thread, size_t *size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
