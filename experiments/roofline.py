@@ -1,19 +1,24 @@
-"""How near networks come to the roofline: `python -m experiments.roofline [NAME ...]`.
+"""How near networks come to the roofline: `python -m experiments.roofline [--device cpu|cpu:fused] [NAME ...]`.
 
 Each network of timm, and the smallest and largest of each space of the toolkit in fp32 and int8, is exported and
-measured; printed are the floor, the measured time, and its share, which must not be above 100 %.
+measured; printed are the floor, the measured time, and its share, which must not be above 100 %.  On fused kernels,
+which run what is in int8, it is followed by the share of the closed-form estimate, which may be on either side.
 """
 
-import sys
+import argparse
 from collections.abc import Iterator
 
 import numpy as np
 import timm
 import torch
 
-from latency.device import parse_device
+from latency import fused_roofline
+from latency.device import Device, parse_device
+from latency.fused_prices import prices_of
+from latency.fused_roofline import macs, program_s
 from latency.graph import executed_kernels, totals
 from latency.harness import QUICK, measure_models
+from latency.kernels.intake import program_of
 from latency.lowering import to_onnx
 from latency.peaks import peaks_of
 from latency.roofline import floor_s
@@ -42,17 +47,47 @@ def models(names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
 
 
 def main() -> None:
-    """Prints the peaks, and a line per network."""
+    """Prints the peaks or prices, and a line per network."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cpu:fused"), default="cpu")
+    parser.add_argument("names", nargs="*", default=NAMES)
+    given = parser.parse_args()
     torch.manual_seed(0)
-    device = parse_device("cpu")
+    device = parse_device(given.device)
+    if device.runtime == "fused":
+        fused(device, [(name, model) for name, model in models(()) if name.endswith("int8")])
+        return
     peaks = peaks_of(device)
     print(peaks)
-    for name, model in models(tuple(sys.argv[1:]) or NAMES):
+    for name, model in models(tuple(given.names)):
         kernels = executed_kernels(model, device)
-        floor, fastest = floor_s(kernels, peaks), min(measure_models([model], device, QUICK)[0].timing.samples_s)
-        macs = totals(kernels).macs / 1e6
-        print(f"{name:28} {macs:8.1f} MMAC  floor {floor * 1e6:8.1f} us  measured {fastest * 1e6:8.1f} us", end="")
-        print(f"  {floor / fastest:6.1%}{'  ABOVE' if floor > fastest else ''}", flush=True)
+        print(line(name, totals(kernels).macs, floor_s(kernels, peaks), fastest_s(model, device)), flush=True)
+
+
+def fused(device: Device, files: list[tuple[str, bytes]]) -> None:
+    """A line for each file, or what fused kernels do not cover of it."""
+    prices = prices_of()
+    print(prices)
+    for name, model in files:
+        try:
+            program = program_of(model)
+        except ValueError as error:
+            print(f"{name:28} {error}")
+            continue
+        measured = fastest_s(model, device)
+        found = line(name, macs(program), fused_roofline.floor_s(program, prices), measured)
+        print(f"{found}  estimate {program_s(program, prices) / measured:6.1%}", flush=True)
+
+
+def fastest_s(model: bytes, device: Device) -> float:
+    """The fastest sample of a file."""
+    return min(measure_models([model], device, QUICK)[0].timing.samples_s)
+
+
+def line(name: str, macs: float, floor: float, fastest: float) -> str:
+    """A network with its floor, what it took, and the share; ABOVE: one of the two cannot be."""
+    share = f"{floor / fastest:6.1%}{'  ABOVE' if floor > fastest else ''}"
+    return f"{name:28} {macs / 1e6:8.1f} MMAC  floor {floor * 1e6:8.1f} us  measured {fastest * 1e6:8.1f} us  {share}"
 
 
 if __name__ == "__main__":

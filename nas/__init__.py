@@ -31,6 +31,7 @@ _PUBLIC = {
     "activation": "search_spaces.elastic",
     "add_densities_": "search_spaces.densities",
     "compare": "nas.measuring",
+    "estimates": "nas.estimating",
     "extract": "search_spaces.network",
     "export": "nas.exporting",
     "export_file": "nas.native_export",

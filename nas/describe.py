@@ -12,6 +12,7 @@ from latency.blocks import BlockTracer
 from latency.device import Device, entry_of, parse_device
 from latency.harness import QUICK, measure_models
 from latency.store import MeasurementStore
+from nas.estimating import check_estimated, estimates
 from nas.names import catalog_entry, checked_preset
 from nas.profiling import neutral_model
 from nas.progress import Reporter, Stage
@@ -86,15 +87,20 @@ def describe_costs(
 
 
 def describe_presets(
-    name: str, preset: str | None, device_name: str, seed: int, reporter: Reporter
+    name: str, preset: str | None, device_name: str, seed: int, reporter: Reporter, estimated: int = 0
 ) -> list[dict[str, Any]]:
     """One description per preset of a ready-made space, with its choices and the MACs of random architectures.
 
+    Args:
+        estimated: random architectures that are ranked by their latency in closed form.
+
     Raises:
-        ValueError: an unknown space, preset or device.
+        ValueError: an unknown space, preset or device, or a device whose latencies have no closed form.
     """
     presets, device = catalog_entry(name).presets, parse_device(device_name)
     chosen = checked_preset(name, preset)
+    if estimated:
+        check_estimated(device)
     parts = []
     with MeasurementStore(say=reporter.message) as store:
         for each in presets if chosen is None else (chosen,):
@@ -107,6 +113,8 @@ def describe_presets(
             extra = {"preset": each, "image_size": size, "classes": classes}
             extra["choice_list"] = [_choice(choice) for choice in architectures.choices]
             extra["random_macs"] = _random_macs(network, architectures, shape, seed)
+            if estimated:
+                extra["estimates"] = estimates(name, device=device_name, preset=each, seed=seed).table(estimated, seed)
             parts.append(described | extra)
     return parts
 

@@ -6,6 +6,8 @@ is lowered once, to int8 with neutral weights, as a network of its own in a fram
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
@@ -62,6 +64,13 @@ class Estimates:
         """The rows of a population (n, d) from the fastest to the slowest."""
         ordered: np.ndarray = population[np.argsort(self.seconds(population), kind="stable")]
         return ordered
+
+    def table(self, n: int, seed: int) -> list[dict[str, Any]]:
+        """Random architectures, `n` at most, from the fastest to the slowest, with their estimates, as JSON."""
+        population = np.unique(self.space.sample(n, np.random.default_rng(seed)), axis=0)
+        rows = zip(population, self.seconds(population).tolist(), strict=True)
+        found = [{"arch": dict(self.space.row(row).values), "estimated_latency_s": seconds} for row, seconds in rows]
+        return sorted(found, key=lambda row: row["estimated_latency_s"])
 
     def _of(self, arch: Architecture) -> float:
         blocks = self._anatomy.tracer.trace(arch)

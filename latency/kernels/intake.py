@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from latency.kernels.contract import Dequantize, Logits, Program
@@ -62,10 +63,12 @@ def program_of(model: bytes | Path | onnx.ModelProto) -> Program:
         ValueError: another input than one of float32 images of known size, or nodes that the contract does not cover:
             these are named by reason, the first few of each.
     """
-    if isinstance(model, Path):
-        model = onnx.load_model(model)
-    elif isinstance(model, bytes):
-        model = onnx.load_model_from_string(model)
+    if not isinstance(model, onnx.ModelProto):
+        what = f"the model {model}" if isinstance(model, Path) else f"the model of {len(model)} bytes"
+        try:
+            model = onnx.load_model(model) if isinstance(model, Path) else onnx.load_model_from_string(model)
+        except DecodeError as error:
+            raise ValueError(f"fused kernels cannot read {what}: it is no ONNX file") from error
     return _Intake(model).program()
 
 

@@ -16,6 +16,9 @@ def spaces(
     name: Annotated[str | None, typer.Argument(help="A space to describe.")] = None,
     preset: Annotated[str | None, typer.Option(help="By default, all presets of the space.")] = None,
     device: DeviceName = "cpu",
+    estimate: Annotated[
+        int, typer.Option(min=0, help="Rank so many random networks in closed form, with no profile: cpu:fused.")
+    ] = 0,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the description into this folder.")] = None,
     as_json: Json = False,
@@ -37,7 +40,7 @@ def spaces(
         from nas.tables import preset_view
 
         with output.reporter() as reporter:
-            described = describe_presets(name, preset, device, seed, reporter)
+            described = describe_presets(name, preset, device, seed, reporter, estimate)
         content = {"space": name, "presets": described}
         output.result(content, Group(*(preset_view(name, part) for part in described)))
     if out is not None:

@@ -5,7 +5,16 @@ import pytest
 
 from latency import device as device_module
 from latency.catalog import DEVICES
-from latency.device import Device, Environment, entry_of, environment, fingerprint, parse_cpuinfo, parse_device
+from latency.device import (
+    Device,
+    Environment,
+    baseline_of,
+    entry_of,
+    environment,
+    fingerprint,
+    parse_cpuinfo,
+    parse_device,
+)
 from latency.installed import version
 
 X86 = """\
@@ -114,6 +123,12 @@ def test_every_device_of_the_catalog_parses_back_where_it_is_there(there):
         device = parse_device(name)
         assert device.name == name and parse_device(device.name) == device and entry_of(device) == entry
         assert entry.precisions and ({"fp32", "int8"} <= set(entry.precisions)) == (not entry.only)
+
+
+def test_a_baseline_has_as_many_threads_and_images(there):
+    there(("cpu", "fused"), ("cpu", "onnxruntime"))
+    assert baseline_of(parse_device("cpu:fused,threads=2,batch=3")) == parse_device("cpu:threads=2,batch=3")
+    assert baseline_of(parse_device("cpu:fused")) == parse_device("cpu") and baseline_of(parse_device("cpu")) is None
 
 
 def test_cpuinfo_of_x86_and_arm_and_of_nothing():

@@ -13,6 +13,7 @@ from latency.harness import (
     Effort,
     compare_models,
     grouped,
+    measure_beside,
     measure_models,
     measure_parts,
 )
@@ -133,6 +134,38 @@ def test_a_model_that_does_not_load_is_refused_and_nothing_stored(store):
         measure_models([a, b"junk"], CPU, EFFORT, store)
     settings = measure_models([a], CPU, EFFORT)[0].settings
     assert store.get(subject_of(a), fingerprint(CPU), settings) is None
+
+
+BATCH = parse_device("cpu:batch=2")
+
+
+def test_models_are_timed_on_two_devices_side_by_side_and_kept_so(store, monkeypatch):
+    requests = []
+
+    def spied(self, models, device, effort, on_round, beside, original=Worker.measure):
+        requests.append((list(models), device.name, beside.name))
+        return original(self, models, device, effort, on_round, beside)
+
+    monkeypatch.setattr(Worker, "measure", spied)
+    a, b = model(2), model(3)
+    found = measure_beside([a, b], CPU, BATCH, EFFORT, store)
+    assert requests == [([a, b], "cpu", "cpu:batch=2")]
+    assert [[m.subject for m in pair] for pair in found] == [[subject_of(a)] * 2, [subject_of(b)] * 2]
+    assert [(m.device, m.fingerprint, dict(m.settings)["beside"]) for m in found[0]] == [
+        ("cpu", fingerprint(CPU), "cpu:batch=2"),
+        ("cpu:batch=2", fingerprint(BATCH), "cpu"),
+    ]
+    assert measure_beside([b, a], CPU, BATCH, EFFORT, store) == found[::-1] and len(requests) == 1
+    assert measure_beside([], CPU, BATCH, EFFORT, store) == []
+
+
+def test_a_doubtful_half_of_a_pair_has_both_timed_again(store, monkeypatch):
+    ((here, there),) = measure_beside([model(2)], CPU, BATCH, EFFORT, store)
+    n = len(there.samples_s)
+    worse = dataclasses.replace(there.timing, quiet=(False,) * n, samples_s=(9.0,) * n)
+    store.put(dataclasses.replace(there, timing=worse))
+    ((again, beside),) = measure_beside([model(2)], CPU, BATCH, EFFORT, store)
+    assert again.timing != here.timing and beside.median_s < 1
 
 
 def test_no_models_no_measurements(store):

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -72,6 +74,36 @@ def test_what_is_lacking_says_how_to_get_it(monkeypatch):
     assert "pip install 'hwnas[openvino]'" in lacking("cpu", "openvino")
     assert "pip install torch" in lacking("cpu", "torch")
     assert lacking("cpu", "onnxruntime") is None
+
+
+def test_native_kernels_lack_a_compiler_where_none_is_found(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-c++")
+    assert "CXX names 'no-such-c++', which is not there; install g++ or set CXX" in lacking("cpu", "fused")
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "none of g++, c++, clang++; install g++ or set CXX" in lacking("cpu", "fused")
+    assert dict(versions("cpu", "fused"))["compiler"] == "unknown"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+def test_measurements_of_native_kernels_depend_on_compiler_and_sources(tmp_path, monkeypatch):
+    file = tmp_path / "c++"
+    file.write_text("#!/bin/sh\necho some-c++ 1.2\necho more\n")
+    file.chmod(0o755)
+    monkeypatch.setenv("CXX", str(file))
+    found = dict(versions("cpu", "fused"))
+    assert lacking("cpu", "fused") is None and found["compiler"] == "some-c++ 1.2" and len(found["kernels"]) == 12
+    monkeypatch.setattr(installed.toolchain, "kernels_digest", lambda: "other")
+    assert dict(versions("cpu", "fused"))["kernels"] == "other"
+
+
+def test_asking_for_a_compiler_loads_nothing_heavy():
+    code = (
+        "import sys; from latency.installed import lacking, versions;"
+        "lacking('cpu', 'fused'); versions('cpu', 'fused');"
+        "assert not {'numpy', 'torch', 'onnx', 'onnxruntime'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_versions_are_those_of_what_runs(monkeypatch):

@@ -79,7 +79,7 @@ def test_devices_lists_what_is_here_and_what_is_missing(cache, tmp_path):
     found = json.loads(done.stdout)
     assert found == json.loads((tmp_path / "devices.json").read_text())
     devices = {device["name"]: device for device in found["devices"]}
-    assert list(devices) == ["cpu", "cpu:torch", "cpu:openvino", "gpu", "gpu:torch"]
+    assert list(devices) == ["cpu", "cpu:torch", "cpu:openvino", "cpu:fused", "gpu", "gpu:torch"]
     assert devices["cpu"]["default"] and devices["cpu"]["available"] and devices["cpu"]["versions"]["onnxruntime"]
     assert devices["cpu:torch"]["versions"]["torch"] and found["machine"]["cores"] >= 1
     for device in devices.values():

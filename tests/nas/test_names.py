@@ -8,7 +8,7 @@ import pytest
 
 from latency import energy
 from nas.config import Settings
-from nas.names import check_names, parse_objectives, suggestion
+from nas.names import check_names, parse_objectives, suggestion, usual_precisions
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
         ({"preset": "tny"}, "has no preset 'tny' .did you mean 'tiny'"),
         ({"device": "cpux"}, "unknown device 'cpux'"),
         ({"device": "cpu:torch"}, "'cpu:torch' runs fp32 only .torch has no int8 .*: give --precision fp32"),
+        ({"device": "cpu:fused"}, "'cpu:fused' runs int8 only .our fused kernels .*: give --precision int8"),
         ({"objectives": ("latency", "siez")}, "unknown objective 'siez' .did you mean 'size'"),
         ({"objectives": ("accuracy",)}, "accuracy is an objective of every search"),
         ({"objectives": ("size", "size")}, "must be different costs, one at least, got size, size"),
@@ -42,6 +43,12 @@ ROOT = Path(__file__).parents[2]
 def test_an_unknown_name_is_refused_with_the_nearest(settings, message):
     with pytest.raises(ValueError, match=message):
         check_names(Settings(**settings))
+
+
+def test_precisions_are_the_devices_where_none_are_given():
+    assert usual_precisions("cpu:threads=1") == ("fp32", "int8") and usual_precisions("cpu:fused") == ("int8",)
+    with pytest.raises(ValueError, match="unknown device 'cpux'"):
+        usual_precisions("cpux")
 
 
 @pytest.mark.parametrize("settings", [{"objectives": ("latency", "energy")}, {"max_energy_joules": 0.1}])

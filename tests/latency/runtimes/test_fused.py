@@ -1,0 +1,103 @@
+"""Files run by our own kernels, as sessions of a device."""
+
+import numpy as np
+import pytest
+from torch import nn
+
+from latency.device import Device, parse_device
+from latency.kernels.intake import program_of
+from latency.lowering import to_onnx
+from latency.runtimes import opening
+from latency.runtimes.fused import open_session
+from latency.runtimes.onnx_runtime import open_session as open_onnx
+from quant_search.onnx_qdq import activation_ranges, quantize
+from tests.latency.runtimes.rows import floats
+
+DEVICE = Device("cpu:fused", "cpu", 1, "fused")
+NET = nn.Sequential(
+    nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    nn.Linear(24, 5),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def fp32():
+    return to_onnx(NET, (3, 8, 9))
+
+
+@pytest.fixture(scope="module")
+def int8(fp32):
+    return quantize(fp32, [n.name for n in fp32.graph.node], activation_ranges(fp32, floats(16, 3, 8, 9)))
+
+
+@pytest.fixture(scope="module")
+def session(int8):
+    return open_session(int8.SerializeToString(), DEVICE)
+
+
+def test_outputs_are_the_references_and_onnx_runtimes_within_a_code(session, int8):
+    x = floats(7, 3, 8, 9)
+    found = session.run(x)
+    assert np.array_equal(found, program_of(int8).run(x))
+    expected = open_onnx(int8.SerializeToString(), parse_device("cpu")).run(x)
+    assert found.shape == expected.shape == (7, 5) and found.dtype == np.float32
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_images_have_the_shape_of_the_file_in_any_number(session):
+    assert session.input_shape == (3, 8, 9) and session.fixed_batch is None
+    assert session.batch_shape(4) == (4, 3, 8, 9)
+    assert session.predict_labels(floats(5, 3, 8, 9), batch=2).shape == (5,)
+    assert session.predict_labels(floats(0, 3, 8, 9)).shape == (0,)
+    with pytest.raises(ValueError, match="images are"):
+        session.run(floats(2, 3, 9, 9))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_threads_and_batches_change_nothing(session, int8, threads, batch):
+    x = floats(batch, 3, 8, 9)
+    other = open_session(int8.SerializeToString(), Device("cpu:fused", "cpu", threads, "fused", batch))
+    assert np.array_equal(other.run(x), session.run(x))
+
+
+def test_a_call_runs_into_an_array_that_is_there(session, monkeypatch):
+    x, written = floats(2, 3, 8, 9), []
+    original = type(session._native).run_into
+    monkeypatch.setattr(
+        type(session._native), "run_into", lambda self, x, y, n: (original(self, x, y, n), written.append(y))
+    )
+    call = session.call(x)
+    call()
+    call()
+    assert written[0] is written[1] and np.array_equal(written[0], session.run(x))
+
+
+def test_a_file_is_opened_by_its_name(int8, session, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(int8.SerializeToString())
+    found = opening.open_session(tmp_path / "m.onnx", DEVICE)
+    x = floats(1, 3, 8, 9)
+    assert np.array_equal(found.run(x), session.run(x))
+    with pytest.raises(FileNotFoundError, match="no model file"):
+        open_session(tmp_path / "none.onnx", DEVICE)
+
+
+def test_islands_in_fp32_are_refused_by_name_before_anything_is_compiled(fp32, monkeypatch):
+    monkeypatch.setattr("latency.runtimes.fused.open_program", lambda _: pytest.fail("compiled"))
+    half = quantize(fp32, ["/0/Conv"], activation_ranges(fp32, floats(4, 3, 8, 9)))
+    said = r"do not cover 2 of \d+ nodes: '/2/Conv' \(Conv\): computes in fp32.*; '/6/Gemm' \(Gemm\): computes in fp32"
+    for refuse in (open_session, opening.check_covered):
+        with pytest.raises(ValueError, match=said) as caught:
+            refuse(half.SerializeToString(), DEVICE)
+        assert "\n" not in str(caught.value)
+    opening.check_covered(half.SerializeToString(), parse_device("cpu"))  # whose run-time takes any file
+
+
+def test_all_of_a_file_is_in_int8(int8):
+    assert opening.int8_share(int8.SerializeToString(), DEVICE) == 1.0
+    opening.check_covered(int8.SerializeToString(), DEVICE)
+
+
+def test_a_file_that_is_no_model_is_refused():
+    with pytest.raises(ValueError, match="fused kernels cannot read the model of 4 bytes"):
+        open_session(b"junk", DEVICE)

@@ -1,0 +1,87 @@
+"""Blocks of a profile by which of two devices is faster, from times that are known."""
+
+import numpy as np
+import pytest
+from small_space import Small
+
+from latency.attribution import LEAST_S
+from latency.blocks import BlockTracer
+from nas.anatomy import Anatomy
+from nas.blocks_alone import BlocksAlone
+from nas.dispatch import dispatch
+from nas.profile_data import ProfileData, ProfiledSpace
+from nas.profiling import SEARCHING, planned
+from search_spaces.network import find_space
+
+FRAME_S, THERE_S = 1e-6, 2e-6
+
+
+def timed(seconds):
+    return {"samples_s": [seconds], "calls_per_sample": 1, "cpu_samples_s": [seconds], "groups": [1]}
+
+
+def profile(device="cpu:fused", runtime="fused", framed=True, way="baseline"):
+    """A profile in which blocks of 4 channels take 2 µs here, others 8, all of them 6 on the baseline."""
+    network = Small(1, 10)
+    anatomy = Anatomy(find_space(network), BlockTracer(network, (1, 8, 8)), ("int8",))
+    subjects = [s for s in planned(anatomy, SEARCHING, 0, False, framed, way) if s.role != "network"]
+    for subject in subjects:
+        here = 2e-6 if subject.arch.get("width") == 4 else 8e-6
+        alone = (here, 6e-6) if subject.role == "block" else (0.0, 0.0)
+        subject.results = {"wall": timed(alone[0] + FRAME_S), "baseline": timed(alone[1] + THERE_S)}
+        if way == "wall":
+            del subject.results["baseline"]
+    space = ProfiledSpace(
+        name="small", preset=None, input_shape=(1, 8, 8), num_classes=10, precisions=("int8",), fingerprint=""
+    )
+    data = ProfileData(
+        device=device,
+        threads=1,
+        runtime=runtime,
+        fingerprint="",
+        environment={},
+        space=space,
+        seed=0,
+        subjects=subjects,
+    )
+    return data, anatomy
+
+
+def test_each_shape_has_a_row_and_the_faster_device():
+    found = dispatch(*profile())
+    assert found["baseline"] == "cpu" and found["blocks"] == len(found["rows"])
+    factors = [row["factor"] for row in found["rows"]]
+    assert factors == sorted(factors) and {round(f, 6) for f in factors} == {0.75, 3.0}
+    for row in found["rows"]:
+        assert row["faster"] == ("cpu:fused" if row["factor"] > 1 else "cpu") and row["macs"] > 0
+        assert (row["latency_s"], row["baseline_s"]) == pytest.approx((2e-6 if row["factor"] > 1 else 8e-6, 6e-6))
+    assert found["faster"] == sum(f > 1 for f in factors)
+    assert found["factor"] == pytest.approx({"least": 0.75, "median": np.median(factors), "most": 3.0})
+    assert {row["shape"] for row in found["rows"] if row["block"] == "stem"} == {
+        "1x8x8: dense 3x3/2 4", "1x8x8: dense 3x3/2 8"
+    }  # fmt: skip
+
+
+def test_a_device_without_a_baseline_has_no_table():
+    assert dispatch(*profile("cpu", "onnxruntime", framed=False, way="wall")) is None
+    assert dispatch(*profile(way="wall")) is None  # a profile from before
+
+
+def test_what_is_around_a_block_is_taken_off():
+    for framed in (True, False):
+        data, anatomy = profile(framed=framed)
+        alone = BlocksAlone(data, anatomy)
+        assert {round(1e9 * alone.seconds(s)) for s in alone.subjects} == {2000, 8000}
+        assert {round(1e9 * alone.seconds(s, "baseline")) for s in alone.subjects} == {6000}
+
+
+def test_a_block_costs_something_and_one_whose_frame_is_missing_is_not_known():
+    data, anatomy = profile()
+    subject = next(s for s in data.subjects if s.role == "block")
+    subject.results = {"wall": timed(FRAME_S / 2), "baseline": timed(THERE_S)}
+    assert BlocksAlone(data, anatomy).seconds(subject) == LEAST_S
+    frames = [s for s in data.subjects if s.role == "frame"]
+    first = BlocksAlone(data, anatomy).block_of(frames[0]).input_shape
+    data.subjects.remove(frames[0])
+    left = BlocksAlone(data, anatomy)
+    assert left.subjects and all(left.block_of(s).input_shape != first for s in left.subjects)
