@@ -70,7 +70,7 @@ def test_compilers_do_not_join_products_and_sums(library):
 def test_the_source_needs_nothing_but_its_header(files):
     text = files["hwnas.cpp"].decode()
     assert re.findall(r'#\s*include\s*"(.*)"', text) == ["hwnas.h"] and "#pragma once" not in text
-    kernels = (build.SOURCES / "kernels.hpp").read_text()
+    kernels = "void run(const Step &step, int phase, int64_t item, const Work &work) {"
     assert text.count(kernels) == (build.SOURCES / "engine.cpp").read_text().count('#include "kernels.hpp"') > 1
     assert text == source()
 
