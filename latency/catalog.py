@@ -13,6 +13,8 @@ class DeviceEntry:
         runtime: the module in `latency/runtimes/` that opens models.
         precisions: those that it turns into time.
         only: why some are not among them.
+        networks_only: whether it takes whole networks, from images to logits, and no parts of them.
+        baseline: the device that it is held against: a file that is not faster here is for that one.
     """
 
     summary: str
@@ -20,6 +22,8 @@ class DeviceEntry:
     runtime: str
     precisions: tuple[str, ...] = ("fp32", "int8")
     only: str = ""
+    networks_only: bool = False
+    baseline: str | None = None
 
 
 DEVICES = {
@@ -46,6 +50,8 @@ DEVICES = {
         runtime="fused",
         precisions=("int8",),
         only="our fused kernels are for int8 throughout",
+        networks_only=True,
+        baseline="cpu",
     ),
     "gpu": DeviceEntry(
         summary="an NVIDIA GPU through ONNX Runtime's CUDA provider, or through torch where that is not installed",

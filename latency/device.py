@@ -112,6 +112,12 @@ def at_batch(device: Device, batch: int) -> Device:
     return _device(next(n for n, e in DEVICES.items() if e is entry_of(device)), device.threads, batch)
 
 
+def baseline_of(device: Device) -> Device | None:
+    """The device that files must be faster than on here, with as many threads and images; None where there is none."""
+    name = entry_of(device).baseline
+    return None if name is None else _device(name, device.threads, device.batch)
+
+
 def _device(name: str, threads: int, batch: int) -> Device:
     entry = DEVICES[name]
     numbers = [f"{key}={number}" for key, number in (("threads", threads), ("batch", batch)) if number > 1]

@@ -19,7 +19,7 @@ from latency.worker import Effort, Worker
 T = TypeVar("T")
 # To be raised when the way of measuring changes: what was measured otherwise is not to be reused.
 _METHOD, _PARTS_METHOD, _ENERGY_METHOD = 4, 2, 1
-_WORKERS: dict[tuple[str, str], Worker] = {}  # one for each kind of device and run-time
+_WORKERS: dict[tuple[str, ...], Worker] = {}  # one for each kind of device and run-time, and for two side by side
 
 QUICK = Effort(rounds=2, most_rounds=6, samples=12)  # to rank by, and to fit models on
 CAREFUL = Effort(rounds=20, most_rounds=60, samples=25)  # for the numbers that are reported
@@ -64,6 +64,59 @@ def measure_models(
             known[subject] = min(measured, before, key=lambda m: m.median_s)
             if store:
                 store.put(known[subject])
+    return [known[s] for s in subjects]
+
+
+def measure_beside(
+    models: Sequence[bytes],
+    device: Device,
+    other: Device,
+    effort: Effort,
+    store: MeasurementStore | None = None,
+    on_round: Callable[[], object] = lambda: None,
+) -> list[tuple[Measurement, Measurement]]:
+    """The latency of each model on two devices of this machine, all timed interleaved in one process.
+
+    Of more than one thread each device has a process of its own: those of a run-time keep cores busy after a call.
+
+    Args:
+        on_round: as of `Worker.measure`, of the first device; not for what the store has.
+
+    Raises:
+        ValueError, RuntimeError, ChildProcessError: as of `measure_models`, of either device.
+    """
+    if device.threads > 1:
+        first = measure_models(models, device, effort, store, on_round)
+        return list(zip(first, measure_models(models, other, effort, store), strict=True))
+    same = {"batch": device.batch, "method": _METHOD, **asdict(effort)}
+    keys = [
+        (here, fingerprint(here), settings_of({**same, "beside": there.name}))
+        for here, there in ((device, other), (other, device))
+    ]
+    subjects = [subject_of(model) for model in models]
+    known: dict[str, tuple[Measurement, Measurement]] = {}
+    if store:
+        for subject in subjects:
+            found = [store.get(subject, mark, settings) for _, mark, settings in keys]
+            if found[0] and found[1]:
+                known[subject] = found[0], found[1]
+    missing = {
+        s: model
+        for s, model in zip(subjects, models, strict=True)
+        if s not in known or any(m.timing.doubtful for m in known[s])
+    }
+    if missing:
+        timed = worker(device, other).measure(list(missing.values()), device, effort, on_round, other)
+        for i, subject in enumerate(missing):
+            here, there = (
+                Measurement(subject, place.name, mark, timing, settings, timed.contention)
+                for (place, mark, settings), timing in zip(keys, timed.timings[i :: len(missing)], strict=True)
+            )
+            before = known.get(subject, (here, there))
+            known[subject] = min((here, there), before, key=lambda pair: sum(m.median_s for m in pair))
+            if store:
+                for measurement in known[subject]:
+                    store.put(measurement)
     return [known[s] for s in subjects]
 
 
@@ -177,6 +230,7 @@ def compare_models(
     return compare(timed_a, control, timed_b, timed.contention, seed=seed)
 
 
-def worker(device: Device) -> Worker:
-    """The process that measures on this kind of device, in its run-time."""
-    return _WORKERS.setdefault((device.kind, device.runtime), Worker())
+def worker(device: Device, beside: Device | None = None) -> Worker:
+    """The process that measures on this kind of device, in its run-time, and in that of another device besides."""
+    others = (beside.runtime,) if beside else ()
+    return _WORKERS.setdefault((device.kind, device.runtime, *others), Worker())

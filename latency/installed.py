@@ -12,6 +12,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from latency.kernels import toolchain
+
 UNKNOWN = "unknown"
 _SMI_S = 20.0  # a driver that wakes its GPUs takes seconds
 
@@ -95,6 +97,8 @@ def lacking(kind: str, runtime: str) -> str | None:
         return "the package openvino is not installed: pip install 'hwnas[openvino]'"
     if runtime == "torch" and importlib.util.find_spec("torch") is None:
         return "the package torch is not installed: pip install torch"
+    if runtime == "fused":
+        return _no_compiler()
     if kind == "gpu" and runtime == "torch" and torch_cuda() is None:
         return f"torch {version('torch')} is built for CPUs: install a build for CUDA (https://pytorch.org)"
     if kind == "gpu" and runtime == "onnxruntime" and onnxruntime_cuda() is None:
@@ -107,6 +111,8 @@ def lacking(kind: str, runtime: str) -> str | None:
 
 def versions(kind: str, runtime: str) -> tuple[tuple[str, str], ...]:
     """Name and version of all that a latency depends on here besides ONNX Runtime itself; none for it on a CPU."""
+    if runtime == "fused":
+        return _of_kernels()
     found: list[tuple[str, str]] = []
     if runtime != "onnxruntime":
         found.append((runtime, version(runtime)))
@@ -116,3 +122,21 @@ def versions(kind: str, runtime: str) -> tuple[tuple[str, str], ...]:
         found.append(("cuda", cuda or UNKNOWN))
         found += [("gpu", here.name), ("driver", here.driver)] if here else []
     return tuple(found)
+
+
+def _no_compiler() -> str | None:
+    """Why native kernels cannot be compiled; None where they can."""
+    try:
+        toolchain.compiler()
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+def _of_kernels() -> tuple[tuple[str, str], ...]:
+    """The compiler of native kernels, and their digest."""
+    try:
+        name = toolchain.version(toolchain.compiler())
+    except RuntimeError:
+        name = None
+    return (("compiler", name or UNKNOWN), ("kernels", toolchain.kernels_digest()))

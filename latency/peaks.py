@@ -64,7 +64,7 @@ def peaks_of(device: Device, folder: Path | None = None, on_round: Callable[[], 
         return _read(file)
     except FileNotFoundError:
         peaks = _measure(device, place, on_round)
-        _write(file, json.dumps(asdict(peaks), indent=1))
+        write_whole(file, json.dumps(asdict(peaks), indent=1))
         return peaks
 
 
@@ -77,8 +77,8 @@ def _read(file: Path) -> Peaks:
         raise ValueError(f"{file} holds no peaks ({error}): delete it, and they are measured again") from error
 
 
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all."""
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}-", delete=False) as part:
         part.write(text)

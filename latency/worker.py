@@ -55,11 +55,13 @@ class Worker:
         device: Device,
         effort: Effort,
         on_round: Callable[[], object] = lambda: None,
+        beside: Device | None = None,
     ) -> Timed:
         """The latency of each model for the device's batch of images, all timed interleaved.
 
         Args:
             on_round: called as each round is done: `effort.rounds` times, and more often for disturbed ones.
+            beside: another device, on which each model is timed too; these timings stand behind the others.
 
         Raises:
             ValueError: a model that cannot be loaded.
@@ -67,6 +69,7 @@ class Worker:
             ChildProcessError: the process died.
         """
         request = {"sizes": list(map(len, models)), "device": device.name, "effort": asdict(effort)}
+        request |= {"beside": beside.name} if beside else {}
         answer = self._answer(request, models, device, on_round)
         return Timed(tuple(map(Timing.of, answer["timings"])), Contention.of(answer["contention"]))
 
@@ -205,7 +208,8 @@ def _final(
             return {"parts": [p.plain() for p in parts], "contention": watch.reading().plain()}
         if "pieces" in request:
             return {"energies": list(_energies(models, device, request["pieces"], pace, on_round))}
-        openers = [_opener(model, device) for model in models]
+        devices = [device, *([parse_device(request["beside"])] if "beside" in request else [])]
+        openers = [_opener(model, each) for each in devices for model in models]
         timed = time_whole(openers, Effort(**request["effort"]), pace, on_round)
     except ValueError as error:
         return {"refused": str(error)}

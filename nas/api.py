@@ -14,7 +14,7 @@ from nas.absent import with_profile
 from nas.config import IN_PYTHON, Settings, Training, data_setting, first_line, pretrained_setting
 from nas.device_profile import Profile
 from nas.folder import AnyTraining, default_folder, read_settings, with_supernet
-from nas.names import check_names, check_training, parse_channels, parse_sparsity
+from nas.names import check_names, check_training, parse_channels, parse_sparsity, usual_precisions
 from nas.native_export import export_point as export_native
 from nas.profiles import measure_profile
 from nas.progress import LiveReporter, Reporter, SilentReporter
@@ -86,7 +86,7 @@ def search(
     out: Path | str | None = None,
     preset: str | None = None,
     image_size: int | None = None,
-    precisions: Sequence[str] = ("fp32", "int8"),
+    precisions: Sequence[str] | None = None,
     sparsity: Sequence[str] = (),
     objectives: Sequence[str] = ("latency",),
     strategy: str = "sandwich",
@@ -122,6 +122,7 @@ def search(
         space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
         data: a name, a path, a `Dataset`, or a pair of torch datasets (train, test).
         out: the run folder; by default one below `runs/` named after the settings.
+        precisions: that blocks may have; by default all that the device runs of fp32 and int8.
         sparsity: patterns that blocks may have besides dense: `channels` (or `channels:0.5`, ...), `2:4`, `16x4:0.5`,
             `unstructured:0.8`; what the device does not turn into time is refused with the measured factor.
         objectives: costs to make small, beside accuracy: latency, energy, size, macs, parameters, memory, traffic and
@@ -154,7 +155,7 @@ def search(
             data=data_setting(str(data)) if isinstance(data, (str, Path)) else IN_PYTHON,
             image_size=image_size,
             device=device,
-            precisions=tuple(precisions),
+            precisions=tuple(precisions or usual_precisions(device if profile is None else "cpu")),
             sparsity=parse_sparsity(sparsity),
             objectives=(objectives,) if isinstance(objectives, str) else tuple(objectives),
             strategy=strategy,
@@ -266,7 +267,7 @@ def profile(
     space: SpaceLike = "mbconv",
     *,
     device: str = "cpu",
-    precisions: Sequence[str] = ("fp32", "int8"),
+    precisions: Sequence[str] | None = None,
     sparsity: Sequence[str] = (),
     preset: str | None = None,
     image_size: int | None = None,
@@ -283,6 +284,7 @@ def profile(
 
     Args:
         space: a ready-made space's name, `module:Class`, or a class or instance of a module with elastic layers.
+        precisions: that blocks may have; by default all that the device runs of fp32 and int8.
         sparsity: `channels` (or `channels:0.5`, ...), of a space whose blocks may have fewer.
         preset: of a ready-made space; by default the one for the image size, or its largest.
         image_size, num_classes: by default those of the preset; 32 and 10 for a space of one's own.
@@ -297,7 +299,7 @@ def profile(
         return measure_profile(
             space,
             device=device,
-            precisions=precisions,
+            precisions=precisions or usual_precisions(device),
             sparsity=parse_channels(sparsity),
             preset=preset,
             image_size=image_size,

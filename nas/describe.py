@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from latency.blocks import BlockTracer
-from latency.device import Device, parse_device
+from latency.device import Device, entry_of, parse_device
 from latency.harness import QUICK, measure_models
 from latency.store import MeasurementStore
 from nas.names import catalog_entry, checked_preset
@@ -34,12 +34,15 @@ def describe_space(
     store: MeasurementStore,
     stage: Stage,
 ) -> dict[str, Any]:
-    """The sizes of a space, and what its smallest, middle and largest network cost in fp32; latency is measured."""
+    """The sizes of a space, and what its smallest, middle and largest network cost; latency is measured.
+
+    In fp32, or in what the device runs instead.
+    """
 
     def measured(_: Architecture, model: bytes) -> float:
         return measure_models([model], device, QUICK, store)[0].median_s
 
-    return describe_costs(network, architectures, joint, image_shape, stage, measured)
+    return describe_costs(network, architectures, joint, image_shape, stage, measured, entry_of(device).precisions[0])
 
 
 def describe_costs(
@@ -49,8 +52,9 @@ def describe_costs(
     image_shape: tuple[int, ...],
     stage: Stage,
     seconds: Callable[[Architecture, bytes], float],
+    precision: str = "fp32",
 ) -> dict[str, Any]:
-    """As `describe_space`; `seconds` says how long an architecture without policy, and its file in fp32, takes."""
+    """As `describe_space`; `seconds` says how long an architecture without policy, as a file in `precision`, takes."""
     tracer = BlockTracer(network, image_shape)
     archs = {
         "smallest": architectures.smallest(),
@@ -60,7 +64,7 @@ def describe_costs(
     stage.expect(len(archs))
     rows = []
     for what, arch in archs.items():
-        model = neutral_model(network, tracer, arch, ("fp32",), image_shape).SerializeToString()
+        model = neutral_model(network, tracer, arch, (precision,), image_shape).SerializeToString()
         blocks = tracer.trace(arch)
         rows.append(
             {

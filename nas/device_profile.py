@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from latency.attribution import LEAST_S, layer_seconds
+from latency.attribution import layer_seconds
 from latency.parts import ProfilerCost, profiler_cost, usual_reference_s
 from nas.anatomy import Anatomy
+from nas.blocks_alone import BlocksAlone
+from nas.dispatch import dispatch
 from nas.profile_data import ProfileData, Subject, Way
 from predictors.block_table import BlockTable, BlockTime, Placed, fit_block_table, fit_sited_table
 from predictors.protocol import Prediction
@@ -141,6 +143,7 @@ class Profile:
             "macs_only": self.macs_only.plain(),
             "block_sum": self.block_sum.plain(),
             "contention": self.data.contention,
+            **({"dispatch": found} if (found := dispatch(self.data, self.anatomy)) else {}),
             "points": [{"predicted_s": p, "measured_s": m} for p, m in self.points],
         }
 
@@ -157,6 +160,7 @@ class Profile:
             "precisions": by_kind,
             "networks_fitted": sum(not seen.held_out for seen in self.seen),
             "timed": "by parts" if self.seen[0].parts_s is not None else "whole",
+            **({"dispatch": dispatched} if (dispatched := dispatch(data, self.anatomy)) else {}),
             "whole_over_parts": {s.kind: s.whole_s / s.seconds for s in self.seen if s.whole_s is not None},
             "wall_s": data.wall_s,
             "warnings": self._warnings(),
@@ -258,12 +262,8 @@ def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: Bloc
     if before is not None:  # the blocks are those of before, and only more networks to correct with
         fresh = [s for s in seen if s.held_out]
         return before.corrected([s.placed for s in fresh], np.array([s.seconds for s in fresh]))
-    call_s = _call_s(data.subjects)
-    blocks = []
-    for subject in (s for s in data.subjects if s.role == "block"):
-        traced = anatomy.tracer.trace(anatomy.joined(subject.arch))
-        block = next(b for b in traced if b.name == subject.block)
-        blocks.append(BlockTime(block, subject.kind, max(subject.wall_s() - call_s, LEAST_S)))
+    alone = BlocksAlone(data, anatomy)
+    blocks = [BlockTime(alone.block_of(s), s.kind, alone.seconds(s)) for s in alone.subjects]
     return fit_block_table(blocks, batch=data.batch).corrected(networks, seconds)
 
 

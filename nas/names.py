@@ -207,6 +207,15 @@ def check_kernels(precisions: Sequence[str]) -> None:
         )
 
 
+def usual_precisions(device: str) -> tuple[str, ...]:
+    """The precisions of a search that asks for none: all that the device runs.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    return entry_of(parse_device(device)).precisions
+
+
 def check_device(name: str, precisions: Sequence[str]) -> Device:
     """The device of this name, which runs these precisions.
 

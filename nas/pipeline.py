@@ -24,8 +24,10 @@ from latency.blocks import BlockTracer
 from latency.device import parse_device
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
+from nas.baseline import no_file_pays
 from nas.candidate import Builder
 from nas.config import Settings
+from nas.covered import check_space_covered
 from nas.describe import describe_space
 from nas.device_profile import Profile, fit_profile
 from nas.errors import CannotBeDone
@@ -112,6 +114,9 @@ def run(
         make_searcher(settings.searcher, joint, len(settings.problem.objectives), settings.seed)
     check_wishes(settings, device, reporter)
     check(settings, network, architectures, dataset)
+    anatomy = Anatomy(joint, BlockTracer(network, dataset.image_shape), settings.precisions)
+    if not (folder / RECORD).exists():
+        check_space_covered(network, anatomy, dataset.image_shape, device, settings.seed, reporter)
     settings = settings.model_copy(update={"space_fingerprint": space_fingerprint(space, network, architectures)})
     check_disk(folder)
     open_folder(folder, settings)
@@ -120,7 +125,6 @@ def run(
         on_space(record["space"])
         return record
     with alone_in(folder), MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
-        anatomy = Anatomy(joint, BlockTracer(network, dataset.image_shape), settings.precisions)
         setup = Setup(settings, dataset, network, architectures, anatomy, device, folder, store, reporter)
         return (stages or _stages)(setup, on_space)
 
@@ -391,7 +395,7 @@ def verify_best(setup: Setup, groups: dict[str, list[Evaluation]], most: int | N
         )
     say_busy(setup.reporter, "verify", [*(point.contention for point in verified.points), *verified.contentions])
     if not verified.points:
-        raise CannotBeDone(unmet(list(verified.evaluations), settings))
+        raise CannotBeDone(_why_none(verified, setup))
     return verified
 
 
@@ -434,6 +438,13 @@ def choose_finalists(evaluations: list[Evaluation], least: int, most: int | None
         ]
         left = [e for e in left if e not in layer]
     return finalists
+
+
+def _why_none(verified: Verified, setup: Setup) -> str:
+    """Why nothing that was verified is on the front: the bounds, or the baseline of the device."""
+    if verified.factors:
+        return no_file_pays(verified.factors, setup.device)
+    return unmet(list(verified.evaluations), setup.settings)
 
 
 def unmet(evaluations: list[Evaluation], settings: Settings) -> str:

@@ -16,8 +16,8 @@ from supernet.atomic import write_bytes
 
 FORMAT = 2  # of the file
 
-Way = Literal["wall", "parts", "wall again", "parts again"]
-Role = Literal["call", "block", "network"]
+Way = Literal["wall", "parts", "wall again", "parts again", "baseline"]
+Role = Literal["call", "frame", "block", "network"]
 
 
 class _Record(BaseModel):
@@ -25,15 +25,16 @@ class _Record(BaseModel):
 
 
 class Subject(_Record):
-    """One model: an empty call, a block on its own, or a network.
+    """One model: an empty call, a block on its own, what such a block is framed by, or a network.
 
     Args:
         arch: the options of the network, or of the network that the block is cut out of, policy included.
-        block: its name.
+        block: its name; of a frame, that of the block whose input it is for.
         kind: the precision, or `mixed`.
         held_out: measured to check the fit, and not for it.
-        ways: how it is timed: whole (wall), or by its parts; and again, to know how well that repeats.
-        results: of each way, its raw samples.
+        ways: how it is timed: whole (wall), or by its parts; and again, to know how well that repeats; `baseline` is
+            whole too, here and on the device's baseline beside it.
+        results: of each way, its raw samples; of `baseline` those there, and those here under `wall`.
         executed: metrics of `nas.executed`, by name; empty where nobody asked.
     """
 

@@ -12,6 +12,7 @@ from torch import nn
 from latency.blocks import BlockTracer
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
+from nas.covered import check_space_covered
 from nas.device_profile import Profile, fit_profile
 from nas.measuring import say_busy
 from nas.names import catalog_entry, check_device, check_kernels, checked_preset
@@ -63,6 +64,7 @@ def measure_profile(
     reporter = reporter or SilentReporter()
     profiled = profiled_space(space, preset, image_size, in_channels, num_classes, precisions, sparsity)
     network, anatomy, profiled = built_space(space, profiled, seed)
+    check_space_covered(network, anatomy, profiled.input_shape, chosen, seed, reporter)
     with MeasurementStore(remeasure=remeasure, say=reporter.message) as store, reporter.stage("profile") as stage:
         profiler = Profiler(network, anatomy, profiled.input_shape, chosen, store)
         data = profiler.run(plan, profiled, seed, stage)

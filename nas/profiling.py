@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
@@ -23,10 +23,11 @@ from torch import nn
 
 from latency.blocks import BlockTracer, block_modules
 from latency.contention import Contention
-from latency.device import Device, environment, fingerprint
-from latency.harness import AT_ONCE, PARTS, QUICK, grouped, measure_models, measure_parts
+from latency.device import Device, baseline_of, entry_of, environment, fingerprint
+from latency.harness import AT_ONCE, PARTS, QUICK, grouped, measure_beside, measure_models, measure_parts
 from latency.lowering import to_onnx
 from latency.parts import Parts, PartsEffort
+from latency.runtimes.opening import check_covered
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
@@ -107,24 +108,29 @@ class Profiler:
         executed: Executed | None = None,
     ) -> None:
         self._executed = executed or Executed((), device)
-        self._models = NeutralModels(network, anatomy, image_shape)
+        self._framed, self._baseline = entry_of(device).networks_only, baseline_of(device)
+        self._models = NeutralModels(network, anatomy, image_shape, self._framed)
         self._anatomy, self._device, self._store = anatomy, device, store
         self._references: list[bytes] = []
         self.contentions: list[Contention | None] = []  # while times were taken
 
     def run(self, plan: Plan, space: ProfiledSpace, seed: int, stage: Stage) -> ProfileData:
-        """Measures what is planned; what the store holds is measured again only if it was hardly left alone."""
+        """Measures what is planned; what the store holds is measured again only if it was hardly left alone.
+
+        What the device's run-time has no kernels for is left out.
+        """
         by_parts = self._by_parts()
-        subjects = planned(self._anatomy, plan, seed, by_parts)
+        subjects = planned(self._anatomy, plan, seed, by_parts, self._framed, "baseline" if self._baseline else "wall")
         self._references = list(map(self._models.build, references(self._anatomy))) if by_parts else []
         tasks = [(subject, ways) for again in (False, True) for subject in subjects if (ways := subject.ways_of(again))]
         stage.expect(len(tasks))
         ahead = _AHEAD if (os.cpu_count() or 1) > self._device.threads else 0  # builders need a core of their own
         end_s, left = time.monotonic() + plan.seconds, len(tasks)
-        for group in grouped(built_ahead(tasks, self._build, ahead)):
+        for group in grouped(self._covered(built_ahead(tasks, self._build, ahead), stage)):
             self._measure(group, max(0.0, end_s - time.monotonic()) / left)
             stage.advance(len(group))
             left -= len(group)
+        subjects = [subject for subject in subjects if subject.results]
         if math.isfinite(end_s):  # what time is left is for models that were hardly left alone
             poor = sorted((found for task in tasks if (found := _hardly_known(task))), key=_free)
             for group in grouped(built_ahead(poor, self._build, ahead)):
@@ -155,6 +161,16 @@ class Profiler:
             self._anatomy.tracer.trace(self._anatomy.joined(subject.arch))
         return self._models.build(subject)
 
+    def _covered(self, built: Iterable[tuple[_Task, bytes]], stage: Stage) -> Iterator[tuple[_Task, bytes]]:
+        """Those whose files the run-time takes."""
+        for task, model in built:
+            try:
+                check_covered(model, self._device)
+            except ValueError:
+                stage.advance()
+            else:
+                yield task, model
+
     def _by_parts(self) -> bool:
         """Whether networks are timed by their parts: where the run-time tells these, and networks are long.
 
@@ -172,6 +188,9 @@ class Profiler:
             chosen = [(subject, model) for (subject, ways), model in group if way in ways]
             models = [model for _, model in chosen]
             store = None if way.endswith("again") else self._store
+            if way == "baseline" and self._baseline is not None:
+                self._measure_beside(chosen, self._baseline)
+                continue
             if way.startswith("parts"):
                 found = [parts.plain() for parts in self._parts(models, effort, store)]
             else:
@@ -182,6 +201,14 @@ class Profiler:
                 subject.size_bytes = len(model)
                 if way not in subject.results or subject.results[way].get("free", 0.0) < result.get("free", 0.0):
                     subject.results[way] = result
+
+    def _measure_beside(self, chosen: Sequence[tuple[Subject, bytes]], baseline: Device) -> None:
+        """Times models here and on the baseline."""
+        pairs = measure_beside([model for _, model in chosen], self._device, baseline, QUICK, self._store)
+        for (subject, model), (here, there) in zip(chosen, pairs, strict=True):
+            self.contentions.append(here.contention)
+            subject.size_bytes = len(model)
+            subject.results |= {"wall": _plain(asdict(here.timing)), "baseline": _plain(asdict(there.timing))}
 
     def _parts(self, models: Sequence[bytes], effort: PartsEffort, store: MeasurementStore | None) -> list[Parts]:
         return measure_parts(models, self._device, effort, store, self.contentions.append, self._references)
@@ -208,12 +235,20 @@ def references(anatomy: Anatomy) -> list[Subject]:
     ]
 
 
-def planned(anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool) -> list[Subject]:
-    """The subjects of a plan, none of them measured."""
+def planned(
+    anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool, framed: bool = False, alone: Way = "wall"
+) -> list[Subject]:
+    """The subjects of a plan, none of them measured.
+
+    Args:
+        framed: whether the run-time takes networks only, so that blocks on their own have a frame.
+        alone: how blocks on their own are timed.
+    """
     whole: tuple[Way, ...] = ("parts",) if by_parts else ("wall",)
     again: tuple[Way, ...] = ("parts again",) if by_parts else ("wall again",)
-    subjects = [Subject(key="call", role="call", ways=("wall",))]
-    subjects += _both_ways(anatomy) if by_parts else _sampled_blocks(anatomy, plan.blocks, seed)
+    subjects = [] if framed else [Subject(key="call", role="call", ways=("wall",))]
+    subjects += _both_ways(anatomy) if by_parts else _sampled_blocks(anatomy, plan.blocks, seed, alone)
+    subjects += _frames(anatomy, subjects) if framed else []
     seen = {tuple(s.arch.items()) for s in subjects if s.role == "network"}
     by_arch = []
     for purpose, (n, held_out) in enumerate(((plan.fit, False), (plan.check, True))):
@@ -278,7 +313,7 @@ def _both_ways(anatomy: Anatomy) -> list[Subject]:
     return networks + blocks
 
 
-def _sampled_blocks(anatomy: Anatomy, n: int, seed: int) -> list[Subject]:
+def _sampled_blocks(anatomy: Anatomy, n: int, seed: int, way: Way) -> list[Subject]:
     """Up to `n` different blocks of random architectures, in one precision each; one at least in each precision."""
     rng = np.random.default_rng([seed, 1])
     found: dict[tuple[str, str], Subject] = {}
@@ -290,12 +325,24 @@ def _sampled_blocks(anatomy: Anatomy, n: int, seed: int) -> list[Subject]:
                 arch=dict(arch.values),
                 block=block.name,
                 kind=p,
-                ways=("wall",),
+                ways=(way,),
             )
             found.setdefault((block.structure, p), fresh)
     order = [list(found)[i] for i in rng.permutation(len(found))]
     first = {key[1]: key for key in reversed(order)}
     return [found[key] for key in list(dict.fromkeys([*first.values(), *order]))[:n]]
+
+
+def _frames(anatomy: Anatomy, blocks: Sequence[Subject]) -> list[Subject]:
+    """What blocks are framed by, one for each shape of their inputs."""
+    found: dict[tuple[int, ...], Subject] = {}
+    for subject in blocks:
+        traced = anatomy.tracer.trace(anatomy.joined(subject.arch))
+        shape = next(b.input_shape for b in traced if b.name == subject.block)
+        key = f"frame-{'x'.join(map(str, shape))}"
+        frame = Subject(key=key, role="frame", arch=subject.arch, block=subject.block, kind="int8", ways=subject.ways)
+        found.setdefault(shape, frame)
+    return list(found.values())
 
 
 def built_ahead(subjects: Sequence[T], build: Callable[[T], U], ahead: int) -> Iterator[tuple[T, U]]:
@@ -320,10 +367,16 @@ def built_ahead(subjects: Sequence[T], build: Callable[[T], U], ahead: int) -> I
 
 
 class NeutralModels:
-    """Makes the files of subjects, with neutral weights."""
+    """Makes the files of subjects, with neutral weights.
 
-    def __init__(self, network: nn.Module, anatomy: Anatomy, image_shape: tuple[int, ...]) -> None:
-        self._network, self._anatomy, self._image_shape = network, anatomy, image_shape
+    Args:
+        framed: whether a block is made a network, in int8, since nothing else can be measured.
+    """
+
+    def __init__(
+        self, network: nn.Module, anatomy: Anatomy, image_shape: tuple[int, ...], framed: bool = False
+    ) -> None:
+        self._network, self._anatomy, self._image_shape, self._framed = network, anatomy, image_shape, framed
         self._known: tuple[Mapping[str, object], onnx.ModelProto] | None = None
 
     def build(self, subject: Subject) -> bytes:
@@ -332,11 +385,16 @@ class NeutralModels:
             return bytes(to_onnx(nn.Identity(), _NOTHING).SerializeToString())
         space, tracer = self._anatomy.space, self._anatomy.tracer
         arch = space.architecture({**space.smallest().assignment, **subject.arch})
-        if subject.role == "block":
-            module = neutral_(block_modules(self._network, arch, tracer.blocks)[str(subject.block)])
-            shape = next(b.input_shape for b in tracer.trace(arch) if b.name == subject.block)
-            model = to_onnx(module, shape)
-            if subject.kind == "int8":
+        if subject.role in ("block", "frame"):
+            block = next(b for b in tracer.trace(arch) if b.name == subject.block)
+            module: nn.Module = nn.Identity()
+            shape = block.input_shape
+            if subject.role == "block":
+                module = block_modules(self._network, arch, tracer.blocks)[block.name]
+            if self._framed:
+                module, shape = framed(module, shape, block.output_shape if subject.role == "block" else shape)
+            model = to_onnx(neutral_(module), shape)
+            if subject.kind == "int8" or self._framed:
                 model = quantize(model, [node.name for node in model.graph.node], neutral_ranges(model))
             return bytes(model.SerializeToString())
         return bytes(self._network_model(arch).SerializeToString())
@@ -348,6 +406,21 @@ class NeutralModels:
         if self._known is None or self._known[0] != own:
             self._known = own, to_onnx(neutral_(extract(self._network, arch)), self._image_shape)
         return with_policy(self._known[1], tracer.blocks, policy_of(arch, tracer.blocks, precisions), images=None)
+
+
+def framed(
+    module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """A part of a network as a network of its own, from images to logits, and the shape of its images.
+
+    What follows the part reads one of its pixels, which costs next to nothing.
+    """
+    if len(input_shape) == 1:
+        module, input_shape = nn.Sequential(nn.Flatten(), module), (*input_shape, 1, 1)
+    if len(output_shape) > 1:
+        pixel = nn.Conv2d(output_shape[0], 1, 1, stride=max(output_shape[1:]))
+        module = nn.Sequential(module, pixel, nn.Flatten())
+    return module, input_shape
 
 
 def neutral_model(

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from rich.console import Console
 
-from latency.device import Device
+from latency.device import Device, parse_device
 from latency.store import MeasurementStore
 from nas.given import classes_of, read_given
 from nas.names import check_device
@@ -127,6 +127,8 @@ def check_wanted(
         ValueError: an unknown name, a precision that costs accuracy and gains no time, a training of nothing, or floats
             in an integer-only file.
     """
+    if parse_device(device).runtime != "onnxruntime":
+        raise ValueError(f"layers are timed in ONNX Runtime, and {device!r} is another run-time: give --device cpu")
     names = tuple(dict.fromkeys(name.strip() for name in precisions.split(",")))
     for name in names:
         parse_precision(name)
@@ -145,8 +147,6 @@ def check_wanted(
     if not 0 <= max_drop <= 1:
         raise ValueError(f"max_drop is a share of the validation images, 0 to 1, got {max_drop}")
     place = check_device(device, [kind_of(name) for name in names])
-    if place.runtime != "onnxruntime":
-        raise ValueError(f"layers are timed in ONNX Runtime, and {device!r} is another run-time: give --device cpu")
     return Wanted(names, max_drop, objective, rounding, sensitivity, sparsity, seed, finetune, integer_only), place
 
 

@@ -71,6 +71,7 @@ def headline(record: Record) -> str:
             _found(record),
             _predictions(record),
             _disturbed(record),
+            _beside_baseline(record),
             _thinned(record),
             _mixed(record),
             _tuned(record),
@@ -89,6 +90,7 @@ def page(record: Record) -> str:
         _worth_table(record, drawn),
         _predicted(record, drawn),
         _held_out(record, drawn),
+        _by_block(record),
         _verification(record),
         _importance(drawn),
         _sure_of(record, drawn),
@@ -181,6 +183,15 @@ def _tuned(record: Record) -> str:
     worse, failed = found["trained"] - found["kept"] - found["failed"], found["failed"]
     said += f"; {worse} became worse and {'stands' if worse == 1 else 'stand'} as before" if worse else ""
     return f"{said}; {failed} could not be trained." if failed else f"{said}."
+
+
+def _beside_baseline(record: Record) -> str:
+    """How many times as fast the files are as on the baseline of the device."""
+    front = items(record, "front")
+    ratios = [ratio for point in front if is_number(ratio := field(point, "baseline", "factor"))]
+    if not ratios:
+        return ""
+    return f"They are {_span(ratios)} times as fast as the same files on {field(front[0], 'baseline', 'device')}."
 
 
 def _thinned(record: Record) -> str:
@@ -317,7 +328,7 @@ def _amounts(record: Record) -> list[str]:
     return [*found, f"{batch} images a call"] if batch and batch > 1 else found
 
 
-_VERSIONS = ("hwnas", "python", "torch", "onnx", "onnxruntime", "openvino", "cuda", "driver")
+_VERSIONS = ("hwnas", "python", "torch", "onnx", "onnxruntime", "openvino", "compiler", "kernels", "cuda", "driver")
 
 
 # The sections
@@ -333,8 +344,9 @@ def _front(record: Record, drawn: Mapping[str, Figure]) -> str:
         "Each point is a file. Bars at latencies are 95 % intervals of the median; accuracy is on test images, which "
         f"the search never saw.{fine} Click a name above the figure to show or hide it."
     )
-    others = columns_of(record)
-    head = (*_FRONT, *(cost.words for cost in others), "precision", "architecture")
+    others, beside = columns_of(record), field(found[0], "baseline", "device")
+    factor = (f"times as fast as on {beside}",) if beside else ()
+    head = (*_FRONT, *(cost.words for cost in others), *factor, "precision", "architecture")
     rows = [_front_row(i, p, others) for i, p in enumerate(found)]
     left = (1, len(head) - 2, len(head) - 1)
     return section("The front", *_by_cost("front", record, drawn, caption), table(head, rows, left, style="front"))
@@ -362,6 +374,7 @@ def _front_row(index: int, point: Record, others: Sequence[Cost]) -> list[Any]:
         amount(size, "B") if is_number(size) else None,
         amount(macs) if is_number(macs) else None,
         *(cost.show(value) if is_number(value := cost.of_point(point)) else None for cost in others),
+        *([f"{factor:.2f}"] if is_number(factor := field(point, "baseline", "factor")) else []),
         precision_words(point),
         _architecture(point),
     ]
@@ -438,6 +451,24 @@ def _profiled(record: Record) -> str:
     measured = [f"{n} {what}" for n, what in ((blocks, "blocks"), (networks, "whole networks")) if is_number(n)]
     took = f" in {duration(seconds)}" if is_number(seconds) else ""
     return paragraph(f"Measured on the device: {' and '.join(measured)}{took}.") if measured else ""
+
+
+def _by_block(record: Record) -> str:
+    """The blocks of the profile by which of two devices is faster on them."""
+    found = field(record, "profile", "dispatch")
+    if not found:
+        return ""
+    here, there = _name(record, "device"), found["baseline"]
+    head = ("block", "input and layers", f"on {here}", f"on {there}", "times as fast", "faster")
+    rows = []
+    for row in found["rows"]:
+        times = map(duration, (row["latency_s"], row["baseline_s"]))
+        rows.append([row["block"], row["shape"], *times, f"{row['factor']:.2f}", row["faster"]])
+    said = paragraph(
+        f"{found['faster']} of {found['blocks']} blocks are more than 3 % faster on {here}, in the middle "
+        f"{found['factor']['median']:.2f} times as fast. Each was timed on its own, in both interleaved."
+    )
+    return section(f"Blocks on {here} and on {there}", said, table(head, rows, left=(0, 1, 5)))
 
 
 _SCORES = ("", "held out", "mean error", "within 10 %", "Spearman", "Kendall")

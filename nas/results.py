@@ -13,11 +13,12 @@ import torch
 from latency.blocks import BlockTracer
 from latency.compare import judge
 from latency.device import Device, environment, fingerprint, parse_device
-from latency.harness import CAREFUL, measure_models
+from latency.harness import CAREFUL
 from latency.lowering import INPUT, OUTPUT
 from latency.runtimes.onnx_to_torch import to_torch
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
+from nas.baseline import Baseline, measure_both
 from nas.candidate import Builder
 from nas.config import Settings
 from nas.errors import CannotBeDone
@@ -56,8 +57,10 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
     models = [read_model(folder, point["file"]) for point in record["front"]]
     rows = []
     with reporter.stage("verify") as stage:
-        measured = measure_models(models, device, CAREFUL, on_round=count_rounds(stage, len(models)))
+        rounds = count_rounds(stage, len(models))
+        measured, baselines = measure_both(models, device, CAREFUL, None, rounds)
         for i, (point, model, measurement) in enumerate(zip(record["front"], models, measured, strict=True)):
+            baseline = baselines[i]
             session = open_session(model, device)
             found = accuracy(session, dataset.x_test, dataset.y_test)
             low, high = measurement.timing.ci95_s(seed, undisturbed=True)
@@ -72,9 +75,10 @@ def verify_again(folder: Path, reporter: Reporter, seed: int, dataset: Dataset |
                         "ci95": [low, high],
                         "contention": measurement.contention and measurement.contention.plain(),
                     },
+                    **({"baseline": baseline.plain(measurement.median_s)} if baseline else {}),
                     "was": {"accuracy": point["accuracy"], "latency_s": was},
                     "moved": measurement.median_s / was["median"] - 1,
-                    "verdict": _verdict(point, found, measurement.median_s, (low, high)),
+                    "verdict": _verdict(point, found, measurement.median_s, (low, high), baseline),
                 }
             )
             stage.advance()
@@ -96,9 +100,13 @@ def _check_place(folder: Path, record: Mapping[str, Any], settings: Settings, de
         )
 
 
-def _verdict(point: Mapping[str, Any], found: float, median_s: float, ci95_s: tuple[float, float]) -> str:
+def _verdict(
+    point: Mapping[str, Any], found: float, median_s: float, ci95_s: tuple[float, float], baseline: Baseline | None
+) -> str:
     if found != point["accuracy"]:
         return "accuracy differs"
+    if baseline is not None and not baseline.beaten_by(median_s):
+        return f"not faster than on {baseline.device} now"
     was = point["latency_s"]
     ratios = (ci95_s[0] / was["ci95"][1], ci95_s[1] / was["ci95"][0])  # without 1 where the intervals are apart
     verdict = judge(median_s / was["median"], ratios)

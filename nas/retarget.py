@@ -25,6 +25,7 @@ from latency.harness import QUICK, measure_models
 from latency.store import MeasurementStore
 from nas.anatomy import Anatomy
 from nas.config import Settings
+from nas.covered import check_space_covered
 from nas.evaluating import one_by_one
 from nas.finetune import FOLDER as FINETUNED
 from nas.folder import JOURNAL, RECORD, default_folder, open_folder, read_record, read_settings
@@ -109,6 +110,11 @@ def retarget(
     folder = folder or default_folder(settings)
     check_disk(folder)
     known = read_known(source, dataset, space)
+    anatomy = known.anatomy
+    if settings.precisions != was.precisions:
+        anatomy = Anatomy(known.architectures, anatomy.tracer, settings.precisions)
+    if not (folder / RECORD).exists():
+        check_space_covered(known.network, anatomy, dataset.image_shape, place, settings.seed, reporter)
     open_folder(folder, settings)
     if (folder / RECORD).exists():
         return folder, read_record(folder)
@@ -119,9 +125,6 @@ def retarget(
         for file in sorted((source / FINETUNED).glob("[!.]*")):  # what was trained serves every device
             if not (folder / FINETUNED / file.name).exists():
                 write_bytes(folder / FINETUNED / file.name, file.read_bytes())
-        anatomy = known.anatomy
-        if settings.precisions != was.precisions:
-            anatomy = Anatomy(known.architectures, anatomy.tracer, settings.precisions)
         setup = Setup(settings, dataset, known.network, known.architectures, anatomy, place, folder, store, reporter)
         return folder, _Retargeting(setup, known).run()
 

@@ -67,10 +67,12 @@ def front_table(front: Sequence[Mapping[str, Any]], others: Sequence[Cost] = ())
         others: columns besides those of every front.
     """
     thinned = any(kept_channels(point) is not None for point in front)
+    beside = next((point["baseline"]["device"] for point in front if "baseline" in point), None)
     table = _table(
         f"Verified front: {len(front)} files",
         *("point", "accuracy (test)", "validation", "latency", "95 % interval", "size", "MACs"),
         *(cost.words for cost in others),
+        *((f"against {beside}",) if beside else ()),
         *(("channels",) if thinned else ()),
         "precision",
     )
@@ -85,6 +87,7 @@ def front_table(front: Sequence[Mapping[str, Any]], others: Sequence[Cost] = ())
             amount(point["size_bytes"], "B"),
             amount(point["macs"]),
             *("" if (value := cost.of_point(point)) is None else cost.show(value) for cost in others),
+            *((f"{point['baseline']['factor']:.2f} x",) if beside else ()),
             *(("" if (kept := kept_channels(point)) is None else percent(kept),) if thinned else ()),
             describe(point["policy"]),
         )
@@ -194,11 +197,21 @@ def profile_view(summary: Mapping[str, Any]) -> RenderableType:
                 _maybe(score["noise_floor"]) if name == "heldout" else "",
             )
     how = f"Fitted on {summary['networks_fitted']} networks, timed {summary['timed']}, in {summary['wall_s']:.0f} s."
+    how += _blocks_line(summary["dispatch"], summary["device"]) if "dispatch" in summary else ""
     found = summary["whole_over_parts"].items()
     both = [
         f"The smallest network takes {ratio:.3f} times as long whole as by parts ({kind})." for kind, ratio in found
     ]
     return Group(table, Text("\n".join([how, *both, *summary["warnings"]])))
+
+
+def _blocks_line(found: Mapping[str, Any], device: str) -> str:
+    """How many blocks are faster here than on the baseline, and by what."""
+    least, middle, most = (f"{found['factor'][name]:.2f}" for name in ("least", "median", "most"))
+    return (
+        f"\n{found['faster']} of {found['blocks']} blocks are more than 3 % faster on {device} than on "
+        f"{found['baseline']}: {least} to {most} times as fast, {middle} in the middle."
+    )
 
 
 def files_profile_view(summary: Mapping[str, Any]) -> RenderableType:

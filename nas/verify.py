@@ -18,6 +18,7 @@ from latency.measurement import Measurement
 from latency.runtimes.opening import int8_share, open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
+from nas.baseline import Baseline, measure_both
 from nas.candidate import Builds, Candidate, Tuned
 from nas.executed import OF_GRAPH, Executed
 from nas.measuring import count_rounds
@@ -76,6 +77,7 @@ class Point:
         contention: who else used the machine meanwhile.
         batch: images in the call that the latency is of.
         twins: the latencies of what it was measured beside (`nas.twins`), of all that keep to the bounds.
+        baseline: what its very file takes on the baseline of the device, where there is one.
     """
 
     candidate: Candidate
@@ -91,6 +93,12 @@ class Point:
     contention: Contention | None = None
     batch: int = 1
     twins: Mapping[str, float] = field(default_factory=dict)
+    baseline: Baseline | None = None
+
+    @property
+    def no_gain(self) -> bool:
+        """Whether the device is not 3 % faster than its baseline on the file."""
+        return self.baseline is not None and not self.baseline.beaten_by(self.latency_s)
 
     @property
     def unpaid(self) -> str | None:
@@ -113,6 +121,7 @@ class Point:
                 "contention": self.contention and self.contention.plain(),
             },
             **({"twins": {name: {"latency_s": s} for name, s in self.twins.items()}} if self.twins else {}),
+            **({"baseline": self.baseline.plain(self.latency_s)} if self.baseline else {}),
             "images_per_s": self.batch / self.latency_s,
             "size_bytes": len(self.candidate.model),
             "macs": self.candidate.macs,
@@ -147,6 +156,8 @@ class Verified:
         evaluations: of all candidates, with their careful measurements.
         contentions: who else used the machine while energy was measured.
         tuned: how fine-tuning went of each candidate, where there was one.
+        factors: how many times as fast as on the baseline of the device, where there is one, each candidate is that
+            keeps to the bounds.
     """
 
     points: tuple[Point, ...]
@@ -155,6 +166,7 @@ class Verified:
     evaluations: tuple[Evaluation, ...]
     contentions: tuple[Contention, ...] = ()
     tuned: tuple[Tuned, ...] = ()
+    factors: tuple[float, ...] = ()
 
 
 def verify_front(
@@ -169,7 +181,8 @@ def verify_front(
     """Builds the files of the finalists and measures them carefully, all interleaved.
 
     A network with fewer channels or bits is measured beside its twins with more, which may take its place on the front:
-    it must be 3 % faster, unless more than time counts.
+    it must be 3 % faster, unless more than time counts.  On a device with a baseline each file is measured there too,
+    interleaved with the others, and must be 3 % faster than that.
 
     Args:
         finalists: evaluations with what found each, the front first and reserves behind it.
@@ -179,12 +192,13 @@ def verify_front(
     found_by = with_twins(needed, problem)
     rounds = count_rounds(stage, 2 * len(found_by))
     candidates = built(found_by, needed, builder, stage)
-    measured = measure_models([c.model for c in candidates], device, CAREFUL, store, rounds)
+    measured, baselines = measure_both([c.model for c in candidates], device, CAREFUL, store, rounds)
     executed = Executed((*OF_GRAPH, *problem.metrics), device, store, careful=True)
     points = []
-    for candidate, measurement in zip(candidates, measured, strict=True):
+    for candidate, measurement, baseline in zip(candidates, measured, baselines, strict=True):
         name = found_by[candidate.arch]
-        points.append(_point(candidate, measurement, executed.of(candidate.model), name, dataset, device))
+        point = _point(candidate, measurement, executed.of(candidate.model), name, dataset, device)
+        points.append(replace(point, baseline=baseline))
         stage.advance()
     measured_again = [problem.evaluation(p.candidate.arch, _metrics(p), "verified") for p in points]
     points = beside_twins(points, measured_again, problem)
@@ -199,6 +213,11 @@ def verify_front(
         tuple(measured_again),
         tuple(executed.contentions),
         tuple(candidate.tuned for candidate in candidates if candidate.tuned is not None),
+        tuple(
+            p.baseline.factor(p.latency_s)
+            for p, e in zip(points, measured_again, strict=True)
+            if p.baseline and e.violation == 0
+        ),
     )
 
 
@@ -266,7 +285,8 @@ def still_best(
     points: Sequence[Point], evaluations: Sequence[Evaluation], expected: int
 ) -> tuple[list[Point], list[tuple[str, str]]]:
     """The points that keep to the bounds and that no other one dominates, and why others of the first `expected` go."""
-    allowed = [i for i, e in enumerate(evaluations) if e.violation == 0 and points[i].unpaid is None]
+    pays = [p.unpaid is None and not p.no_gain for p in points]
+    allowed = [i for i, e in enumerate(evaluations) if e.violation == 0 and pays[i]]
     best = non_dominated(cost_array([evaluations[i] for i in allowed]))
     kept = [i for i, on in zip(allowed, best, strict=True) if on]
     dropped = [
@@ -279,6 +299,9 @@ def _reason(point: Point, allowed: bool) -> str:
     """Why a point is not on the front."""
     if allowed:
         return "dominated after re-measuring"
+    if point.no_gain and point.baseline is not None:
+        factor = point.baseline.factor(point.latency_s)
+        return f"not 3 % faster than on {point.baseline.device}: {factor:.2f} times as fast"
     if point.unpaid is None:
         return "over a bound"
     twin = "with all its channels" if point.unpaid == DENSE else f"in {point.unpaid} throughout"

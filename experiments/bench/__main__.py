@@ -1,4 +1,7 @@
-"""`python -m experiments.bench NAME [--json]`: runs one benchmark; without a name, lists them."""
+"""`python -m experiments.bench NAME [--json]`: runs one benchmark; without a name, lists them.
+
+A benchmark may have options of its own: `python -m experiments.bench NAME --help`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import argparse
 import dataclasses
 import importlib
 import json
+from typing import Any, NoReturn
 
-# Name to the module that has its `bench()`, which returns rows (dataclasses that print as lines).
+# Name to the module that has its `bench()`, which gives rows: dataclasses that print as lines, and may have a form for
+# JSON of their own, `plain()`.  `add_options(parser)`, where it is there, adds what `bench` takes.
 BENCHMARKS = {
     "depthwise": "experiments.bench.depthwise",
     "inner_search": "experiments.bench.inner_search",
+    "kernels": "experiments.bench.kernels",
     "quantize": "experiments.bench.quantize",
     "spaces": "experiments.bench.spaces",
     "supernet_step": "experiments.bench.supernet_step",
@@ -19,20 +25,39 @@ BENCHMARKS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__)
+    parser = _Parser(prog="python -m experiments.bench", description=__doc__)
     parser.add_argument("name", nargs="?", choices=BENCHMARKS, help="which benchmark to run")
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="--json, and the benchmark's own: see NAME --help")
     args = parser.parse_args()
     if args.name is None:
         print(*BENCHMARKS, sep="\n")
         return
-    rows = importlib.import_module(BENCHMARKS[args.name]).bench()
-    if args.json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
-    else:
-        print(*rows, sep="\n")
+    module = importlib.import_module(BENCHMARKS[args.name])
+    own = _Parser(prog=f"{parser.prog} {args.name}", description=module.__doc__)
+    own.formatter_class = argparse.RawDescriptionHelpFormatter
+    own.add_argument("--json", action="store_true", help="print the rows as JSON")
+    if hasattr(module, "add_options"):
+        module.add_options(own)
+    options = vars(own.parse_args(args.options))
+    as_json = options.pop("json")
+    rows = module.bench(**options)
+    if as_json:
+        print(json.dumps([_plain(row) for row in rows], indent=2))
+        return
+    for row in rows:
+        print(row, flush=True)
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    found: dict[str, Any] = row.plain() if hasattr(row, "plain") else dataclasses.asdict(row)
+    return found
 
 
 if __name__ == "__main__":

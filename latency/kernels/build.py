@@ -5,33 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from latency.kernels.toolchain import compiler
 from latency.store import CACHE_VARIABLE, default_path
 
 SOURCES = Path(__file__).parent / "native"
 _MAIN = "inspect.cpp"
 # No contraction: a product and a sum are rounded once only where the source says so.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-pthread")
-_COMPILERS = ("g++", "c++", "clang++")
 _LONGEST_S = 600
-
-
-def compiler() -> str:
-    """The C++ compiler: what CXX names, else the first of g++, c++ and clang++.
-
-    Raises:
-        RuntimeError: there is none.
-    """
-    chosen = os.environ.get("CXX")
-    for name in (chosen,) if chosen else _COMPILERS:
-        if (path := shutil.which(name)) is not None:
-            return path
-    fault = f"CXX names {chosen!r}, which is not there" if chosen else f"there is none of {', '.join(_COMPILERS)}"
-    raise RuntimeError(f"native kernels need a C++ compiler, but {fault}; install g++ or set CXX")
 
 
 @functools.cache

@@ -11,7 +11,7 @@ make more of small differences.  With it, outputs are the same where ONNX Runtim
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,7 @@ def program_of(model: bytes | Path | onnx.ModelProto) -> Program:
 
     Raises:
         ValueError: another input than one of float32 images of known size, or nodes that the contract does not cover:
-            the first few are named, with the reasons.
+            these are named by reason, the first few of each.
     """
     if isinstance(model, Path):
         model = onnx.load_model(model)
@@ -88,7 +88,6 @@ class _Intake:
             ValueError: nodes that are not covered.
         """
         self._check()
-        self._stop_if_refused()  # for what is behind a node that is refused says nothing more
         for node in self._graph.node:
             self._take(node)
         self._stop_if_refused()
@@ -125,13 +124,17 @@ class _Intake:
         self._refused.setdefault(_name(node), (node, reason))
 
     def _stop_if_refused(self) -> None:
-        """One line with the first few nodes that are refused."""
+        """One line with the nodes that are refused, by reason: the first few of each, and how many there are."""
         if not self._refused:
             return
-        named = [f"{name!r} ({node.op_type}): {why}" for name, (node, why) in self._refused.items()]
-        more = f"; and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
-        count = f"{len(named)} of {len(self._graph.node)} nodes"
-        raise ValueError(f"fused kernels do not cover {count}: {'; '.join(named[:_SHOWN])}{more}")
+        nodes = [_name(node) for node in self._graph.node]
+        reasons: dict[str, list[str]] = {}
+        for name in sorted(self._refused, key=nodes.index):
+            node, why = self._refused[name]
+            reasons.setdefault(f"({node.op_type}): {why}", []).append(repr(name))
+        said = [f"{_some(names, ', ')} {reason}" for reason, names in reasons.items()]
+        count = f"{len(self._refused)} of {len(nodes)} nodes"
+        raise ValueError(f"fused kernels do not cover {count}: {_some(said, '; ')}")
 
     def _value(self, name: str) -> Value | None:
         if name in self._stored and name not in self._values:
@@ -141,8 +144,10 @@ class _Intake:
     def _take(self, node: NodeProto) -> None:
         given = tuple(self._value(name) if name else None for name in node.input)
         self._values.update(dict.fromkeys(node.output))
-        if any(value is None and name for name, value in zip(node.input, given, strict=True)):
-            return  # behind a node that is refused
+        if _name(node) in self._refused or any(
+            value is None and name for name, value in zip(node.input, given, strict=True)
+        ):
+            return  # refused, or behind a node that is, which says nothing more
         taken = Node(_name(node), node.op_type, node, given, self._opset, self._batch)
         try:
             made = _ahead(taken) or HANDLERS[node.op_type](taken, self._steps)
@@ -175,6 +180,12 @@ class _Intake:
             self._steps.add(name, Logits(value.weight, scale, bias), value.inputs, (outputs,))
         else:
             raise Unsupported("gives the output: expected codes (b, classes) dequantized, or a linear layer's logits")
+
+
+def _some(words: Sequence[str], comma: str) -> str:
+    """The first few, and how many more there are."""
+    more = len(words) - _SHOWN
+    return comma.join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _name(node: NodeProto) -> str:

@@ -49,6 +49,20 @@ def check_placement(model: bytes, device: Device) -> None:
         placement.check(model, device)
 
 
+def check_covered(model: bytes, device: Device) -> None:
+    """Refuses a model with nodes that the device's run-time has no kernels for; nothing is compiled or run.
+
+    Only our own kernels can be asked so; other run-times cover what this toolkit writes.
+
+    Raises:
+        ValueError: with the nodes.
+    """
+    if device.runtime == "fused":
+        from latency.kernels.intake import program_of
+
+        program_of(model)
+
+
 def int8_share(model: bytes | Path, device: Device) -> float:
     """The share, by number, of convolutions and matrix products that run in int8 on `device`; 0 where there are none.
 

@@ -15,9 +15,9 @@ from nas.commands.options import (
     ImageSize,
     Import,
     Json,
-    Precisions,
     Quiet,
     Remeasure,
+    RunPrecisions,
     Seed,
     Sparsity,
     bundle_line,
@@ -109,7 +109,7 @@ def profile(
     image_size: ImageSize = None,
     channels: Annotated[int, typer.Option(min=1, help="Of the images.")] = 3,
     classes: Annotated[int | None, typer.Option(min=2, help="Of the logits; by default the preset's.")] = None,
-    precision: Precisions = "fp32,int8",
+    precision: RunPrecisions = None,
     sparsity: Sparsity = "dense",
     remeasure: Remeasure = False,
     seed: Seed = 0,
@@ -124,7 +124,7 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Measure a device for a space, and say how well latencies of networks it has not seen are predicted."""
-    from nas.names import check_device, parse_channels, parse_precisions
+    from nas.names import check_device, parse_channels, parse_precisions, usual_precisions
 
     check_file(out)
     output = Output(as_json, quiet)
@@ -136,7 +136,8 @@ def profile(
         refuse_beside(context, "--import", allowed=("result", "out"))
         _import_profile(result, out, output)
         return
-    precisions, patterns = parse_precisions(precision), parse_channels(sparsity)
+    patterns = parse_channels(sparsity)
+    precisions = usual_precisions(device) if precision is None else parse_precisions(precision)
     if bundle is not None:
         refuse_beside(context, "--bundle", refused=("device", "remeasure", "out"))
         from nas.profile_bundle import write_profile_bundle

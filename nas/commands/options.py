@@ -23,6 +23,10 @@ DataName = Annotated[
 ImageSize = Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")]
 Remeasure = Annotated[bool, typer.Option("--remeasure", help="Measure anew what was measured before.")]
 Precisions = Annotated[str, typer.Option(help="Precisions that a block may have, by commas.")]
+RunPrecisions = Annotated[
+    str | None,
+    typer.Option("--precision", help="Precisions that a block may have, by commas; by default the device's."),
+]
 _IN_ANY = "Precisions that shared weights are trained for, by commas, each block in any; else fp32 alone."
 TrainedIn = Annotated[str | None, typer.Option("--precision", help=_IN_ANY)]
 SearchTrainedIn = Annotated[str | None, typer.Option("--train-precision", help=_IN_ANY)]

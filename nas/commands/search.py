@@ -12,11 +12,11 @@ from nas.commands.options import (
     DeviceName,
     ImageSize,
     Json,
-    Precisions,
     Preset,
     Quiet,
     Remeasure,
     RunFolder,
+    RunPrecisions,
     SearchStrategyName,
     SearchTrainedIn,
     Seed,
@@ -37,7 +37,7 @@ def search(
     data: DataName = "digits",
     preset: Preset = None,
     image_size: ImageSize = None,
-    precision: Precisions = "fp32,int8",
+    precision: RunPrecisions = None,
     sparsity: Annotated[
         str, typer.Option(help="channels (or channels:0.5, ...), 2:4, 16x4:0.5, ...; refused where it gains no time.")
     ] = "dense",
@@ -80,7 +80,7 @@ def search(
     """Search a space for the best networks on a device; repeat the command to resume."""
     from nas.config import Settings, data_setting, first_line, parse_duration, parse_quantity
     from nas.folder import OF_TRAINING, default_folder, with_supernet
-    from nas.names import check_names, parse_objectives, parse_sparsity
+    from nas.names import check_names, parse_objectives, parse_sparsity, usual_precisions
 
     if supernet is not None:
         refuse_beside(context, "--supernet", refused=OF_TRAINING)
@@ -91,7 +91,7 @@ def search(
             data=data_setting(data),
             image_size=image_size,
             device=device,
-            precisions=names_of(precision),
+            precisions=names_of(precision) or usual_precisions(device if profile is None else "cpu"),
             sparsity=parse_sparsity(sparsity),
             objectives=parse_objectives(objective),
             strategy=strategy,

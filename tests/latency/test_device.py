@@ -58,7 +58,7 @@ def test_devices_parse_and_their_names_parse_back():
         ("gpu:threads=2", "unknown option 'threads': there is torch, batch=N"),
         (
             "cpu:torhc",
-            r"unknown option 'torhc' \(did you mean 'torch'\?\): there is torch, openvino, threads=N, batch=N",
+            r"unknown option 'torhc' \(did you mean 'torch'\?\): there is torch, openvino, fused, threads=N, batch=N",
         ),
         ("cpu:torch,threads=9", "from 1 to 4 .*got '9'"),
         ("cpu:torch,openvino", "'openvino' is one option too many"),

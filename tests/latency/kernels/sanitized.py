@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from native_programs import program_of, some_block, some_codes, some_convolution, some_depthwise, some_network
 
-from latency.kernels import build
+from latency.kernels import build, toolchain
 from latency.kernels.program import encoded
 
 _FLAGS = ("-std=c++17", "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -41,7 +41,7 @@ def main(count):
         binary = Path(made) / "sanitized"
         sources = (Path(__file__).with_suffix(".cpp"), build.SOURCES / "inspect.cpp")
         options = [*_FLAGS, f"-I{build.SOURCES}", "-pthread", "-o", str(binary), *map(str, sources)]
-        subprocess.run([build.compiler(), *options], check=True)
+        subprocess.run([toolchain.compiler(), *options], check=True)
         folders = []
         for number, (program, images) in enumerate(programs(count)):
             folder = Path(made) / str(number)

@@ -33,9 +33,19 @@ def test_blocks_in_fp32_are_named():
     named = [node.name for node in model.graph.node]
     half = quantize(model, [n for n in named if not n.startswith(("/2", "/3"))], neutral_ranges(model))
     message = refused(half)
-    assert message.startswith("fused kernels do not cover 2 of ") and "; and" not in message
-    assert "'/2.0/Conv' (Conv): computes in fp32: its weight is not quantized; '/3.0/Conv' (Conv)" in message
-    assert refused(model.SerializeToString()).endswith("; and 4 more")
+    assert message.startswith("fused kernels do not cover 2 of ")
+    assert message.endswith(": '/2.0/Conv', '/3.0/Conv' (Conv): computes in fp32: its weight is not quantized")
+    assert "7 of 15 nodes: '/0.0/Conv', '/1.0/Conv', '/2.0/Conv' and 3 more (Conv): computes in fp32" in refused(model)
+
+
+def test_all_nodes_are_named_at_once_by_their_reasons_in_the_order_of_the_file():
+    g = Graph((3, 6, 6))
+    x = g.codes(g.conv(g.start(), 4, 3, 3, 3, dilations=[2, 2]), 0.03)  # which its handler refuses
+    other = g.codes(g.node("Softmax", g.start()), 0.03)  # and this one is told by its operator alone
+    message = refused(g.model(g.pooled(g.node("Concat", x, other, axis=1))))
+    assert message.startswith("fused kernels do not cover 2 of ")
+    assert "unequal strides or a dilation; " in message and message.index("(Conv)") < message.index("(Softmax)")
+    assert "Concat" not in message  # which is behind both
 
 
 def test_operators_without_a_counterpart():

@@ -1,0 +1,36 @@
+"""What the blocks of a profile take on their own, without what stands around them where they are measured."""
+
+from __future__ import annotations
+
+from latency.attribution import LEAST_S
+from latency.blocks import TracedBlock
+from nas.anatomy import Anatomy
+from nas.profile_data import ProfileData, Subject, Way
+
+
+class BlocksAlone:
+    """The measured blocks of a profile.
+
+    Around each is an empty call or, for a run-time that takes whole networks only, a frame for the shape of its input.
+    """
+
+    def __init__(self, data: ProfileData, anatomy: Anatomy) -> None:
+        self._data, self._anatomy = data, anatomy
+        self._call = next((s for s in data.subjects if s.role == "call"), None)
+        self._frames = {self.block_of(s).input_shape: s for s in data.subjects if s.role == "frame"}
+        # Of a block whose frame was left out, nothing is known.
+        of_blocks = [s for s in data.subjects if s.role == "block"]
+        self.subjects = [s for s in of_blocks if self._around(s) is not None]
+
+    def block_of(self, subject: Subject) -> TracedBlock:
+        """The block that a subject is, or that it is for."""
+        traced = self._anatomy.tracer.trace(self._anatomy.joined(subject.arch))
+        return next(block for block in traced if block.name == subject.block)
+
+    def seconds(self, subject: Subject, way: Way = "wall") -> float:
+        """The wall time of one call of a block, less what is around it."""
+        around = self._around(subject)
+        return max(subject.wall_s(way) - (around.wall_s(way) if around else 0.0), LEAST_S)
+
+    def _around(self, subject: Subject) -> Subject | None:
+        return self._frames.get(self.block_of(subject).input_shape) if self._frames else self._call
