@@ -171,11 +171,12 @@ def _said(entry: Mapping[str, Any], record: Mapping[str, Any], dataset: Dataset)
     """What is known of a point: its pixels, and what was measured."""
     device, latency = record["device"], entry["latency_s"]
     mean, std = ([f"{value:.6g}" for value in values] for values in (dataset.mean, dataset.std))
+    how = "predicted, not measured," if record.get("predicted") else "measured"
     images = f"{len(dataset.x_test)} test images of {dataset.name}"
     return [
         f"Pixels: (value - mean) / std in each channel, with mean {', '.join(mean)} and std {', '.join(std)}; "
         "values of 8 bits are divided by 255 before.",
         f"Accuracy: {percent(entry['accuracy'])} on {images}, of the ONNX file that these weights are from.",
-        f"Latency: {duration(latency['median'])} a call, as the run measured it on its device, {device['name']} "
+        f"Latency: {duration(latency['median'])} a call, {how} on the run's device, {device['name']} "
         f"({device['environment']['cpu']}).",
     ]

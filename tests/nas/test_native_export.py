@@ -1,6 +1,7 @@
 """Networks as folders that run without this toolkit: what is written, and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import nas
 from latency.kernels.intake import program_of
 from latency.kernels.native import Native
 from nas.config import Settings
+from nas.native_export import export_point
 from supernet.data import load_data
 from tests.nas.small_space import Small
 
@@ -149,10 +151,24 @@ def test_a_point_is_written_with_what_the_run_knows(run, data, tmp_path):
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(assert_whole(to, ["card.json"]), data.x_test[:1])
     readme, card = (to / "README.md").read_text(), json.loads((to / "card.json").read_text())
-    for said in ("Point 1 of", "91.4 % on", "12.3 µs a call", "cpu:fused (Some CPU)", f"with mean {data.mean[0]:.6g}"):
+    for said in (
+        "Point 1 of",
+        "91.4 % on",
+        "12.3 µs a call, measured on",
+        "cpu:fused (Some CPU)",
+        f"with mean {data.mean[0]:.6g}",
+    ):
         assert said in readme
     assert card["accuracy"] == 0.914 and card["preprocessing"]["std"] == list(data.std)
     assert json.loads(done.stdout)["card"] == card
+
+
+def test_predicted_latencies_are_said_to_be(run, data, tmp_path):
+    record = json.loads((run / "record.json").read_text()) | {"predicted": {"profile": "p.json"}}
+    other = shutil.copytree(run, tmp_path / "run")
+    (other / "record.json").write_text(json.dumps(record))
+    export_point(other, 1, tmp_path / "deploy", dataset=data)
+    assert "12.3 µs a call, predicted, not measured," in (tmp_path / "deploy" / "README.md").read_text()
 
 
 def test_a_result_writes_its_points(run, data, tmp_path):

@@ -7,8 +7,8 @@ import subprocess
 
 import numpy as np
 
-from latency.kernels import build
 from latency.kernels.source import source
+from latency.kernels.toolchain import compiler
 from latency.store import default_path
 
 FLAGS = ("-O3", "-march=native")  # no word of contraction: the source itself has to hold them back
@@ -18,7 +18,7 @@ _FLOATS = ctypes.POINTER(ctypes.c_float)
 @functools.cache
 def compiled(header):
     """The library of the source, for which `header` is all that stands beside it."""
-    digest = hashlib.sha256("\0".join((source(), header, build.compiler(), *FLAGS)).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join((source(), header, compiler(), *FLAGS)).encode()).hexdigest()
     folder = default_path().parent / "kernels" / f"shipped-{digest[:24]}"
     library = folder / "libhwnas.so"
     if not library.exists():
@@ -26,7 +26,7 @@ def compiled(header):
         (folder / "hwnas.cpp").write_text(source())
         (folder / "hwnas.h").write_text(header)
         options = [*FLAGS, "-fPIC", "-shared", "-o", "unfinished.so", "hwnas.cpp"]
-        subprocess.run([build.compiler(), *options], cwd=folder, check=True)
+        subprocess.run([compiler(), *options], cwd=folder, check=True)
         (folder / "unfinished.so").replace(library)
     return library
 
