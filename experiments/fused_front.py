@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 import nas
+from latency.catalog import DEVICES
+from latency.device import entry_of, parse_device
 from nas.config import Settings
 from nas.folder import read_record, read_settings
 from nas.format import duration, percent
@@ -56,9 +58,13 @@ def check_alike(fused: Settings, cpu: Settings) -> None:
     Raises:
         ValueError: with the first setting that differs.
     """
-    for run, device in ((fused, FUSED), (cpu, CPU)):
-        if run.device.partition(",")[0].partition(":threads")[0] != device:
+    ours, theirs = (parse_device(run.device) for run in (fused, cpu))
+    for run, found, device in ((fused, ours, FUSED), (cpu, theirs, CPU)):
+        if entry_of(found) != DEVICES[device]:
             raise ValueError(f"expected a run on {device}, got one on {run.device}: give --runs FUSED CPU")
+    for name in ("threads", "batch"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise ValueError(f"the devices {ours.name} and {theirs.name} differ in {name}: search both alike")
     if fused.supernet_fingerprint is None:
         raise ValueError("the runs trained a supernet each: search with --supernet, so that both have the same weights")
     for name in _COMMON:

@@ -101,7 +101,11 @@ def _check_place(folder: Path, record: Mapping[str, Any], settings: Settings, de
 
 
 def _verdict(
-    point: Mapping[str, Any], found: float, median_s: float, ci95_s: tuple[float, float], baseline: Baseline | None
+    point: Mapping[str, Any],
+    found: float,
+    median_s: float,
+    ci95_s: tuple[float, float],
+    baseline: Baseline | None = None,
 ) -> str:
     if found != point["accuracy"]:
         return "accuracy differs"
