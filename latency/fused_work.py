@@ -24,15 +24,15 @@ TERMS = {
     "step": "steps",
     "tile": "tiles of sums",
     "dot": "dot products of a vector, those that wait included",
-    "tail": "pixels whose inputs are not a multiple of four",
     "made": "vectors of sums made codes",
     "table": "vectors of codes looked up",
     "pushed": "vectors of sums pushed into words",
     "word": "words pushed without sums",
-    "sieve": "vectors of depthwise weights loaded, for a row",
+    "sifted": "tiles of depthwise sums",
     "far": "pixels of depthwise codes of a group that have left the second cache",
-    "quantized": "four channels of 16 pixels made codes",
-    "partly": "less than four channels of 16 pixels made codes",
+    "packed": "all channels, at most four, of 16 pixels made codes",
+    "quantized": "four of more channels of 16 pixels made codes",
+    "partly": "the last channels of more than four of 16 pixels made codes",
     "resized": "pixels of a resized image, of a channel",
     "patch": "pieces of 16 bytes copied to patches",
     "tap": "vectors of codes multiplied alone",
@@ -79,7 +79,7 @@ class Tiles:
 
 
 TILES = {
-    "avx512": Tiles(rows=8, vectors=3, pixels=7, block_rows=28, chain=4),
+    "avx512": Tiles(rows=8, vectors=3, pixels=14, block_rows=28, chain=4),
     "avx-vnni": Tiles(rows=4, vectors=1, pixels=4, block_rows=6, chain=2),
     "avx2": Tiles(rows=4, vectors=1, pixels=4, block_rows=6, chain=1),
     "portable": Tiles(rows=2, vectors=1, pixels=2, block_rows=2, chain=1),
@@ -104,12 +104,12 @@ def _block(record: Record, shapes: Mapping[int, Shape], tiles: Tiles, cache_byte
         raise ValueError(f"step {record.name!r} is a block without a depthwise layer")
     (height, width, _), (rows, columns, channels) = shapes[record.a], shapes[made]
     k, (top, left, _, right) = depthwise.kernel[0], depthwise.padding
-    pushed = range(-top, (rows - 1) * depthwise.stride - top + k)
-    inside = sum(0 <= row < height for row in pushed)
+    pushed = range(max(0, -top), (rows - 1) * depthwise.stride - top + k)  # nothing is pushed above the image
+    inside = sum(row < height for row in pushed)
     vectors = _vectors(channels)
     work = Work(word=(len(pushed) - inside) * width * vectors)
     lines = 1 if k < INPUTS else INPUTS + 1
-    work["word"] += (left + width + right) * vectors * lines / _CLEARED
+    work["word"] += (left + width + right) * -(-vectors // GROUP) * GROUP * lines / _CLEARED
     if record.expand is None:
         work["word"] += inside * width * vectors
     else:
@@ -144,19 +144,17 @@ def _sums(depth: int, pixels: int, vectors: int, dots: float, tiles: Tiles) -> W
     """Tiles of sums of `pixels` in so many vectors, of which each four inputs take so many dot products a pixel."""
     work = Work()
     for rows, count in Counter(_even(pixels, tiles.rows)).items():
-        work["dot"] += count * (depth // INPUTS) * max(tiles.chain, rows * dots)
+        work["dot"] += count * -(-depth // INPUTS) * max(tiles.chain, rows * dots)
         work["tile"] += count
-        if depth % INPUTS:
-            work["dot"] += count * rows * vectors
-            work["tail"] += count * rows
     return work
 
 
 def _sifted(k: int, width: int, tiles: Tiles) -> Work:
     """A row of a vector of depthwise sums."""
     words = k // INPUTS + 1
-    work = Work(sieve=1, made=width)
+    work = Work(made=width)
     for pixels, count in Counter(_even(width, tiles.pixels)).items():
+        work["sifted"] += count
         work["dot"] += count * k * words * max(tiles.chain, pixels)
     return work
 
@@ -198,7 +196,9 @@ def _other(record: Record, shapes: Mapping[int, Shape], tiles: Tiles) -> Work:
     match record.kind, layer:
         case Kind.QUANTIZE, _:
             resized = 0 if record.rows is None else pixels * channels
-            fours, times = channels // INPUTS, rows * _vectors(columns)
+            times, fours = rows * _vectors(columns), channels // INPUTS
+            if channels <= INPUTS:
+                return Work(packed=times, resized=resized)
             return Work(quantized=times * fours, partly=times * (channels % INPUTS > 0), resized=resized)
         case Kind.POINTWISE, Layer():
             return _in_chunks(layer, pixels, tiles)
@@ -213,8 +213,10 @@ def _other(record: Record, shapes: Mapping[int, Shape], tiles: Tiles) -> Work:
             return Work(pooled=of_a[0] * of_a[1] * vectors)
         case (Kind.MAXIMUM | Kind.AVERAGE) as kind, _:
             return Work({kind.name.lower(): pixels * vectors * taps})
-        case Kind.ADD | Kind.MULTIPLY, _:
-            return Work({record.kind.name.lower(): pixels * vectors})
+        case Kind.ADD, _:
+            return Work(add=rows * _vectors(columns * channels))  # a row is one line of codes
+        case Kind.MULTIPLY, _:
+            return Work(multiply=pixels * vectors)
         case Kind.TABLE, _:
             return Work(look=pixels * vectors)
         case Kind.COPY, _:

@@ -35,7 +35,7 @@ def test_a_disturbed_pair_changes_little():
 
 def test_terms_that_no_pair_tells_are_named():
     found = [repeated([Layers(np.random.default_rng(0)).convolution(16, 16)], 4, (16, 4, 4))]
-    with pytest.raises(ValueError, match=r"no pair of programs tells the price of tail, .*dequantized"):
+    with pytest.raises(ValueError, match=r"no pair of programs tells the price of table, .*dequantized"):
         prices_from(found, samples_of(found), "avx512", 0)
 
 

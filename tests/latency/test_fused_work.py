@@ -9,7 +9,7 @@ import pytest
 from latency.fused_programs import Layers, pairs, repeated
 from latency.fused_work import CHUNK, GROUP, TERMS, TILES, work_of
 from latency.kernels import build
-from latency.kernels.contract import Program
+from latency.kernels.contract import Add, Program, Rounding
 from latency.kernels.lowered import Kind, lowered
 
 AVX512 = TILES["avx512"]
@@ -43,9 +43,9 @@ def test_groups_and_chunks_are_those_of_native_code():
 
 def test_a_pointwise_layer_by_hand():
     # 6 x 6 pixels are a chunk of 28, in four tiles of 7, and one of 8, in a tile of 8; 40 outputs are two vectors and
-    # a half; 18 inputs are four times four and two.
+    # a half; 18 inputs are five times four, the last two of them with zeros.
     work = one(Layers(np.random.default_rng(0)).convolution(18, 40), (18, 6, 6))[Kind.POINTWISE]
-    assert work == {"step": 1, "tile": 5, "made": 36 * 3, "tail": 36, "dot": 36 * (4 * 2.5 + 3)}
+    assert work == {"step": 1, "tile": 5, "made": 36 * 3, "dot": 36 * 5 * 2.5}
 
 
 def test_sums_that_wait_for_each_other_cost_a_chain():
@@ -54,19 +54,19 @@ def test_sums_that_wait_for_each_other_cost_a_chain():
 
 
 def test_a_block_by_hand():
-    # 5 x 5 pixels, 64 expanded channels in groups of two vectors each, 3 x 3: a row above and one below are not there.
+    # 5 x 5 pixels, 64 expanded channels in groups of two vectors each, 3 x 3: a row below is not there.
     block = Layers(np.random.default_rng(0)).block(8, 64, 16, 3, 1)
     work = one(block, (8, 5, 5))[Kind.BLOCK]
     expand, depthwise, project = 5 * 2 * 2 * 10, 5 * 4 * 3 * 5, 16 * 25
     assert work["dot"] == expand + depthwise + project
     assert work["pushed"] == 5 * 5 * 4 and work["made"] == 25 * 4 + 25
-    assert work["word"] == 2 * 5 * 4 + 7 * 4 / 4 and work["sieve"] == 5 * 4
+    assert work["word"] == 5 * 4 + 7 * 2 * 3 / 4 and work["sifted"] == 5 * 4
     assert work["tile"] == 5 * 2 + 4 and work["far"] == 0
 
 
 def test_without_an_expansion_rows_are_pushed_as_they_stand():
     work = one(Layers(np.random.default_rng(0)).block(16, 16, 16, 5, 2), (16, 6, 6))[Kind.BLOCK]
-    assert work["pushed"] == 0 and work["word"] == 9 * 6 + 10 * 5 / 4  # rows -2 to 6 are pushed, in five lines
+    assert work["pushed"] == 0 and work["word"] == 7 * 6 + 10 * 3 * 5 / 4  # rows 0 to 6 are pushed, in five lines
 
 
 def test_what_leaves_the_cache_is_far():
@@ -74,6 +74,19 @@ def test_what_leaves_the_cache_is_far():
     used = 100 * (8 + 96)
     assert works_of(pair.short, used)[Kind.BLOCK]["far"] == 0
     assert works_of(pair.short, used // 2)[Kind.BLOCK]["far"] == pytest.approx(100 * 2 / 2)
+
+
+def test_rows_of_two_tensors_added_are_lines():
+    add = Add(np.float32(1), Rounding(np.ones(1, np.float32), np.zeros(1, np.float32)))
+    pair = repeated([add], 1, (24, 4, 3), reads=2)
+    assert works_of(pair.short)[Kind.ADD] == {"step": 1, "add": 4 * 5}  # of 72 codes each
+
+
+def test_images_of_few_channels_are_packed():
+    pair = repeated([Layers(np.random.default_rng(0)).convolution(3, 16)], 1, (3, 4, 20))
+    assert works_of(pair.short)[Kind.QUANTIZE] == {"step": 1, "packed": 4 * 2, "resized": 0}
+    pair = repeated([Layers(np.random.default_rng(0)).convolution(6, 16)], 1, (6, 4, 20))
+    assert works_of(pair.short)[Kind.QUANTIZE] == {"step": 1, "quantized": 4 * 2, "partly": 4 * 2, "resized": 0}
 
 
 def test_zero_blocks_of_weights_take_no_dot_products():
