@@ -99,7 +99,7 @@ def cpu_samples(
 
 def _call(native: Native, images: np.ndarray) -> Callable[[], None]:
     x, y = images[None, : native.image_size], np.empty((1, native.output_size), np.float32)
-    return lambda: native.run_into(x, y)
+    return native.call(x, y)
 
 
 def _timed(call: Callable[[], None], count: int) -> float:

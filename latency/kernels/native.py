@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from types import TracebackType
 
 import numpy as np
@@ -41,7 +42,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 class Native:
-    """An opened program; `open_program` and `open_file` make it."""
+    """An opened program, in the file that `program.encoded` makes."""
 
     def __init__(self, data: bytes, instruction_set: str | None = None) -> None:
         message = ctypes.create_string_buffer(_MESSAGE_BYTES)
@@ -62,15 +63,16 @@ class Native:
             RuntimeError: there is not enough memory, or threads cannot be started.
         """
         y = np.empty((len(x), self.output_size), np.float32)
-        self.run_into(np.ascontiguousarray(x, np.float32), y, threads)
+        self.call(np.ascontiguousarray(x, np.float32), y, threads)()
         return y
 
-    def run_into(self, x: np.ndarray, y: np.ndarray, threads: int = 1) -> None:
-        """As `run`, from and into arrays float32 that lie in one piece.
+    def call(self, x: np.ndarray, y: np.ndarray, threads: int = 1) -> Callable[[], None]:
+        """A function that runs images `x` float32 (b, ...) into `y` float32 (b, outputs), arrays that lie in one piece.
+
+        It raises what `run` does, and ValueError where the program was closed.
 
         Raises:
             ValueError: arrays of other sizes or types, no image, or no thread.
-            RuntimeError: there is not enough memory, or threads cannot be started.
         """
         for name, array, size in (("images", x, self.image_size), ("outputs", y, self.output_size)):
             if array.dtype != np.float32 or not array.flags.c_contiguous or array.size != len(x) * size:
@@ -78,13 +80,17 @@ class Native:
                 raise ValueError(f"{name} are {got}, expected {len(x)} times {size} float32 in one piece")
         if len(x) < 1 or threads < 1:
             raise ValueError(f"{len(x)} images in {threads} threads cannot be run; give at least one of each")
-        if self._handle is None:
-            raise ValueError("the program is closed; open it again")
-        pointers = x.ctypes.data_as(_FLOATS), y.ctypes.data_as(_FLOATS)
-        if _library().hwnas_run(self._handle, *pointers, len(x), threads) != 0:
-            raise RuntimeError(
-                f"{len(x)} images in {threads} threads: memory or threads cannot be had; use fewer threads"
-            )
+        run, count, arrays = _library().hwnas_run, len(x), (x.ctypes.data_as(_FLOATS), y.ctypes.data_as(_FLOATS))
+
+        def call() -> None:
+            if self._handle is None:
+                raise ValueError("the program is closed; open it again")
+            if run(self._handle, *arrays, count, threads) != 0:
+                raise RuntimeError(
+                    f"{count} images in {threads} threads: memory or threads cannot be had; use fewer threads"
+                )
+
+        return call
 
     def memory(self, thread: int = 0) -> np.ndarray:
         """The memory of a thread's tensors uint8, as its last run left it; it is valid until the program closes.

@@ -147,7 +147,7 @@ def _run(program: Tensor, images: Tensor, shape: Sequence[int], threads: int) ->
         raise ValueError(f"the program runs images (b, {', '.join(map(str, image))}) to {outputs} numbers, got {sizes}")
     made = torch.empty((len(images), *shape), dtype=torch.float32)
     if len(images):
-        native.run_into(images.detach().contiguous().numpy(), made.numpy(), threads)
+        native.call(images.detach().contiguous().numpy(), made.numpy(), threads)()
     return made
 
 

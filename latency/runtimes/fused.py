@@ -36,7 +36,7 @@ class FusedSession(Session):
         """One run into an array that is there already."""
         images = np.ascontiguousarray(x, np.float32)
         outputs = np.empty((len(x), self._native.output_size), np.float32)
-        return lambda: self._native.run_into(images, outputs, self._threads)
+        return self._native.call(images, outputs, self._threads)
 
 
 def open_session(model: bytes | Path, device: Device) -> FusedSession:

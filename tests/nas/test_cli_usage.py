@@ -20,7 +20,7 @@ def cache(tmp_path_factory):
         (("search", "--space", "mbcon"), "did you mean 'mbconv'?"),
         (("search", "--device", "cuda"), "did you mean 'gpu'?"),
         (("search", "--device", "cpu:threads=9999"), "threads must be"),
-        (("search", "--device", "cpu:torch"), "give --precision fp32"),
+        (("search", "--device", "cpu:torch", "--precision", "int8"), "give --precision fp32"),
         (("spaces", "mbconv", "--device", "cpu:torhc"), "did you mean 'torch'?"),
         (("search", "--data", "digts"), "did you mean 'digits'?"),
         (("search", "--data", "missing.npz"), "missing.npz"),

@@ -225,6 +225,21 @@ def test_networks_in_any_number_of_threads_and_images(seed):
                 np.testing.assert_array_equal(opened.run(x[:1], count), expected[:1], f"{name}, {count} threads")
 
 
+def test_a_call_writes_into_the_array_that_it_was_made_for():
+    rng = np.random.default_rng(0)
+    program = program_of((3, 5, 5), some_convolution(rng, 3, 8))
+    x = some_codes(rng, 2, (3, 5, 5))
+    with native.open_program(program) as opened:
+        y = np.zeros((2, opened.output_size), np.float32)
+        call = opened.call(x, y)
+        for images in (x, x[::-1].copy()):
+            x[:] = images
+            call()
+            np.testing.assert_array_equal(y, program.run(x))
+    with pytest.raises(ValueError, match="the program is closed; open it again"):
+        call()
+
+
 def test_a_program_that_several_threads_run():
     rng = np.random.default_rng(0)
     program = some_network(rng)
@@ -263,7 +278,7 @@ def test_nothing_is_written_outside_of_tensors(seed):
             for begin, end in spans(data):
                 outside[begin:end] = False
             opened.memory()[:] = 0xAB
-            opened.run_into(x, outputs[32:-32].reshape(1, -1))
+            opened.call(x, outputs[32:-32].reshape(1, -1))()
             assert (opened.memory()[outside] == 0xAB).all(), name
             assert (outputs[:32] == 123).all() and (outputs[-32:] == 123).all(), name
             np.testing.assert_array_equal(outputs[32:-32], program.run(x)[0], name)

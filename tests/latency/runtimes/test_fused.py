@@ -61,18 +61,6 @@ def test_threads_and_batches_change_nothing(session, int8, threads, batch):
     assert np.array_equal(other.run(x), session.run(x))
 
 
-def test_a_call_runs_into_an_array_that_is_there(session, monkeypatch):
-    x, written = floats(2, 3, 8, 9), []
-    original = type(session._native).run_into
-    monkeypatch.setattr(
-        type(session._native), "run_into", lambda self, x, y, n: (original(self, x, y, n), written.append(y))
-    )
-    call = session.call(x)
-    call()
-    call()
-    assert written[0] is written[1] and np.array_equal(written[0], session.run(x))
-
-
 def test_a_file_is_opened_by_its_name(int8, session, tmp_path):
     (tmp_path / "m.onnx").write_bytes(int8.SerializeToString())
     found = opening.open_session(tmp_path / "m.onnx", DEVICE)
