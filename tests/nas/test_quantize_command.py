@@ -174,7 +174,7 @@ def test_int8_is_there_to_compare_where_it_is_not_wanted(folder, digits, tmp_pat
         (["net.onnx", "--integer-only"], "'fp32,int8' would leave the rest of it in fp32: give --precision int8"),
         (["net.onnx", "--integer-only", "--precision", "w4a8"], "an integer-only file is in int8 throughout"),
         (["net.onnx", "--pixels", "imagnet"], "unknown pixels 'imagnet'"),
-        (["net.onnx", "--device", "cpu:torch"], "runs fp32 only"),
+        (["net.onnx", "--device", "cpu:torch"], "'cpu:torch' is another run-time: give --device cpu"),
         (["net.onnx", "--image-size", "12"], "give --image-size 16"),
         (["text.onnx"], "is no ONNX model"),
     ],
