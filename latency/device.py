@@ -88,6 +88,8 @@ def parse_device(text: str) -> Device:
     kind, _, rest = text.partition(":")
     if kind not in DEVICES:
         raise ValueError(f"unknown device {kind!r}{_nearest(kind, DEVICES)}: there are {', '.join(DEVICES)}")
+    if ":" in rest:
+        raise ValueError(f"device {text!r}: options are separated by commas: give {kind}:{rest.replace(':', ',')}")
     name, numbers = kind, dict[str, int]()
     for option in rest.split(",") if ":" in text else ():
         key, _, value = option.partition("=")

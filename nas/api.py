@@ -155,7 +155,9 @@ def search(
             data=data_setting(str(data)) if isinstance(data, (str, Path)) else IN_PYTHON,
             image_size=image_size,
             device=device,
-            precisions=tuple(precisions or usual_precisions(device if profile is None else "cpu")),
+            precisions=tuple(
+                usual_precisions(device if profile is None else "cpu") if precisions is None else precisions
+            ),
             sparsity=parse_sparsity(sparsity),
             objectives=(objectives,) if isinstance(objectives, str) else tuple(objectives),
             strategy=strategy,
@@ -299,7 +301,7 @@ def profile(
         return measure_profile(
             space,
             device=device,
-            precisions=precisions or usual_precisions(device),
+            precisions=usual_precisions(device) if precisions is None else precisions,
             sparsity=parse_channels(sparsity),
             preset=preset,
             image_size=image_size,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from latency.kernels.intake import program_of
 from latency.kernels.source import files_of
@@ -108,13 +107,14 @@ def write_native(
         image: the sample, as of `export_file`.
 
     Raises:
-        ValueError: no ONNX model, nodes that there are no kernels for, by name, or an image of another shape.
+        ValueError: no ONNX model, nodes that there are no kernels for, by name, an image of another shape, or the
+            current folder.
         OSError: the folder cannot be written.
     """
+    if to.resolve() == Path.cwd():  # it would be replaced under whoever stands in it
+        raise ValueError(f"{to} is the current folder: name another one with --to")
     try:
         program = program_of(model)
-    except DecodeError as error:
-        raise ValueError(f"{title} is no ONNX model: {str(error).splitlines()[0]}") from error
     except ValueError as error:
         raise ValueError(f"{title} cannot be native: {error}") from error
     if image is None:

@@ -37,6 +37,7 @@ from nas.html import (
     text,
 )
 from nas.metrics import Cost, columns_of, costs_of
+from nas.report_blocks import by_block
 from supernet.atomic import write_bytes
 
 FILE = "report.html"
@@ -90,7 +91,7 @@ def page(record: Record) -> str:
         _worth_table(record, drawn),
         _predicted(record, drawn),
         _held_out(record, drawn),
-        _by_block(record),
+        by_block(record, _name(record, "device")),
         _verification(record),
         _importance(drawn),
         _sure_of(record, drawn),
@@ -451,24 +452,6 @@ def _profiled(record: Record) -> str:
     measured = [f"{n} {what}" for n, what in ((blocks, "blocks"), (networks, "whole networks")) if is_number(n)]
     took = f" in {duration(seconds)}" if is_number(seconds) else ""
     return paragraph(f"Measured on the device: {' and '.join(measured)}{took}.") if measured else ""
-
-
-def _by_block(record: Record) -> str:
-    """The blocks of the profile by which of two devices is faster on them."""
-    found = field(record, "profile", "dispatch")
-    if not found:
-        return ""
-    here, there = _name(record, "device"), found["baseline"]
-    head = ("block", "input and layers", f"on {here}", f"on {there}", "times as fast", "faster")
-    rows = []
-    for row in found["rows"]:
-        times = map(duration, (row["latency_s"], row["baseline_s"]))
-        rows.append([row["block"], row["shape"], *times, f"{row['factor']:.2f}", row["faster"]])
-    said = paragraph(
-        f"{found['faster']} of {found['blocks']} blocks are more than 3 % faster on {here}, in the middle "
-        f"{found['factor']['median']:.2f} times as fast. Each was timed on its own, in both interleaved."
-    )
-    return section(f"Blocks on {here} and on {there}", said, table(head, rows, left=(0, 1, 5)))
 
 
 _SCORES = ("", "held out", "mean error", "within 10 %", "Spearman", "Kendall")

@@ -30,6 +30,8 @@ def spaces(
     parse_device(device)  # before torch is loaded, which takes seconds
     output = Output(as_json, quiet)
     if name is None:
+        if estimate:
+            raise ValueError("networks of which space are to be ranked? name it: nas spaces mbconv --estimate N")
         from nas.names import list_spaces
 
         listing = list_spaces()

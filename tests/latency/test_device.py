@@ -72,6 +72,7 @@ def test_devices_parse_and_their_names_parse_back():
         ("cpu:torch,threads=9", "from 1 to 4 .*got '9'"),
         ("cpu:torch,openvino", "'openvino' is one option too many"),
         ("cpu:threads=2,threads=3", "'threads=3' is one option too many"),
+        ("cpu:fused:threads=2", "options are separated by commas: give cpu:fused,threads=2"),
         ("cpu:thread=2", r"unknown option 'thread' \(did you mean 'threads'\?\)"),
         ("cpu:", "unknown option ''"),
         ("cpu:threads", "from 1 to 4 .*got ''"),

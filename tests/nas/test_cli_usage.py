@@ -22,6 +22,7 @@ def cache(tmp_path_factory):
         (("search", "--device", "cpu:threads=9999"), "threads must be"),
         (("search", "--device", "cpu:torch", "--precision", "int8"), "give --precision fp32"),
         (("spaces", "mbconv", "--device", "cpu:torhc"), "did you mean 'torch'?"),
+        (("spaces", "--device", "cpu:fused", "--estimate", "5"), "networks of which space are to be ranked?"),
         (("search", "--data", "digts"), "did you mean 'digits'?"),
         (("search", "--data", "missing.npz"), "missing.npz"),
         (("search", "--precision", "int4"), "unknown precision 'int4'"),

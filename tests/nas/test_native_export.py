@@ -113,7 +113,7 @@ def test_nothing_is_left_of_a_folder_that_cannot_be_written(int8, tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_folders_that_hold_something_stay_as_they_are(int8, tmp_path):
+def test_folders_that_hold_something_or_somebody_stay_as_they_are(int8, tmp_path, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("")
     (tmp_path / "file").write_text("")
@@ -121,6 +121,11 @@ def test_folders_that_hold_something_stay_as_they_are(int8, tmp_path):
         with pytest.raises(ValueError, match=f"{name} is not an empty folder: name another one with --to"):
             nas.export_file(int8, tmp_path / name)
     (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for here in (".", tmp_path / "empty"):
+        with pytest.raises(ValueError, match="is the current folder: name another one with --to"):
+            nas.export_file(int8, here)
+    monkeypatch.chdir(tmp_path)
     nas.export_file(int8, tmp_path / "empty")
     assert_whole(tmp_path / "empty")
 

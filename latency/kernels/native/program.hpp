@@ -22,7 +22,9 @@ constexpr int CHUNK = 28;  // pixels of an item of a 1x1 convolution
 constexpr int SLACK = 64;  // bytes that may be touched behind a line of scratch memory
 
 enum class Kind {
-    quantize, pointwise, dense, depthwise, block, pool, add, multiply, table, maximum, average, copy, logits, dequantize, count };
+    quantize, pointwise, dense, depthwise, block, pool, add, multiply, table, maximum, average, copy, logits, dequantize,
+    count
+};
 
 struct Tensor {
     int64_t height, width, channels, offset;
@@ -182,7 +184,8 @@ class Program {
         require(layer.channels > 0 && layer.inputs > 0 && layer.stride > 0, "a layer has no size");
         require(layer.height > 0 && layer.width > 0 && layer.height <= 1024 && layer.width <= 1024,
                 "a kernel has no size");
-        require(layer.zero <= 255 && layer.output_zero <= 255 && layer.low <= layer.high && layer.high <= 255, "a layer's codes are out of range");
+        require(layer.zero <= 255 && layer.output_zero <= 255 && layer.low <= layer.high && layer.high <= 255,
+                "a layer's codes are out of range");
         require(layer.top <= 4096 && layer.left <= 4096 && layer.bottom <= 4096 && layer.right <= 4096,
                 "a padding is out of range");
         layer.residual = real(at + 14);
@@ -271,7 +274,8 @@ class Program {
                 "a zero is out of range");
         step.counted = number(at + 15) != 0, step.far = number(at + 16) != 0;
         require((step.kind == Kind::quantize) == (step.a == &tensors[0]), "a step reads the image");
-        require(step.b != &tensors[0] && (ends || step.output != &tensors[0]), "a step reads the image");
+        require(step.b != &tensors[0], "a step reads the image");
+        require((ends || step.output != &tensors[0]) && step.between != &tensors[0], "a step writes to the image");
         require(!ends || index == step_count_ - 1, "an output is not the last step");
         step.expand = read_layer(layers), step.depthwise = read_layer(layers + LAYER);
         step.project = read_layer(layers + 2 * LAYER);

@@ -18,9 +18,11 @@ std::vector<T> content(const char *name) {
 int main() {
     const auto weights = content<char>("weights.bin");
     const auto input = content<float>("sample-input.bin"), expected = content<float>("sample-output.bin");
+    if (weights.empty() || input.empty() || expected.empty())
+        return std::printf("weights.bin and both samples have to be in the current folder\n"), 1;
     char message[256];
     hwnas_program *network = hwnas_open(weights.data(), weights.size(), nullptr, message, sizeof message);
-    if (!network || expected.empty()) return std::printf("%s\n", network ? "no sample" : message), 1;
+    if (!network) return std::printf("%s\n", message), 1;
     std::vector<float> output(expected.size());
     const bool ran = hwnas_run(network, input.data(), output.data(), 1, 1) == 0;  // one image in one thread
     const bool same = ran && std::memcmp(output.data(), expected.data(), 4 * output.size()) == 0;

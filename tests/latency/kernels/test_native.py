@@ -36,6 +36,7 @@ from latency.kernels.contract import (
     WindowAverage,
     WindowMaximum,
 )
+from latency.kernels.lowered import Kind
 from latency.kernels.program import encoded
 
 CASES = int(os.environ.get("HWNAS_KERNEL_CASES", "40"))  # of each property
@@ -291,6 +292,17 @@ def test_programs_that_are_cut_short_are_refused():
             native.Native(data[:size])
     with pytest.raises(ValueError, match="damaged"):
         native.Native(data + b"\0")
+
+
+def test_a_block_that_writes_to_the_image_is_refused():
+    program = program_of((3, 9, 9), some_block(np.random.default_rng(0), 3, 3, 5, 3, 1, (1, 1, 1, 1), expands=False))
+    numbers = np.frombuffer(encoded(program), "<i4").copy()
+    tensors, steps = numbers[4], numbers[5]
+    places = (16 + 4 * tensors + 92 * np.arange(steps)).tolist()
+    (between,) = (at + 4 for at in places if numbers[at] == Kind.BLOCK)
+    numbers[19], numbers[between] = 2**30, 0  # where the image stands, which is as large as the depthwise codes
+    with pytest.raises(ValueError, match="damaged: a step writes to the image"):
+        native.Native(numbers.tobytes())
 
 
 @many

@@ -108,10 +108,11 @@ def test_the_example_names_the_class_and_compares(example, network):
     expected = folder / "sample-output.bin"
     expected.write_bytes(expected.read_bytes()[:-1] + b"\0")
     assert run_example().returncode == 1 and "NOT as expected" in run_example().stdout
-    expected.write_bytes(b"")
-    assert run_example().returncode == 1 and "no sample" in run_example().stdout
     (folder / "weights.bin").write_bytes(b"no program")
     assert run_example().returncode == 1 and "the program is damaged" in run_example().stdout
+    for name in ("weights.bin", "sample-input.bin"):
+        (folder / name).unlink()
+        assert run_example().returncode == 1 and "have to be in the current folder" in run_example().stdout
 
 
 def test_samples_of_another_shape_are_refused(network):
