@@ -134,13 +134,14 @@ def prices_from(
     tiles = TILES[instruction_set]
     shorts, longs = samples[::2], samples[1::2]
     works = [[_work(p, tiles, cache_bytes) for p in (pair.short, pair.long)] for pair in pairs]
-    rows = np.array([[long[term] - short[term] for term in TERMS] for short, long in works])
+    seconds = np.array([difference_s(short, long) for short, long in zip(shorts, longs, strict=True)])
+    told = seconds > 0  # a long program that took less time was disturbed less
+    rows = np.array([[long[term] - short[term] for term in TERMS] for short, long in works])[told]
     needed = [term for term in TERMS if term != "far" or cache_bytes]
     untold = [term for term in needed if not rows[:, list(TERMS).index(term)].any()]
     if untold:
         raise ValueError(f"no pair of programs tells the price of {', '.join(untold)}")
-    seconds = np.array([difference_s(short, long) for short, long in zip(shorts, longs, strict=True)])
-    prices = dict(zip(TERMS, _least_deviations(rows / seconds[:, None]).tolist(), strict=True))
+    prices = dict(zip(TERMS, _least_deviations(rows / seconds[told, None]).tolist(), strict=True))
     calls = [
         float(np.quantile(short, _QUANTILE)) - estimated
         for short, (work, _) in zip(shorts, works, strict=True)

@@ -33,6 +33,14 @@ def test_a_disturbed_pair_changes_little():
     assert prices.seconds["dot"] == pytest.approx(SECONDS["dot"], rel=0.003)
 
 
+def test_a_pair_whose_long_program_took_less_time_tells_nothing():
+    found = list(pairs())
+    samples = samples_of(found)
+    samples[13] = 0.5 * samples[12]
+    prices = prices_from(found, samples, "avx512", 2**20)
+    assert prices.seconds["dot"] == pytest.approx(SECONDS["dot"], rel=0.003)
+
+
 def test_terms_that_no_pair_tells_are_named():
     found = [repeated([Layers(np.random.default_rng(0)).convolution(16, 16)], 4, (16, 4, 4))]
     with pytest.raises(ValueError, match=r"no pair of programs tells the price of table, .*dequantized"):

@@ -188,18 +188,18 @@ void run_block(const Step &step, int64_t item, const Work &work) {
     const int64_t begin = band * output.height / work.bands, end = (band + 1) * output.height / work.bands;
     std::memset(line.memory, layer.zero, line.bytes() * kept);
     const uint8_t *const codes = work.codes(input);
+    const int64_t pitch = input.width * input.channels;
     int64_t next = begin * layer.stride - layer.top;
     for (int64_t y = begin; y < end; y++) {
         for (const int64_t stop = y * layer.stride - layer.top + layer.height; next < stop; next++) {
-            const uint8_t *row = codes + next * input.width * input.channels;
             if (next < 0) continue;  // the words are zeros
             line.advance();
             if (next >= input.height)
                 push_padding(layer.zero, line);
             else if (expand.present)
-                push_expanded(expand, row, line);
+                push_expanded(expand, codes + next * pitch, line);
             else
-                push_row(row, layer.channels, line);
+                push_row(codes + next * pitch, layer.channels, line);
         }
         sift_row(layer, line, output.width, work.codes(output) + y * output.width * layer.channels);
     }

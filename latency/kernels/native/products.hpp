@@ -238,8 +238,9 @@ void run_depthwise(const Step &step, int64_t item, const Work &work) {
                 for (int j = 0; j < layer.width; j++, weight += 64) {
                     const int64_t row = item * layer.stride - layer.top + i, column = x * layer.stride - layer.left + j;
                     const bool inside = row >= 0 && row < input.height && column >= 0 && column < input.width;
-                    const uint8_t *from = work.codes(input) + (row * input.width + column) * channels + channel;
-                    sum = dot(sum, prepared(inside ? load_codes(from, count) : zero), weights(weight));
+                    const int64_t at = (row * input.width + column) * channels + channel;
+                    const Ints codes = inside ? load_codes(work.codes(input) + at, count) : zero;
+                    sum = dot(sum, prepared(codes), weights(weight));
                 }
             const ptrdiff_t at = (item * output.width + x) * channels + channel;
             Floats value = fused(converted(sum), floats(layer.scale + channel), floats(layer.bias + channel));
