@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls
 
-from latency.device import fingerprint, parse_device
+from latency.device import Device, fingerprint, parse_device
 from latency.fused_programs import Pair, pairs
 from latency.fused_roofline import MACS_OF_DOT, FusedPrices, macs
 from latency.fused_work import TERMS, TILES, Tiles, Work, work_of
@@ -60,6 +60,15 @@ def prices_of(
         prices = measured_prices(chosen, on_round)
         write_whole(file, json.dumps(asdict(prices), indent=1))
         return prices
+
+
+def prices_for(device: Device) -> FusedPrices | None:
+    """The prices of a device's kernels; None for devices whose latencies have no closed form.
+
+    Raises:
+        RuntimeError, OSError: as of `prices_of`.
+    """
+    return prices_of() if device.runtime == "fused" and device.threads == 1 else None
 
 
 def _read(file: Path) -> FusedPrices:

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from latency.attribution import layer_seconds
+from latency.fused_layers import traced_s
+from latency.fused_roofline import FusedPrices
 from latency.parts import ProfilerCost, profiler_cost, usual_reference_s
 from nas.anatomy import Anatomy
 from nas.blocks_alone import BlocksAlone
 from nas.dispatch import dispatch
 from nas.profile_data import ProfileData, Subject, Way
+from predictors.block_model import Estimate
 from predictors.block_table import BlockTable, BlockTime, Placed, fit_block_table, fit_sited_table
 from predictors.protocol import Prediction
 from predictors.ranking import Agreement, agreement
@@ -264,7 +267,26 @@ def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: Bloc
         return before.corrected([s.placed for s in fresh], np.array([s.seconds for s in fresh]))
     alone = BlocksAlone(data, anatomy)
     blocks = [BlockTime(alone.block_of(s), s.kind, alone.seconds(s)) for s in alone.subjects]
-    return fit_block_table(blocks, batch=data.batch).corrected(networks, seconds)
+    tables = [
+        fit_block_table(blocks, batch=data.batch, estimate=estimate).corrected(networks, seconds)
+        for estimate in dict.fromkeys((None, _estimate(data)))
+    ]
+    # The closed form helps where calls are short; whether it does, the fitted networks tell, each of them left out.
+    return min(tables, key=lambda table: float(table.relative_std.sum()))
+
+
+def _estimate(data: ProfileData) -> Estimate | None:
+    """What blocks take in closed form, where the profile has the prices for it.
+
+    Raises:
+        ValueError: the prices are of kernels that were changed since.
+    """
+    if data.prices is None:
+        return None
+    try:
+        return functools.partial(traced_s, prices=FusedPrices(**data.prices))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the profile has prices of other kernels than these ({error}): profile again") from error
 
 
 def _macs_lines(fit: Sequence[Seen], check: Sequence[Seen]) -> np.ndarray:

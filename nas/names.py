@@ -16,6 +16,8 @@ from quant_search.precision import kind_of
 from search_spaces.catalog import SPACES, SpaceEntry
 from supernet.catalog import OPTIMIZERS, STRATEGIES, WEIGHT_FILES
 
+_FLOORED = (("cpu", "onnxruntime"), ("cpu", "fused"))  # devices with roofline floors, by kind and run-time
+
 
 def list_spaces() -> list[dict[str, str]]:
     """Name, summary and presets of every ready-made space."""
@@ -127,8 +129,11 @@ def _check_measurable(device: Device, metrics: Collection[str]) -> None:
     """
     if "energy_joules" in metrics:
         counters_of(device.kind)
-    if "roofline_s" in metrics and (device.kind, device.runtime) != ("cpu", "onnxruntime"):
-        raise ValueError(f"roofline floors are known of ONNX Runtime on a CPU, got device {device.name!r}: give cpu")
+    if "roofline_s" in metrics and (device.kind, device.runtime) not in _FLOORED:
+        raise ValueError(
+            f"roofline floors are known of ONNX Runtime on a CPU and of fused kernels, got device {device.name!r}: "
+            "give cpu or cpu:fused"
+        )
 
 
 def parse_precisions(text: str) -> tuple[str, ...]:

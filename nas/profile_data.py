@@ -84,6 +84,7 @@ class ProfileData(_Record):
 
     Args:
         environment: of the machine that measured, name to value.
+        prices: of the inner loops of kernels whose latencies have a closed form, as `FusedPrices` has them.
         contention: who else used the machine meanwhile, as `Contention.plain` has it; None where all was known.
         wall_s: how long the measuring took, building included.
     """
@@ -97,6 +98,7 @@ class ProfileData(_Record):
     environment: dict[str, Any]
     space: ProfiledSpace
     seed: int
+    prices: dict[str, Any] | None = None
     contention: dict[str, float | None] | None = None
     wall_s: float = 0.0
     subjects: list[Subject]

@@ -24,6 +24,7 @@ from torch import nn
 from latency.blocks import BlockTracer, block_modules
 from latency.contention import Contention
 from latency.device import Device, baseline_of, entry_of, environment, fingerprint
+from latency.fused_prices import prices_for
 from latency.harness import AT_ONCE, PARTS, QUICK, grouped, measure_beside, measure_models, measure_parts
 from latency.lowering import to_onnx
 from latency.parts import Parts, PartsEffort
@@ -141,8 +142,10 @@ class Profiler:
             for subject in (s for s in subjects if s.role == "network"):
                 subject.executed = self._executed.of(self._models.build(subject))
         contention = Contention.together(c for c in self.contentions if c is not None)
+        prices = prices_for(self._device)
         return ProfileData(
             contention=None if contention is None else contention.plain(),
+            prices=None if prices is None else _plain(asdict(prices)),
             device=self._device.name,
             threads=self._device.threads,
             batch=self._device.batch,

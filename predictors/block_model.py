@@ -2,25 +2,30 @@
 
 Where a run-time tells the times of the nodes of a network, those of the layers of its blocks are known: there are many
 more of these than blocks, each is a simpler function of its shape, and much the same ones occur in different blocks.
+Where there is an estimate of a block in closed form, that is its price.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from latency.blocks import TracedBlock
 from latency.count import Layer
-from predictors.kernel_ratio import RatioModel, fit_ratio
+from predictors.kernel_ratio import HARD_TO_TELL_S, RatioModel, fit_ratio
 from predictors.kernel_work import Work
 
 _ANY = "any"  # of the model for layers of kinds that were hardly seen
 _WHOLE = "block"
 _LEAST_SAMPLES = 12  # of a kind, for a model of its own
 _POOLED = 300  # samples of the model for any kind
+_KNOWN_TO_S = 0.3e-6  # times of blocks that have an estimate: differences of calls that are not interpreted
+
+Estimate = Callable[[TracedBlock], float]
+"""The positive seconds of a block for one image, in closed form."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,18 @@ class BlockModel:
     Args:
         kinds: models of layers by their kind, and one of whole blocks.
         by_layers: the kinds of the layers of blocks that are the sum of their layers; others are known as wholes.
+        estimate: of whole blocks, whose ratio to it is modelled; without it, their ratio to fitted prices.
     """
 
     kinds: Mapping[str, RatioModel]
     by_layers: frozenset[tuple[str, ...]]
+    estimate: Estimate | None = None
 
     def seconds(self, blocks: Sequence[Sited]) -> np.ndarray:
         """The time of each block (n,)."""
-        works = [_layers(block) if block.layout in self.by_layers else [_whole(block)] for block in blocks]
+        works = [
+            _layers(block) if block.layout in self.by_layers else [_whole(block, self.estimate)] for block in blocks
+        ]
         owner = np.repeat(np.arange(len(blocks)), list(map(len, works)))
         flat = [work for row in works for work in row]
         names = [work.kind if work.kind in self.kinds else work.family for work in flat]
@@ -67,7 +76,10 @@ class BlockModel:
 
 
 def fit_block_model(
-    blocks: Sequence[Sited], seconds: Sequence[Sequence[float]], tuned: BlockModel | None = None
+    blocks: Sequence[Sited],
+    seconds: Sequence[Sequence[float]],
+    tuned: BlockModel | None = None,
+    estimate: Estimate | None = None,
 ) -> BlockModel:
     """Fits the times of blocks (n of them), each of its layers, or a single one of the whole.
 
@@ -76,6 +88,7 @@ def fit_block_model(
 
     Args:
         tuned: an earlier fit to much the same blocks, whose parameters are kept.
+        estimate: of whole blocks in closed form, up to a factor.
     """
     some = any(len(times) > 1 for times in seconds)
     told: dict[tuple[str, ...], bool] = {}
@@ -90,7 +103,7 @@ def fit_block_model(
     all_known = all(told.values())
     samples = {
         _WHOLE: [
-            (_whole(block), sum(times))
+            (_whole(block, estimate), sum(times))
             for block, times in zip(blocks, seconds, strict=True)
             if all_known or not told[block.layout]
         ]
@@ -105,11 +118,13 @@ def fit_block_model(
                 [work for work, _ in found],
                 np.array([t for _, t in found]),
                 theta=tuned.kinds[kind].theta if tuned and kind in tuned.kinds else None,
+                known_to_s=_KNOWN_TO_S if estimate else HARD_TO_TELL_S,
             )
             for kind, found in samples.items()
             if kind in (_WHOLE, _ANY) or len(found) >= _LEAST_SAMPLES
         },
         frozenset(layout for layout, known in told.items() if known),
+        estimate,
     )
 
 
@@ -145,7 +160,7 @@ def _layer(layer: Layer, converted: int) -> Work:
     return Work(layer.kind, _ANY, amounts, logs)
 
 
-def _whole(sited: Sited) -> Work:
+def _whole(sited: Sited, estimate: Estimate | None) -> Work:
     """The work of a block: what it computes and moves, its ends, and whether the precision changes there."""
     block, c = sited.block, sited.block.counts
     amounts = (
@@ -172,4 +187,4 @@ def _whole(sited: Sited) -> Work:
         float(sited.entry),
         float(sited.exit),
     )
-    return Work(_WHOLE, _WHOLE, amounts, logs)
+    return Work(_WHOLE, _WHOLE, amounts if estimate is None else (estimate(block) * 1e6,), logs)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from latency.blocks import TracedBlock
-from predictors.block_model import BlockModel, Sited, fit_block_model
+from predictors.block_model import BlockModel, Estimate, Sited, fit_block_model
 from predictors.held import LinearPrior, fit_held
 from predictors.protocol import Prediction
 
@@ -158,6 +158,7 @@ def fit_block_table(
     sited: bool = False,
     tuned: Mapping[str, BlockModel] | None = None,
     batch: int = 1,
+    estimate: Estimate | None = None,
 ) -> BlockTable:
     """The table of measured blocks, with a model for the others; not yet corrected.
 
@@ -167,6 +168,7 @@ def fit_block_table(
         sited: whether the blocks were measured inside networks.
         tuned: models of an earlier fit to much the same blocks, by precision.
         batch: images in the calls that were measured.
+        estimate: of blocks in closed form, up to a factor; those that were not measured are modelled from it.
 
     Raises:
         ValueError: nothing was measured, or a time that is not positive.
@@ -188,7 +190,10 @@ def fit_block_table(
         # Sorted: the likelihood is flat, and its maximum shifts with the order.
         keys = sorted(key for key in medians if key[1] == precision)
         models[precision] = fit_block_model(
-            [first[k].sited for k in keys], [medians[k] for k in keys], tuned.get(precision) if tuned else None
+            [first[k].sited for k in keys],
+            [medians[k] for k in keys],
+            tuned.get(precision) if tuned else None,
+            estimate,
         )
     return BlockTable({key: sum(found) for key, found in medians.items()}, models, sited, batch=batch)
 

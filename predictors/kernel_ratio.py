@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 from predictors.kernel_work import Work
 
 _LEAST_PRICE = 1e-4  # of what costs about one: a kernel that has only what was never seen to cost still costs a little
-_HARD_TO_TELL_S = 1e-6  # times are known to about this: short kernels say little of prices
+HARD_TO_TELL_S = 1e-6  # times are known to about this: short kernels say little of prices
 _TUNED_ON, _FITTED_ON = 220, 900  # samples: the cost is cubic
 _STEPS = 40
 
@@ -75,16 +75,23 @@ class RatioModel:
         return priced * np.exp(mean), np.sqrt(np.maximum(variance, 1e-6))
 
 
-def fit_ratio(works: Sequence[Work], seconds: np.ndarray, seed: int = 0, theta: np.ndarray | None = None) -> RatioModel:
+def fit_ratio(
+    works: Sequence[Work],
+    seconds: np.ndarray,
+    seed: int = 0,
+    theta: np.ndarray | None = None,
+    known_to_s: float = HARD_TO_TELL_S,
+) -> RatioModel:
     """Fits kernels of one family to their times (n,).
 
     Args:
         theta: parameters of an earlier fit, to be kept.
+        known_to_s: to which times are known.
     """
     amounts, logs, seconds = _unique(works, seconds)
-    prices = _price(amounts, seconds)
+    prices = _price(amounts, seconds, known_to_s)
     center, scale = logs.mean(axis=0), np.maximum(logs.std(axis=0), 0.1)
-    x, noise = (logs - center) / scale, (_HARD_TO_TELL_S / seconds) ** 2 / 2
+    x, noise = (logs - center) / scale, (known_to_s / seconds) ** 2 / 2
     log_ratio = np.log(seconds / (amounts @ prices * 1e-6))
     order = np.random.default_rng(seed).permutation(len(x))[:_FITTED_ON]
     x, noise, log_ratio = x[order], noise[order], log_ratio[order]
@@ -99,8 +106,8 @@ def _rounded(values: np.ndarray) -> Any:
     return np.vectorize(lambda v: float(f"{v:.7g}"), otypes=[float])(values).tolist()
 
 
-def _price(amounts: np.ndarray, seconds: np.ndarray) -> np.ndarray:
-    weight = 1 / (seconds * 1e6 + _HARD_TO_TELL_S * 1e6)
+def _price(amounts: np.ndarray, seconds: np.ndarray, known_to_s: float) -> np.ndarray:
+    weight = 1 / (seconds * 1e6 + known_to_s * 1e6)
     with np.errstate(invalid="ignore"):  # 0 times an open bound, inside the solver
         found = lsq_linear(amounts * weight[:, None], seconds * 1e6 * weight, bounds=(_LEAST_PRICE, np.inf))
     return np.asarray(found.x)

@@ -3,17 +3,23 @@
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from torch import nn
 
 from latency import energy
 from latency.device import at_batch, parse_device
 from latency.energy import counters_of
+from latency.fused_roofline import FusedPrices
+from latency.fused_work import TERMS
 from latency.graph import executed_kernels
 from latency.harness import QUICK_PIECES, measure_energies
+from latency.lowering import to_onnx
 from latency.roofline import Peaks, floor_s
 from latency.store import MeasurementStore
 from nas import executed as module
 from nas.executed import EXECUTED, Executed
 from nas.progress import SilentReporter
+from quant_search.onnx_qdq import quantize
+from quant_search.ranges import neutral_ranges
 
 CPU = parse_device("cpu")
 
@@ -47,6 +53,24 @@ def test_the_roofline_floor_is_that_of_the_peaks(monkeypatch):
     finder = Executed(("roofline_s",), CPU)
     finder.prepare(SilentReporter())
     assert finder.of(model()) == {"roofline_s": floor_s(executed_kernels(model(), CPU), peaks)}
+
+
+def test_the_roofline_floor_of_fused_kernels_is_that_of_their_dot_products(monkeypatch):
+    # Of 3 x 3 taps at 5 x 5 pixels, 13 in each direction meet the image.
+    prices = FusedPrices("avx512", dict.fromkeys(TERMS, 1e-9), 64e-9, 3e-6)
+    monkeypatch.setattr(module, "prices_of", lambda on_round=None: prices)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    )
+    float32 = to_onnx(net, (3, 5, 5))
+    file = quantize(float32, [node.name for node in float32.graph.node], neutral_ranges(float32)).SerializeToString()
+    one_s = (13 * 13 * 3 * 8 + 8 * 10) * 1e-9
+    for device, times in (("cpu:fused", 1), ("cpu:fused,batch=4", 4), ("cpu:fused,batch=3,threads=2", 1.5)):
+        finder = Executed(("roofline_s",), parse_device(device))
+        finder.prepare(SilentReporter())
+        assert finder.of(file) == {"roofline_s": pytest.approx(times * one_s)}
+    both = Executed(("traffic_bytes", "roofline_s"), parse_device("cpu:fused")).of(file)
+    assert both["roofline_s"] == pytest.approx(one_s) and both["traffic_bytes"] > 0
 
 
 def test_energy_that_cannot_be_read_is_refused_at_once(monkeypatch, tmp_path):

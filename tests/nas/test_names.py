@@ -67,9 +67,10 @@ def test_a_profile_tells_latency_and_what_the_file_tells(metric):
         check_names(Settings(**{f"max_{metric}": 1.0}, profile="far.json"))
 
 
-def test_roofline_floors_are_known_of_one_run_time():
+def test_roofline_floors_are_known_of_two_run_times():
     check_names(Settings(objectives=("roofline",), device="cpu:batch=4"))
-    with pytest.raises(ValueError, match="roofline floors are known of ONNX Runtime on a CPU, got device 'cpu:torch'"):
+    check_names(Settings(objectives=("roofline",), device="cpu:fused", precisions=("int8",)))
+    with pytest.raises(ValueError, match="ONNX Runtime on a CPU and of fused kernels, got device 'cpu:torch'"):
         check_names(Settings(objectives=("roofline",), device="cpu:torch", precisions=("fp32",)))
 
 

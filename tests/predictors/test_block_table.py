@@ -186,6 +186,22 @@ def test_unmeasured_blocks_are_modelled(partial):
     assert len(missing) > 100 and error.mean() < 0.03 and error.max() < 0.25
 
 
+def test_what_an_estimate_knows_of_blocks_need_not_be_smooth():
+    odd = dict(zip((block.name for block in BLOCKS), np.random.default_rng(0).uniform(1, 2, len(BLOCKS)), strict=True))
+
+    def estimate(block):
+        return odd[block.name] * block.counts.macs * 1e-10
+
+    measured = [BlockTime(b, "int8", 1.2 * estimate(b)) for b in BLOCKS[::4]]
+    found = {}
+    for name, given in (("prices", None), ("estimate", estimate)):
+        table = fit_block_table(measured, estimate=given)
+        others = [b for b in BLOCKS if (b.structure, "int8", False, False) not in table.seconds]
+        truth = np.array([1.2 * estimate(b) for b in others])
+        found[name] = np.abs(table.block_seconds([(b, "int8") for b in others]) / truth - 1).mean()
+    assert len(others) > 60 and found["estimate"] < 0.01 and found["prices"] > 0.1
+
+
 def test_blocks_far_from_all_measured_ones_still_cost_something_sane(partial):
     for far in (traced("x", 512, 64, 6, 7), traced("x", 1, 1, 1, 1), traced("x", 8, 4, 1, 3, weighted=False)):
         for precision in PRECISIONS:
