@@ -9,10 +9,12 @@ import argparse
 import dataclasses
 import importlib
 import json
+import sys
 from typing import Any, NoReturn
 
 # Name to the module that has its `bench()`, which gives rows: dataclasses that print as lines, and may have a form for
-# JSON of their own, `plain()`.  `add_options(parser)`, where it is there, adds what `bench` takes.
+# JSON of their own, `plain()`; one that is not `exact` makes the exit status 1.  `add_options(parser)`, where it is
+# there, adds what `bench` takes.
 BENCHMARKS = {
     "depthwise": "experiments.bench.depthwise",
     "inner_search": "experiments.bench.inner_search",
@@ -47,12 +49,15 @@ def main() -> None:
         module.add_options(own)
     options = vars(own.parse_args(args.options))
     as_json = options.pop("json")
-    rows = module.bench(**options)
+    rows = []
+    for row in module.bench(**options):
+        rows.append(row)
+        if not as_json:
+            print(row, flush=True)
     if as_json:
         print(json.dumps([_plain(row) for row in rows], indent=2))
-        return
-    for row in rows:
-        print(row, flush=True)
+    if not all(getattr(row, "exact", True) for row in rows):
+        sys.exit(1)
 
 
 def _plain(row: Any) -> dict[str, Any]:

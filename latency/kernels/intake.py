@@ -29,6 +29,7 @@ from latency.kernels.intake_rounding import dequantize, quantize
 from latency.kernels.intake_shapes import gather, identity, resize, shape_of, view
 from latency.kernels.intake_steps import Steps
 from latency.kernels.intake_values import Constant, Pixels, Sums, Unsupported, Value, Values
+from latency.runtimes.session import called
 
 _SHOWN = 3
 _LAYERS = ("Conv", "Gemm", "MatMul")
@@ -60,16 +61,17 @@ def program_of(model: bytes | Path | onnx.ModelProto) -> Program:
     """The program that a QDQ file stands for; nothing is run.
 
     Raises:
+        FileNotFoundError: no such file.
         ValueError: another input than one of float32 images of known size, or nodes that the contract does not cover:
             these are named by reason, the first few of each.
     """
-    if not isinstance(model, onnx.ModelProto):
-        what = f"the model {model}" if isinstance(model, Path) else f"the model of {len(model)} bytes"
-        try:
-            model = onnx.load_model(model) if isinstance(model, Path) else onnx.load_model_from_string(model)
-        except DecodeError as error:
-            raise ValueError(f"fused kernels cannot read {what}: it is no ONNX file") from error
-    return _Intake(model).program()
+    if isinstance(model, onnx.ModelProto):
+        return _Intake(model).program()
+    try:
+        found = onnx.load_model(model) if isinstance(model, Path) else onnx.load_model_from_string(model)
+    except DecodeError as error:
+        raise ValueError(f"fused kernels cannot read {called(model)}: it is no ONNX file") from error
+    return _Intake(found).program()
 
 
 class _Intake:

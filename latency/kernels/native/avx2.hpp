@@ -128,29 +128,7 @@ INLINE Ints looked_up(Ints codes, const uint8_t *table) {
     return load_codes(some, LANES);
 }
 
-// How values, rounded, become codes: moved by their zero, cut at both ends, and through a table.
-struct Cut {
-    explicit INLINE Cut(const Layer &layer)
-        : zero(splat(layer.output_zero)), low(splat(layer.low)), high(splat(layer.high)), table(layer.table) {}
-    INLINE Ints codes(Ints value) const {
-        const Ints found = clipped(plus(value, zero), low, high);
-        return table ? looked_up(found, table) : found;
-    }
-    Ints zero, low, high;
-    const uint8_t *table;
-};
-
-template <int M>
-INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int count, const Cut &cut) {
-    UNROLL for (int i = 0; i < M; i++) store_codes(to + i * pitch, cut.codes(values[i]), count);
-}
-
-// Words of M pixels with the codes of a new row.
-INLINE void push(uint8_t *to, const uint8_t *before, Ints codes) { store_words(to, pushed(words(before), codes)); }
-template <int M>
-INLINE void push_cut(uint8_t *to, const uint8_t *before, ptrdiff_t pitch, const Ints (&values)[M], const Cut &cut) {
-    UNROLL for (int i = 0; i < M; i++) push(to + i * pitch, before + i * pitch, cut.codes(values[i]));
-}
+#include "cut.hpp"
 
 INLINE void store_floats(float *to, Floats value, int count) {
     float some[LANES];
@@ -173,10 +151,5 @@ INLINE Ints quantized(const float *from, int count, Floats scale, Floats zero) {
 INLINE void store_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int count) {
     alignas(32) uint8_t bytes[LANES][4];
     store_words(bytes, word);
-    count = count < LANES ? count : LANES;
-    if (some == 4)
-        for (int i = 0; i < count; i++) std::memcpy(to + i * pitch, bytes[i], 4);
-    else
-        for (int i = 0; i < count; i++)
-            for (int j = 0; j < some; j++) to[i * pitch + j] = bytes[i][j];
+    scatter(to, pitch, bytes, some, count);
 }

@@ -167,20 +167,13 @@ INLINE Ints quantized(const float *from, int count, Floats scale, Floats zero) {
     return _mm512_cvtps_epi32(_mm512_max_ps(moved, _mm512_setzero_ps()));
 }
 
-INLINE void scatter_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int count) {
-    alignas(64) uint8_t bytes[LANES][4];
-    store_words(bytes, word);
-    count = count < LANES ? count : LANES;
-    if (some == 4)
-        for (int i = 0; i < count; i++) std::memcpy(to + i * pitch, bytes[i], 4);
-    else
-        for (int i = 0; i < count; i++)
-            for (int j = 0; j < some; j++) to[i * pitch + j] = bytes[i][j];
-}
-
 // The lowest `some` bytes of the words of `count` pixels.
 INLINE void store_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int count) {
-    if (pitch != some) return scatter_some(to, pitch, word, some, count);
+    if (pitch != some) {
+        alignas(64) uint8_t bytes[LANES][4];
+        store_words(bytes, word);
+        return scatter(to, pitch, bytes, some, count);
+    }
     const __m512i order = _mm512_load_si512(SOME_ORDER.at[some - 1]);
     const int bytes = some * (count < LANES ? count : LANES);
     _mm512_mask_storeu_epi8(to, ~0ull >> (64 - bytes), _mm512_permutexvar_epi8(order, word));

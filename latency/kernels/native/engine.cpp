@@ -46,6 +46,16 @@ struct Work {
     uint8_t *codes(const Tensor &tensor) const { return memory + tensor.offset; }
 };
 
+// The first `some` bytes of each of `count` pixels, at most LANES.
+INLINE void scatter(uint8_t *to, ptrdiff_t pitch, const uint8_t (&bytes)[LANES][4], int some, int count) {
+    count = count < LANES ? count : LANES;
+    if (some == 4)
+        for (int i = 0; i < count; i++) std::memcpy(to + i * pitch, bytes[i], 4);
+    else
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j < some; j++) to[i * pitch + j] = bytes[i][j];
+}
+
 struct Kernels {
     const char *name;
     void (*run)(const Step &, int phase, int64_t item, const Work &);

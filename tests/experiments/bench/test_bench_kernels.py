@@ -42,6 +42,15 @@ def test_json_is_all_that_is_printed(quick, monkeypatch, capsys):
             assert row[f"ratio_{other}"] == pytest.approx(row[f"{other}_us"] / row["fused_us"])
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_outputs_that_are_not_exact_are_printed_and_end_with_1(options, quick, monkeypatch, capsys):
+    monkeypatch.setattr(kernel_arms, "is_exact", lambda subject, threads: False)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "kernels", "--blocks", "5x7,8,2,8,3,1", *options)
+    out = capsys.readouterr().out
+    assert ended.value.code == 1 and ('"exact": false' if options else "NOT EXACT") in out
+
+
 def test_a_line_says_what_is_in_the_times(quick, monkeypatch, capsys):
     run(monkeypatch, "kernels", "--blocks", "5x7,8,2,8,3,1;6,8,1,12,5,2")
     chained, single = capsys.readouterr().out.splitlines()
