@@ -18,7 +18,7 @@ from latency.worker import Effort, Worker
 
 T = TypeVar("T")
 # To be raised when the way of measuring changes: what was measured otherwise is not to be reused.
-_METHOD, _PARTS_METHOD, _ENERGY_METHOD = 4, 2, 1
+_METHOD, _PARTS_METHOD, _ENERGY_METHOD = 4, 3, 1
 _WORKERS: dict[tuple[str, ...], Worker] = {}  # one for each kind of device and run-time, and for two side by side
 
 QUICK = Effort(rounds=2, most_rounds=6, samples=12)  # to rank by, and to fit models on
@@ -137,7 +137,7 @@ def measure_parts(
         references: models that tell how fast the machine is in the minute of the measurement.
 
     Raises:
-        ValueError: a model that cannot be loaded, or a device that does not run it in ONNX Runtime.
+        ValueError: a model that cannot be loaded, or a device whose run-time does not tell the times of nodes.
         RuntimeError, ChildProcessError: as of `measure_models`.
     """
     against = " ".join(map(subject_of, references))

@@ -1,42 +1,52 @@
-"""The latency of a model by its parts: each node timed inside the whole model, by ONNX Runtime's own profiler.
+"""The latency of a model by its parts: each node timed inside the whole model, by the run-time itself.
 
 On a shared machine the moments in which a core is left alone last a millisecond, so no call of ten is ever
 undisturbed.  Its nodes are: of each, the fastest of many calls counts, and their sum is what the model takes when it is
 left alone.  For seconds on end there may be no such moment at all, so that models are visited in turn, and each until
-it was left alone often enough.  The profiler costs some microseconds a node, which short models tell that are timed
-both ways.
+it was left alone often enough.  ONNX Runtime's profiler costs some microseconds a node, which short models tell that
+are timed both ways; the clock of our own kernels costs next to nothing.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import statistics
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from latency.clock import SYSTEM_CLOCK, Clock
-from latency.device import Device
 from latency.pace import Pace
-from latency.runtimes.onnx_runtime import open_profiled
+from latency.timing import Call
 
-_EVENT = re.compile(
-    rb'"dur" :(\d+),"ts" :\d+,"ph" : "X","name" :"(?:(model_run)|([^"\\]*(?:\\.[^"\\]*)*)_kernel_time)"'
-)
 _KEPT = 3  # of the times of each node, the fastest: the first counts, the others tell how sure it is
 _MICRO = 1e-6
-_HALF_TICK_S = 0.5e-6  # the profiler cuts times to whole microseconds
+_LEAST_S = 0.5e-6  # of a call
 _WARM_UP = 3  # calls
 _PATIENCE_S = 0.005  # for which a turn waits for a free core: longer only where there is none at all
 _TURN_S, _MOST_CALLS = 0.03, 60  # of a short model: its nodes are near the clock's step
-_MOST_TURNS = 25  # the profiler keeps two kilobytes of each node of each call until it ends
+_MOST_TURNS = 25  # ONNX Runtime's profiler keeps two kilobytes of each node of each call until it ends
 _HARDLY = 1.0  # turn
+
+
+class PartsSession(Protocol):
+    """An opened model whose run-time times its nodes."""
+
+    def batch_shape(self, batch: int) -> tuple[int, ...]:
+        """Shape of an input of so many images."""
+
+    def call(self, x: np.ndarray) -> Call:
+        """One call for the images `x` (b, *input_shape) float32."""
+
+    def end(self) -> Sequence[tuple[str, str, int, Sequence[float]]]:
+        """The nodes in the order in which they ran: name, kind, inputs, and the seconds of each call; it closes."""
+
+
+PartsOpener = Callable[[Path], PartsSession]
+"""Opens a model, which may write files whose names begin with this path."""
 
 
 @dataclass(frozen=True)
@@ -119,15 +129,15 @@ class Parts:
 
     def seconds(self, cost: ProfilerCost) -> float:
         """The latency of one undisturbed call."""
-        return max(self.profiled_s - self.counted(cost), _HALF_TICK_S)
+        return max(self.profiled_s - self.counted(cost), _LEAST_S)
 
     def counted(self, cost: ProfilerCost) -> float:
         """What the profiler added, less what a call costs besides its nodes."""
         return cost.node_s * len(self.nodes) + cost.input_s * sum(n.inputs for n in self.nodes) - cost.call_s
 
     def plain(self) -> dict[str, Any]:
-        """As JSON; times in whole microseconds, as the profiler has them."""
-        rows = [[n.name, n.kind, n.inputs, [round(1e6 * (t - _HALF_TICK_S)) for t in n.fastest_s]] for n in self.nodes]
+        """As JSON; times in microseconds, to nanoseconds."""
+        rows = [[n.name, n.kind, n.inputs, [round(1e6 * t, 3) for t in n.fastest_s]] for n in self.nodes]
         return {"calls": self.calls, "free": self.free, "reference_s": self.reference_s, "nodes": rows}
 
     @staticmethod
@@ -139,7 +149,7 @@ class Parts:
         """
         return Parts(
             tuple(
-                Node(str(name), str(kind), int(inputs), tuple(1e-6 * int(t) + _HALF_TICK_S for t in fastest_us))
+                Node(str(name), str(kind), int(inputs), tuple(1e-6 * float(t) for t in fastest_us))
                 for name, kind, inputs, fastest_us in plain["nodes"]
             ),
             int(plain["calls"]),
@@ -176,10 +186,10 @@ def profiler_cost(parts: Sequence[Parts], wall_s: Sequence[float], call_s: float
 
 
 def time_parts(
-    models: Sequence[bytes | Path],
-    device: Device,
+    openers: Sequence[PartsOpener],
+    batch: int,
     effort: PartsEffort,
-    references: Sequence[bytes | Path] = (),
+    references: Sequence[PartsOpener] = (),
     pace: Pace | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> list[Parts]:
@@ -189,34 +199,37 @@ def time_parts(
     and a minimum of as many times is as far above the truth for each.  One turn is taken by each in any case.
 
     Args:
-        references: timed in turn with the models.  Others on the machine take caches and memory bandwidth even where
-            the core is free, some minutes more than others: what the same references take tells the minutes apart.
+        openers: of each model.
+        batch: images in a call.
+        references: openers of models that are timed in turn with the others.  What else runs on the machine takes
+            caches and memory bandwidth even where the core is free, some minutes more than others: what the same
+            references take tells the minutes apart.
 
     Raises:
-        ValueError: a model that cannot be loaded, or a device that does not run it in ONNX Runtime.
+        ValueError: a model that cannot be loaded.
     """
     pace, begun_s = pace or Pace(clock), clock.wall()
-    everything = [*models, *references]
     with pace.measuring(), tempfile.TemporaryDirectory(prefix="hwnas-") as folder:
-        opened = [_Profiled(m, device, Path(folder) / f"profile-{i}") for i, m in enumerate(everything)]
+        sessions = [open_(Path(folder) / f"profile-{i}") for i, open_ in enumerate([*openers, *references])]
+        opened = [_Profiled(session, batch) for session in sessions]
         in_time = True
         while left := [m for m in opened if not m.turns or (in_time and not m.is_known(effort))]:
             pace.wait(_PATIENCE_S)
             min(left, key=lambda m: (m.free, m.turns)).take_turn(effort.calls, pace, clock)
-            in_time = clock.wall() - begun_s < effort.seconds * len(models)
+            in_time = clock.wall() - begun_s < effort.seconds * len(openers)
         found = [m.parts() for m in opened]
-    reference_s = sum(parts.profiled_s for parts in found[len(models) :]) if references else None
-    return [replace(parts, reference_s=reference_s) for parts in found[: len(models)]]
+    reference_s = sum(parts.profiled_s for parts in found[len(openers) :]) if references else None
+    return [replace(parts, reference_s=reference_s) for parts in found[: len(openers)]]
 
 
 class _Profiled:
-    """A model in an open session of ONNX Runtime that profiles it."""
+    """An open session that takes turns with others."""
 
-    def __init__(self, model: bytes | Path, device: Device, prefix: Path) -> None:
+    def __init__(self, session: PartsSession, batch: int) -> None:
         self.turns, self._calls, self.free = 0, 0, 0.0
-        self._session = open_profiled(model, device, prefix)
-        image = np.random.default_rng(0).standard_normal(self._session.batch_shape(device.batch)).astype(np.float32)
-        self._call = self._session.call(image)
+        self._session = session
+        image = np.random.default_rng(0).standard_normal(session.batch_shape(batch)).astype(np.float32)
+        self._call = session.call(image)
         for _ in range(_WARM_UP):
             self._call()
 
@@ -240,37 +253,10 @@ class _Profiled:
         Raises:
             ValueError: a profile in which no nodes are found.
         """
-        nodes = []
-        for name, (kind, inputs, us) in read_profile(self._session.end_profiling()).items():
-            fastest = sorted(us[_WARM_UP:])[:_KEPT]
-            nodes.append(Node(name, kind, inputs, tuple(t * _MICRO + _HALF_TICK_S for t in fastest)))
+        nodes = tuple(
+            Node(name, kind, inputs, tuple(sorted(seconds[_WARM_UP:])[:_KEPT]))
+            for name, kind, inputs, seconds in self._session.end()
+        )
         if not nodes or not all(node.fastest_s for node in nodes):
-            raise ValueError("what ONNX Runtime's profiler wrote is not understood: another version of it may help")
-        return Parts(tuple(nodes), self._calls, self.free)
-
-
-def read_profile(file: Path) -> dict[str, tuple[str, int, list[int]]]:
-    """The nodes of a profile that ONNX Runtime wrote, in the order in which they ran; the file is deleted.
-
-    By name: kind, inputs, and the microseconds of each call.  Events are a line each; all but the first one of a node
-    are read by the two fields that are needed, since there are tens of thousands.  Nodes of one name are told apart by
-    their order in a call.
-    """
-    nodes: dict[bytes, tuple[str, int, list[int]]] = {}
-    seen: Counter[bytes] = Counter()  # in this call
-    content = file.read_bytes()
-    for event in _EVENT.finditer(content):
-        us, is_run, name = event.groups()
-        if is_run:
-            seen.clear()
-            continue
-        seen[name] += 1
-        if seen[name] > 1:
-            name = b"%s #%d" % (name, seen[name])
-        if name not in nodes:
-            start, end = content.rindex(b"\n", 0, event.start()), content.index(b"\n", event.end())
-            args = json.loads(content[start:end].rstrip(b","))["args"]
-            nodes[name] = (args["op_name"], len(args.get("input_type_shape", ())), [])
-        nodes[name][2].append(int(us))
-    file.unlink()
-    return {name.decode(errors="replace"): found for name, found in nodes.items()}
+            raise ValueError("what the run-time's profiler wrote is not understood: another version of it may help")
+        return Parts(nodes, self._calls, self.free)

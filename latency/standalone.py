@@ -23,13 +23,14 @@ from latency.contention import Watch
 from latency.device import Device, at_batch, environment, fingerprint, parse_device
 from latency.pace import Pace
 from latency.parts import PartsEffort, time_parts
+from latency.runtimes.onnx_parts import open_parts
 from latency.runtimes.onnx_runtime import OnnxSession, open_session
 from latency.runtimes.session import accuracy
 from latency.timing import Call
 from latency.whole import Effort, Timed, call_of, time_whole
 
 MANIFEST, RESULT = "manifest.json", "result.jsonl"
-BUNDLE_FORMAT = 3  # of the manifest and of the result
+BUNDLE_FORMAT = 4  # of the manifest and of the result
 
 Item = Mapping[str, Any]
 Manifest = Mapping[str, Any]
@@ -236,7 +237,8 @@ class _Measurer:
             effort = PartsEffort(**self._manifest["efforts"]["parts"])
             references = [_checked(self._folder, self._manifest, name) for name in self._manifest["references"]]
             watch = Watch(self._pace)
-            timed = time_parts(files, self._device, effort, references, self._pace)
+            opened, beside = ([open_parts(file, self._device) for file in each] for each in (files, references))
+            timed = time_parts(opened, self._device.batch, effort, beside, self._pace)
             contention = watch.reading().plain()
             return [{"result": parts.plain(), "contention": contention} for parts in timed]
         whole = self._whole(files, way, tick)

@@ -28,7 +28,7 @@ from latency.whole import Effort, Timed, call_of, time_whole
 
 if TYPE_CHECKING:
     from latency.energy import EnergyMeasurement
-    from latency.parts import Parts, PartsEffort
+    from latency.parts import Parts, PartsEffort, PartsOpener
 
 _ROUND = {"round": "done"}  # an answer before the final one
 _START = """
@@ -200,11 +200,10 @@ def _final(
     try:
         device, watch = parse_device(request["device"]), Watch(pace)
         if "parts" in request:
-            # Not before: it loads ONNX Runtime, and not every device is that.
             from latency.parts import PartsEffort, time_parts
 
-            n = len(models) - request["references"]
-            parts = time_parts(models[:n], device, PartsEffort(**request["parts"]), models[n:], pace)
+            n, opened = len(models) - request["references"], [_parts_opener(model, device) for model in models]
+            parts = time_parts(opened[:n], device.batch, PartsEffort(**request["parts"]), opened[n:], pace)
             return {"parts": [p.plain() for p in parts], "contention": watch.reading().plain()}
         if "pieces" in request:
             return {"energies": list(_energies(models, device, request["pieces"], pace, on_round))}
@@ -231,3 +230,18 @@ def _energies(
 def _opener(model: bytes, device: Device) -> Callable[[], Call]:
     check_placement(model, device)
     return lambda: call_of(open_session(model, device), device.batch)
+
+
+def _parts_opener(model: bytes, device: Device) -> PartsOpener:
+    """Opens a model to be timed by its nodes, in the run-time of its device, which is loaded then.
+
+    Raises:
+        ValueError: the run-time does not tell them.
+    """
+    if device.runtime == "fused":
+        from latency.runtimes import fused
+
+        return lambda _: fused.open_parts(model, device)
+    from latency.runtimes import onnx_parts
+
+    return onnx_parts.open_parts(model, device)

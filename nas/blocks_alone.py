@@ -28,9 +28,14 @@ class BlocksAlone:
         return next(block for block in traced if block.name == subject.block)
 
     def seconds(self, subject: Subject, way: Way = "wall") -> float:
-        """The wall time of one call of a block, less what is around it."""
+        """The time of a call, less what is around it: on the profile's own device by parts, where these are told."""
         around = self._around(subject)
-        return max(subject.wall_s(way) - (around.wall_s(way) if around else 0.0), LEAST_S)
+        return max(_seconds(subject, way) - (_seconds(around, way) if around else 0.0), LEAST_S)
 
     def _around(self, subject: Subject) -> Subject | None:
         return self._frames.get(self.block_of(subject).input_shape) if self._frames else self._call
+
+
+def _seconds(subject: Subject, way: Way) -> float:
+    parts = None if way == "baseline" else subject.parts
+    return parts.profiled_s if parts else subject.wall_s(way)

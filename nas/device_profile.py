@@ -25,6 +25,7 @@ from predictors.ranking import Agreement, agreement
 from search_spaces.space import INDEX, Architecture
 
 _FEW = 0.05  # of the networks
+_NO_COST = ProfilerCost(0.0, 0.0, 0.0)  # where each network is timed whole besides
 _AGAIN = "profile again when less goes on beside it, which times these anew"
 _NOTHING_HELD_OUT = "the space is too small to hold networks out: these scores are of networks that were fitted on"
 
@@ -221,17 +222,17 @@ def _seen(data: ProfileData, anatomy: Anatomy) -> list[Seen]:
         arch = anatomy.joined(subject.arch)
         parts, again = subject.parts, [way for way in subject.results if way.endswith("again")]
         traced, slower = anatomy.tracer.trace(arch), parts.slower(usual_s) if parts else 1.0
-        layers_s = layer_seconds(parts, traced, anatomy.tracer.blocks, cost) if parts and cost else None
+        layers_s = layer_seconds(parts, traced, anatomy.tracer.blocks, cost or _NO_COST) if parts else None
         found.append(
             Seen(
                 arch=arch,
                 placed=anatomy.placed(arch),
                 kind=subject.kind,
                 held_out=subject.held_out,
-                seconds=_seconds(subject, "parts" if parts else "wall", cost, usual_s),
+                seconds=_seconds(subject, "parts" if parts and cost else "wall", cost, usual_s),
                 parts_s=None if layers_s is None else [times / slower for times in layers_s],
                 again_s=_seconds(subject, again[0], cost, usual_s) if again else None,
-                whole_s=subject.wall_s() if parts and "wall" in subject.results else None,
+                whole_s=subject.wall_s() if parts and cost and "wall" in subject.results else None,
                 size_bytes=subject.size_bytes,
             )
         )
@@ -248,7 +249,9 @@ def _call_s(subjects: Sequence[Subject]) -> float:
 
 
 def _profiler_cost(subjects: Sequence[Subject]) -> ProfilerCost | None:
-    """From what was timed both ways, blocks if there are some; None where nothing was timed by parts."""
+    """From what was timed both ways, blocks if there are some; None where whole networks tell what calls take."""
+    if all(s.role != "call" for s in subjects):
+        return None
     timed = [s for s in subjects if {"parts", "wall"} <= set(s.results)]
     blocks = [s for s in timed if s.role == "block"]
     both = [(s.parts, s.wall_s()) for s in (blocks if len(blocks) > 1 else timed)]
@@ -261,18 +264,20 @@ def _fit(data: ProfileData, anatomy: Anatomy, seen: Sequence[Seen], before: Bloc
     networks, seconds = [s.placed for s in seen], np.array([s.seconds for s in seen])
     parts = [s.parts_s for s in seen if s.parts_s is not None]
     if len(parts) == len(seen):
-        return fit_sited_table(networks, parts, seconds, tuned=before.models if before else None, batch=data.batch)
+        tuned = before.models if before else None
+        estimates = {m.estimate for m in tuned.values()} if tuned else dict.fromkeys((None, _estimate(data)))
+        tables = [
+            fit_sited_table(networks, parts, seconds, tuned=tuned, batch=data.batch, estimate=estimate)
+            for estimate in estimates
+        ]
+        # Whether a closed form helps, the networks tell, each of them left out.
+        return min(tables, key=lambda table: float(table.relative_std.sum()))
     if before is not None:  # the blocks are those of before, and only more networks to correct with
         fresh = [s for s in seen if s.held_out]
         return before.corrected([s.placed for s in fresh], np.array([s.seconds for s in fresh]))
     alone = BlocksAlone(data, anatomy)
     blocks = [BlockTime(alone.block_of(s), s.kind, alone.seconds(s)) for s in alone.subjects]
-    tables = [
-        fit_block_table(blocks, batch=data.batch, estimate=estimate).corrected(networks, seconds)
-        for estimate in dict.fromkeys((None, _estimate(data)))
-    ]
-    # The closed form helps where calls are short; whether it does, the fitted networks tell, each of them left out.
-    return min(tables, key=lambda table: float(table.relative_std.sum()))
+    return fit_block_table(blocks, batch=data.batch).corrected(networks, seconds)
 
 
 def _estimate(data: ProfileData) -> Estimate | None:

@@ -14,7 +14,7 @@ from nas.config import first_line
 from search_spaces.value import Option
 from supernet.atomic import write_bytes
 
-FORMAT = 2  # of the file
+FORMAT = 3  # of the file
 
 Way = Literal["wall", "parts", "wall again", "parts again", "baseline"]
 Role = Literal["call", "frame", "block", "network"]
@@ -33,8 +33,8 @@ class Subject(_Record):
         kind: the precision, or `mixed`.
         held_out: measured to check the fit, and not for it.
         ways: how it is timed: whole (wall), or by its parts; and again, to know how well that repeats; `baseline` is
-            whole too, here and on the device's baseline beside it.
-        results: of each way, its raw samples; of `baseline` those there, and those here under `wall`.
+            whole too, on the device's baseline.
+        results: of each way, its raw samples.
         executed: metrics of `nas.executed`, by name; empty where nobody asked.
     """
 

@@ -25,7 +25,7 @@ from latency.blocks import BlockTracer, block_modules
 from latency.contention import Contention
 from latency.device import Device, baseline_of, entry_of, environment, fingerprint
 from latency.fused_prices import prices_for
-from latency.harness import AT_ONCE, PARTS, QUICK, grouped, measure_beside, measure_models, measure_parts
+from latency.harness import AT_ONCE, PARTS, QUICK, grouped, measure_models, measure_parts
 from latency.lowering import to_onnx
 from latency.parts import Parts, PartsEffort
 from latency.runtimes.opening import check_covered
@@ -49,6 +49,9 @@ _CALIBRATING = 10  # short blocks of each precision, timed both ways
 _LEAST_VISIT_S = 0.5  # a second visit to a model must be worth the opening
 _SAMPLED = 60  # architectures whose blocks are drawn from
 _AHEAD = AT_ONCE  # models that are built while others are timed
+# Of a run-time that takes whole networks only: blocks of a plan that are held against the baseline, and networks that
+# are fitted, since in one precision there are so many fewer files of each.
+_COMPARED, _INSTEAD = 1 / 3, 3
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ class Plan:
     """How many architectures are measured.
 
     Args:
-        fit, check: to fit the latency model, and to check it.
+        fit, check: to fit the latency model, and to check it; of run-times in one precision alone, more are fitted.
         every: each architecture in every precision and mixed; otherwise in one of these, in turn.
-        blocks: measured on their own, for run-times that do not tell the parts of a network.
+        blocks: measured on their own, for run-times that do not tell the parts of a network; fewer of them where they
+            are held against a baseline.
         repeats: of those that check, measured a second time, when all the others are done.
         seconds: after which the measuring should be over, on a machine however busy.
     """
@@ -121,7 +125,7 @@ class Profiler:
         What the device's run-time has no kernels for is left out.
         """
         by_parts = self._by_parts()
-        subjects = planned(self._anatomy, plan, seed, by_parts, self._framed, "baseline" if self._baseline else "wall")
+        subjects = planned(self._anatomy, plan, seed, by_parts, self._framed)
         self._references = list(map(self._models.build, references(self._anatomy))) if by_parts else []
         tasks = [(subject, ways) for again in (False, True) for subject in subjects if (ways := subject.ways_of(again))]
         stage.expect(len(tasks))
@@ -177,8 +181,11 @@ class Profiler:
     def _by_parts(self) -> bool:
         """Whether networks are timed by their parts: where the run-time tells these, and networks are long.
 
-        The profiler adds more to a short one than it takes, and short ones can be timed whole on any machine.
+        ONNX Runtime's profiler adds more to a short one than it takes, and short ones can be timed whole on any
+        machine; the clock of our own kernels costs next to nothing.
         """
+        if self._device.runtime == "fused":
+            return True
         if self._device.runtime != "onnxruntime" or self._device.kind != "cpu" or len(_both_ways(self._anatomy)) < 2:
             return False
         measured = measure_models([self._models.build(middle(self._anatomy))], self._device, QUICK, self._store)[0]
@@ -191,27 +198,17 @@ class Profiler:
             chosen = [(subject, model) for (subject, ways), model in group if way in ways]
             models = [model for _, model in chosen]
             store = None if way.endswith("again") else self._store
-            if way == "baseline" and self._baseline is not None:
-                self._measure_beside(chosen, self._baseline)
-                continue
             if way.startswith("parts"):
                 found = [parts.plain() for parts in self._parts(models, effort, store)]
             else:
-                measured = measure_models(models, self._device, QUICK, store)
+                device = self._baseline if way == "baseline" and self._baseline else self._device
+                measured = measure_models(models, device, QUICK, store)
                 self.contentions += [m.contention for m in measured]
                 found = [_plain(asdict(m.timing)) for m in measured]
             for (subject, model), result in zip(chosen, found, strict=True):
                 subject.size_bytes = len(model)
                 if way not in subject.results or subject.results[way].get("free", 0.0) < result.get("free", 0.0):
                     subject.results[way] = result
-
-    def _measure_beside(self, chosen: Sequence[tuple[Subject, bytes]], baseline: Device) -> None:
-        """Times models here and on the baseline."""
-        pairs = measure_beside([model for _, model in chosen], self._device, baseline, QUICK, self._store)
-        for (subject, model), (here, there) in zip(chosen, pairs, strict=True):
-            self.contentions.append(here.contention)
-            subject.size_bytes = len(model)
-            subject.results |= {"wall": _plain(asdict(here.timing)), "baseline": _plain(asdict(there.timing))}
 
     def _parts(self, models: Sequence[bytes], effort: PartsEffort, store: MeasurementStore | None) -> list[Parts]:
         return measure_parts(models, self._device, effort, store, self.contentions.append, self._references)
@@ -238,23 +235,26 @@ def references(anatomy: Anatomy) -> list[Subject]:
     ]
 
 
-def planned(
-    anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool, framed: bool = False, alone: Way = "wall"
-) -> list[Subject]:
+def planned(anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool, framed: bool = False) -> list[Subject]:
     """The subjects of a plan, none of them measured.
 
     Args:
-        framed: whether the run-time takes networks only, so that blocks on their own have a frame.
-        alone: how blocks on their own are timed.
+        framed: whether the run-time takes networks only, of which it tells the parts: then blocks on their own have a
+            frame, and are there to be held against the baseline.
     """
     whole: tuple[Way, ...] = ("parts",) if by_parts else ("wall",)
     again: tuple[Way, ...] = ("parts again",) if by_parts else ("wall again",)
-    subjects = [] if framed else [Subject(key="call", role="call", ways=("wall",))]
-    subjects += _both_ways(anatomy) if by_parts else _sampled_blocks(anatomy, plan.blocks, seed, alone)
-    subjects += _frames(anatomy, subjects) if framed else []
+    if framed:
+        whole, again = ("parts", "wall"), ("wall again",)
+        subjects = _sampled_blocks(anatomy, round(_COMPARED * plan.blocks), seed, ("parts", "baseline"))
+        subjects += _frames(anatomy, subjects)
+    else:
+        subjects = [Subject(key="call", role="call", ways=("wall",))]
+        subjects += _both_ways(anatomy) if by_parts else _sampled_blocks(anatomy, plan.blocks, seed, ("wall",))
+    fitted = plan.fit * _INSTEAD if framed else plan.fit
     seen = {tuple(s.arch.items()) for s in subjects if s.role == "network"}
     by_arch = []
-    for purpose, (n, held_out) in enumerate(((plan.fit, False), (plan.check, True))):
+    for purpose, (n, held_out) in enumerate(((fitted, False), (plan.check, True))):
         for i, arch in enumerate(_drawn(anatomy, n, np.random.default_rng([seed, 2 + purpose]))):
             kinds = _kinds(anatomy, arch, i if not plan.every else None)
             # Of a small space, nothing is held out that was fitted on.
@@ -316,7 +316,7 @@ def _both_ways(anatomy: Anatomy) -> list[Subject]:
     return networks + blocks
 
 
-def _sampled_blocks(anatomy: Anatomy, n: int, seed: int, way: Way) -> list[Subject]:
+def _sampled_blocks(anatomy: Anatomy, n: int, seed: int, ways: tuple[Way, ...]) -> list[Subject]:
     """Up to `n` different blocks of random architectures, in one precision each; one at least in each precision."""
     rng = np.random.default_rng([seed, 1])
     found: dict[tuple[str, str], Subject] = {}
@@ -328,7 +328,7 @@ def _sampled_blocks(anatomy: Anatomy, n: int, seed: int, way: Way) -> list[Subje
                 arch=dict(arch.values),
                 block=block.name,
                 kind=p,
-                ways=(way,),
+                ways=ways,
             )
             found.setdefault((block.structure, p), fresh)
     order = [list(found)[i] for i in rng.permutation(len(found))]

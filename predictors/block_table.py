@@ -12,6 +12,7 @@ each block inside a network, t_block is that, boundaries are part of it, and the
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -213,6 +214,7 @@ def fit_sited_table(
     tuned: Mapping[str, BlockModel] | None = None,
     folds: int = 5,
     batch: int = 1,
+    estimate: Estimate | None = None,
 ) -> BlockTable:
     """The table of networks whose blocks were timed inside them, corrected, with a deviation for unseen networks.
 
@@ -224,6 +226,7 @@ def fit_sited_table(
         seconds: of whole networks (n,).
         tuned: models of an earlier fit to much the same networks, by precision.
         batch: images in the calls that were measured.
+        estimate: as of `fit_block_table`.
 
     Raises:
         ValueError: nothing was measured, numbers that do not fit, or a time that is not positive.
@@ -235,7 +238,8 @@ def fit_sited_table(
         ]
         for network, times in zip(networks, layer_seconds, strict=True)
     ]
-    table = fit_block_table([time for row in measured for time in row], sited=True, tuned=tuned, batch=batch)
+    fitted = functools.partial(fit_block_table, sited=True, batch=batch, estimate=estimate)
+    table = fitted([time for row in measured for time in row], tuned=tuned)
     fold = _folds(networks, folds)
     if fold.max() == 0:  # nothing to leave out
         return table.corrected(networks, seconds)
@@ -243,7 +247,7 @@ def fit_sited_table(
     for k in range(fold.max() + 1):
         seen = [time for row, f in zip(measured, fold, strict=True) if f != k for time in row]
         # A precision that is in no other fold has its model from all of them.
-        partial = fit_block_table(seen, sited=True, tuned=table.models, batch=batch)
+        partial = fitted(seen, tuned=table.models)
         partial = replace(partial, models={**table.models, **partial.models})
         terms[fold == k] = partial.summarise([network for network, f in zip(networks, fold, strict=True) if f == k])
     return table.corrected_on(terms, seconds)

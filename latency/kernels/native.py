@@ -6,6 +6,7 @@ import ctypes
 import functools
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,14 @@ _FLOATS = ctypes.POINTER(ctypes.c_float)
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(build.library()))
-    size = ctypes.POINTER(ctypes.c_int64)
+    numbers = ctypes.POINTER(ctypes.c_int64)
+    run = (ctypes.c_void_p, _FLOATS, _FLOATS, ctypes.c_int64, ctypes.c_int)
     declared = {
         "hwnas_open": (ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_size_t, *(ctypes.c_char_p,) * 2, ctypes.c_size_t)),
-        "hwnas_run": (ctypes.c_int, (ctypes.c_void_p, _FLOATS, _FLOATS, ctypes.c_int64, ctypes.c_int)),
+        "hwnas_run": (ctypes.c_int, run),
+        "hwnas_run_timed": (ctypes.c_int, (*run, numbers)),
         "hwnas_close": (None, (ctypes.c_void_p,)),
-        "hwnas_sizes": (None, (ctypes.c_void_p, size, size)),
+        "hwnas_sizes": (None, (ctypes.c_void_p, numbers, numbers, numbers)),
         "hwnas_instruction_sets": (ctypes.c_char_p, ()),
         "hwnas_memory": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_size_t))),
     }
@@ -51,9 +54,10 @@ class Native:
         self._handle = _library().hwnas_open(data, len(data), chosen, message, _MESSAGE_BYTES)
         if self._handle is None:
             raise ValueError(message.value.decode(errors="replace"))
-        image, output = ctypes.c_int64(), ctypes.c_int64()
-        _library().hwnas_sizes(self._handle, image, output)
+        image, output, steps = ctypes.c_int64(), ctypes.c_int64(), ctypes.c_int64()
+        _library().hwnas_sizes(self._handle, image, output, steps)
         self.image_size, self.output_size = image.value, output.value  # numbers of float32
+        self.steps = steps.value
 
     def run(self, x: np.ndarray, threads: int = 1) -> np.ndarray:
         """float32 (b, outputs) of images float32 (b, c, h, w).
@@ -74,18 +78,31 @@ class Native:
         Raises:
             ValueError: arrays of other sizes or types, no image, or no thread.
         """
+        return self._call(_library().hwnas_run, x, y, threads)
+
+    def timed(self, x: np.ndarray, y: np.ndarray, ns: np.ndarray, threads: int = 1) -> Callable[[], None]:
+        """As `call`; the nanoseconds of each step, over all images, are added to `ns` int64 (steps,).
+
+        Raises:
+            ValueError: as of `call`; or another number of steps.
+        """
+        if ns.dtype != np.int64 or not ns.flags.c_contiguous or ns.shape != (self.steps,):
+            raise ValueError(f"times are {ns.dtype} {ns.shape}, expected int64 of {self.steps} steps in one piece")
+        return self._call(_library().hwnas_run_timed, x, y, threads, ns.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)))
+
+    def _call(self, run: Any, x: np.ndarray, y: np.ndarray, threads: int, *more: Any) -> Callable[[], None]:
         for name, array, size in (("images", x, self.image_size), ("outputs", y, self.output_size)):
             if array.dtype != np.float32 or not array.flags.c_contiguous or array.size != len(x) * size:
                 got = f"{array.dtype} {array.shape}"
                 raise ValueError(f"{name} are {got}, expected {len(x)} times {size} float32 in one piece")
         if len(x) < 1 or threads < 1:
             raise ValueError(f"{len(x)} images in {threads} threads cannot be run; give at least one of each")
-        run, count, arrays = _library().hwnas_run, len(x), (x.ctypes.data_as(_FLOATS), y.ctypes.data_as(_FLOATS))
+        count, arrays = len(x), (x.ctypes.data_as(_FLOATS), y.ctypes.data_as(_FLOATS))
 
         def call() -> None:
             if self._handle is None:
                 raise ValueError("the program is closed; open it again")
-            if run(self._handle, *arrays, count, threads) != 0:
+            if run(self._handle, *arrays, count, threads, *more) != 0:
                 raise RuntimeError(
                     f"{count} images in {threads} threads: memory or threads cannot be had; use fewer threads"
                 )

@@ -6,6 +6,7 @@ from latency.graph import executed_kernels
 from latency.kernel_profile import profile_of
 from latency.lowering import to_onnx
 from latency.parts import Node, Parts, PartsEffort, ProfilerCost, time_parts
+from latency.runtimes.onnx_parts import open_parts
 
 CPU = parse_device("cpu")
 COST = ProfilerCost(node_s=2e-6, input_s=1e-6, call_s=5e-6)
@@ -22,7 +23,7 @@ def parts(names):
 
 
 def test_every_kernel_of_a_network_gets_its_time(model):
-    (timed,) = time_parts([model], CPU, PartsEffort(0, 3, 1))
+    (timed,) = time_parts([open_parts(model, CPU)], 1, PartsEffort(0, 3, 1))
     kernels = executed_kernels(model, CPU)
     profile = profile_of(kernels, timed, ProfilerCost(0.0, 0.0, 0.0))
     assert profile.kernels == kernels and len(profile.kernel_s) == len(kernels) >= 3

@@ -3,8 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from latency import parts as parts_module
-from latency.device import Device, parse_device
+from latency.device import parse_device
 from latency.pace import Pace
 from latency.parts import (
     Node,
@@ -12,10 +11,10 @@ from latency.parts import (
     PartsEffort,
     ProfilerCost,
     profiler_cost,
-    read_profile,
     time_parts,
     usual_reference_s,
 )
+from latency.runtimes.onnx_parts import open_parts
 from tests.latency.small_model import model
 
 CPU = parse_device("cpu")
@@ -69,38 +68,15 @@ def test_parts_survive_json():
         assert a.fastest_s == pytest.approx(b.fastest_s)
 
 
-def event(name, us, kind="Conv", shapes=1):
-    args = {"op_name": kind, "input_type_shape": [{"float": [1]}] * shapes}
-    head = f'{{"cat" : "Node","pid" :1,"tid" :1,"dur" :{us},"ts" :7,"ph" : "X","name" :"{name}_kernel_time",'
-    return f'{head}"args" : {json.dumps(args)}}},'
-
-
-RUN = '{"cat" : "Session","dur" :5,"ts" :1,"ph" : "X","name" :"model_run","args" : {}},'
-
-
-def test_a_profile_is_read_in_the_order_in_which_nodes_ran(tmp_path):
-    lines = ["[", '{"cat" : "Session","dur" :5,"ts" :1,"ph" : "X","name" :"session_initialization","args" : {}},']
-    for us in (12, 10):
-        lines += [event("/x/Conv", us, shapes=3), event("Relu_1", us + 1, "Relu"), event("Relu_1", us + 2, "Relu"), RUN]
-    (tmp_path / "p.json").write_text("\n".join([*lines, "]"]))
-    found = read_profile(tmp_path / "p.json")
-    assert found == {
-        "/x/Conv": ("Conv", 3, [12, 10]),
-        "Relu_1": ("Relu", 1, [13, 11]),
-        "Relu_1 #2": ("Relu", 1, [14, 12]),
-    }
-    assert list(found) == ["/x/Conv", "Relu_1", "Relu_1 #2"] and not list(tmp_path.iterdir())
-
-
 class Machine:
     """A clock, and sessions whose calls take their time on it; the core is free now and then."""
 
-    def __init__(self, monkeypatch, call_s, free=lambda now: True):
+    def __init__(self, call_s, free=lambda now: True):
         self.now, self.free, self.turns = 0.0, free, []
         machine = self
 
         class Session:
-            def __init__(self, model, device, prefix):
+            def __init__(self, model):
                 self.model, self.calls = model, 0
 
             def batch_shape(self, batch):
@@ -115,14 +91,10 @@ class Machine:
 
                 return run
 
-            def end_profiling(self):
-                return self
+            def end(self):
+                return [("a", "Conv", 2, [call_s[self.model]] * self.calls)] if call_s[self.model] else []
 
-        def profile(session):
-            return {"a": ("Conv", 2, [round(1e6 * call_s[session.model])] * session.calls)}
-
-        monkeypatch.setattr(parts_module, "open_profiled", Session)
-        monkeypatch.setattr(parts_module, "read_profile", profile)
+        self.open = Session
 
     def wall(self):
         return self.now
@@ -140,37 +112,38 @@ class Machine:
 
 
 def timed(machine, models, effort, references=()):
-    return time_parts(models, CPU, effort, references, machine.pace(), machine)
+    opened, beside = ([lambda _, name=name: machine.open(name) for name in each] for each in (models, references))
+    return time_parts(opened, 1, effort, beside, machine.pace(), machine)
 
 
-def test_a_model_is_timed_until_it_was_left_alone_for_some_turns(monkeypatch):
-    machine = Machine(monkeypatch, {"a": 0.01, "b": 0.02})
+def test_a_model_is_timed_until_it_was_left_alone_for_some_turns():
+    machine = Machine({"a": 0.01, "b": 0.02})
     a, b = timed(machine, ["a", "b"], PartsEffort(free=3, calls=6, seconds=9))
     assert a.calls == b.calls == 18 and a.free == b.free == 3
     assert machine.turns == ["a", "b"] * 4  # once to warm up
 
 
-def test_a_short_model_has_more_calls_in_a_turn(monkeypatch):
-    machine = Machine(monkeypatch, {"a": 0.001})
+def test_a_short_model_has_more_calls_in_a_turn():
+    machine = Machine({"a": 0.001})
     (found,) = timed(machine, ["a"], PartsEffort(free=2, calls=6, seconds=9))
     assert 50 <= found.calls <= 60 and found.free == 2
 
 
-def test_who_was_left_alone_least_is_next(monkeypatch):
-    machine = Machine(monkeypatch, {"a": 0.01, "b": 0.01})
+def test_who_was_left_alone_least_is_next():
+    machine = Machine({"a": 0.01, "b": 0.01})
     machine.free = lambda now: now > 2.5 or (machine.turns and machine.turns[-1] == "a")  # beside b somebody else works
     a, b = timed(machine, ["a", "b"], PartsEffort(free=4, calls=6, seconds=9))
     assert a.calls <= 30 and b.calls > 60 and 4 <= min(a.free, b.free) <= max(a.free, b.free) < 5
 
 
-def test_when_the_time_is_over_each_has_had_a_turn(monkeypatch):
-    machine = Machine(monkeypatch, {"a": 0.5, "b": 0.5}, free=lambda now: False)
+def test_when_the_time_is_over_each_has_had_a_turn():
+    machine = Machine({"a": 0.5, "b": 0.5}, free=lambda now: False)
     a, b = timed(machine, ["a", "b"], PartsEffort(free=2, calls=6, seconds=0))
     assert a.calls == b.calls == 6 and a.free == b.free == 0
 
 
-def test_references_tell_the_minute(monkeypatch):
-    machine = Machine(monkeypatch, {"a": 0.01, "r": 0.02, "s": 0.03})
+def test_references_tell_the_minute():
+    machine = Machine({"a": 0.01, "r": 0.02, "s": 0.03})
     (found,) = timed(machine, ["a"], PartsEffort(free=1, calls=6, seconds=9), ["r", "s"])
     assert found.reference_s == pytest.approx(0.05, abs=2e-6) and found.profiled_s == pytest.approx(0.01, abs=1e-6)
     (found,) = timed(machine, ["a"], PartsEffort(free=1, calls=6, seconds=9))
@@ -178,22 +151,21 @@ def test_references_tell_the_minute(monkeypatch):
 
 
 def test_a_real_model_is_timed_by_its_nodes():
-    (found,) = time_parts([model(8)], CPU, PartsEffort(free=0, calls=4, seconds=1), [model(1)])
+    (found,) = time_parts([open_parts(model(8), CPU)], 1, PartsEffort(0, 4, 1), [open_parts(model(1), CPU)])
     kinds = [node.kind for node in found.nodes]
     assert found.calls >= 4 and any("Conv" in kind for kind in kinds)
     assert len({n.name for n in found.nodes}) == len(kinds) and found.reference_s > 0
     assert all(len(n.fastest_s) == 3 and n.inputs >= 1 and n.seconds > 0 for n in found.nodes)
 
 
-def test_a_model_that_is_never_left_alone_has_so_many_turns(monkeypatch):
-    machine = Machine(monkeypatch, {"a": 0.01}, free=lambda now: False)
+def test_a_model_that_is_never_left_alone_has_so_many_turns():
+    machine = Machine({"a": 0.01}, free=lambda now: False)
     (found,) = timed(machine, ["a"], PartsEffort(free=2, calls=6, seconds=1e9))
     assert found.calls == 25 * 6 and found.hardly_known
 
 
-def test_a_profile_without_nodes_is_an_error(monkeypatch):
-    machine = Machine(monkeypatch, {"a": 0.01})
-    monkeypatch.setattr(parts_module, "read_profile", lambda session: {})
+def test_a_profile_without_nodes_is_an_error():
+    machine = Machine({"a": 0.0})
     with pytest.raises(ValueError, match="profiler wrote is not understood"):
         timed(machine, ["a"], PartsEffort(free=1, calls=6, seconds=9))
 
@@ -202,8 +174,3 @@ def test_minutes_are_told_apart_by_their_references():
     minutes = [replace(parts((2, 20)), reference_s=t) for t in (1.0, 1.2, 0.9)]
     assert usual_reference_s(minutes) == 1.0 and minutes[1].slower(1.0) == 1.2
     assert usual_reference_s([parts((2, 20))]) is None and parts((2, 20)).slower(1.0) == minutes[0].slower(None) == 1.0
-
-
-def test_other_run_times_do_not_tell_parts():
-    with pytest.raises(ValueError, match="'cpu:torch' does not run in ONNX Runtime"):
-        time_parts([model(8)], Device("cpu:torch", "cpu", 1, "torch"), PartsEffort(1, 1, 1))

@@ -35,7 +35,7 @@ def with_little_effort(patch):
         patch.setattr(f"nas.{name}.QUICK", GLANCE)
     patch.setattr("nas.verify.CAREFUL", GLANCE)
     patch.setattr("nas.results.CAREFUL", GLANCE)
-    patch.setattr(nas.pipeline, "SEARCHING", Plan(fit=6, check=2, every=False, blocks=12, repeats=0))
+    patch.setattr(nas.pipeline, "SEARCHING", Plan(fit=2, check=2, every=False, blocks=24, repeats=0))
     for name, value in {"FIRST": 6, "SCALED": 4, "ROUNDS": 1, "A_ROUND": 2}.items():
         patch.setattr(nas.inherit, name, value)
 
@@ -96,8 +96,10 @@ def test_the_profile_has_each_block_on_both(made):
     folder, record = made
     profile, found = json.loads((folder / "profile.json").read_text()), record["profile"]["dispatch"]
     blocks = [s for s in profile["subjects"] if s["role"] == "block"]
-    assert blocks and all(set(s["results"]) == {"wall", "baseline"} for s in blocks)
+    assert blocks and all(set(s["results"]) == {"parts", "baseline"} for s in blocks)
     assert {s["role"] for s in profile["subjects"]} == {"frame", "block", "network"}
+    networks = [s for s in profile["subjects"] if s["role"] == "network"]
+    assert networks and all(set(s["results"]) == {"parts", "wall"} for s in networks)
     assert profile["prices"]["call_s"] >= 0
     assert found["baseline"] == "cpu" and len(found["rows"]) == found["blocks"]
     assert {"stem", "body.0"} <= {row["block"] for row in found["rows"]} <= {"stem", "body.0", "body.1", "classifier"}

@@ -198,7 +198,7 @@ def asked(monkeypatch, cache):
         found.requests.append((models, effort.seconds))
         found.clock += found.group_s
         free = found.free.pop(0) if found.free else 2.5
-        node = Node("/stem.0/Conv", "Conv", 2, (1e-6 * len(found.requests) + 0.5e-6,))
+        node = Node("/stem.0/Conv", "Conv", 2, (1e-6 * len(found.requests),))
         return [Parts((node,), 6, free, 1e-3 if free > 1 else 1.2e-3) for _ in models]
 
     monkeypatch.setenv("HWNAS_CACHE", str(cache))

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <cstdio>
@@ -193,16 +194,16 @@ int bands_of(const Step &step, int threads) {
 
 #if defined(__SANITIZE_ADDRESS__)
 // Forbids all memory but that of the step's own tensors, and three bytes behind that products may read.
-void watch(const Program &program, const Step &step, uint8_t *memory) {
+void allow(const Program &program, const Step &step, uint8_t *memory) {
     __asan_poison_memory_region(memory, program.memory);
     for (const Tensor *tensor : {step.a, step.b, step.output, step.between})
         if (tensor && tensor != &program.tensors[0])
             __asan_unpoison_memory_region(memory + tensor->offset, tensor->bytes() + 3);
 }
-void unwatch(const Program &program, uint8_t *memory) { __asan_unpoison_memory_region(memory, program.memory); }
+void allow_all(const Program &program, uint8_t *memory) { __asan_unpoison_memory_region(memory, program.memory); }
 #else
-void watch(const Program &, const Step &, uint8_t *) {}
-void unwatch(const Program &, uint8_t *) {}
+void allow(const Program &, const Step &, uint8_t *) {}
+void allow_all(const Program &, uint8_t *) {}
 #endif
 
 // Threads that wait for a job, which each does once, with its number; the caller is thread 0.
@@ -279,6 +280,26 @@ class Threads {
     void (*call_)(void *, int) = nullptr;
 };
 
+// What each step takes, as one of the threads sees it: nanoseconds that are added to `times`, if there are any.
+class Watch {
+  public:
+    explicit Watch(int64_t *times) : times_(times), before_(times ? now() : 0) {}
+
+    void passed(size_t step) {
+        if (!times_) return;
+        const int64_t after = now();
+        times_[step] += after - before_;
+        before_ = after;
+    }
+
+  private:
+    static int64_t now() {
+        return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+    }
+
+    int64_t *times_, before_;
+};
+
 // Where threads that share an image stand: the phase's next item, and how many are done with the phase.
 struct Shared {
     explicit Shared(int64_t phases) : next(phases), done(phases) {}
@@ -303,7 +324,8 @@ struct hwnas_program {
         (step.far ? hwnas::portable::run : kernels.run)(step, phase, item, work);
     }
 
-    void run(const float *images, float *outputs, int64_t batch, int count) {
+    // `times` of all steps, where they are asked for, are those of the caller's thread.
+    void run(const float *images, float *outputs, int64_t batch, int count, int64_t *times) {
         const std::lock_guard<std::mutex> lock(mutex);
         while (static_cast<int>(memories.size()) < count) {
             memories.emplace_back(static_cast<size_t>(program.memory));
@@ -311,38 +333,43 @@ struct hwnas_program {
         }
         threads.grow(count);
         const int64_t whole = count == 1 ? batch : batch / count * count;
-        if (whole) run_whole(images, outputs, whole, count);
-        for (int64_t i = whole; i < batch; i++) run_shared(image(images, i), output(outputs, i), count);
+        if (whole) run_whole(images, outputs, whole, count, times);
+        for (int64_t i = whole; i < batch; i++) run_shared(image(images, i), output(outputs, i), count, times);
     }
 
     const float *image(const float *images, int64_t index) const { return images + index * program.tensors[0].bytes(); }
     float *output(float *outputs, int64_t index) const { return outputs + index * program.outputs; }
 
-    void run_whole(const float *images, float *outputs, int64_t batch, int count) {
+    void run_whole(const float *images, float *outputs, int64_t batch, int count, int64_t *times) {
         std::atomic<int64_t> next{0};
         auto job = [&](int number) {
             for (int64_t i; (i = next.fetch_add(1)) < batch;) {
                 const hwnas::Work work{memories[number].data(), scratches[number].data(), image(images, i),
                                        output(outputs, i), 1, hwnas::CHUNK};
-                for (const hwnas::Step &step : program.steps) {
-                    hwnas::watch(program, step, work.memory);
+                hwnas::Watch watch(number ? nullptr : times);
+                for (size_t s = 0; s < program.steps.size(); s++) {
+                    const hwnas::Step &step = program.steps[s];
+                    hwnas::allow(program, step, work.memory);
                     for (int phase = 0; phase < hwnas::phases_of(step); phase++) {
                         const int64_t items = hwnas::items_of(step, phase, work);
                         for (int64_t item = 0; item < items; item++) run_item(step, phase, item, work);
                     }
+                    watch.passed(s);
                 }
-                hwnas::unwatch(program, work.memory);
+                hwnas::allow_all(program, work.memory);
             }
         };
         threads.run(count, job);
     }
 
-    void run_shared(const float *image, float *output, int count) {
+    void run_shared(const float *image, float *output, int count, int64_t *times) {
         hwnas::Shared shared(phases);
         auto job = [&](int number) {
             hwnas::Work work{memories[0].data(), scratches[number].data(), image, output, 1, hwnas::CHUNK};
+            hwnas::Watch watch(number ? nullptr : times);
             int64_t at = 0;
-            for (const hwnas::Step &step : program.steps) {
+            for (size_t s = 0; s < program.steps.size(); s++) {
+                const hwnas::Step &step = program.steps[s];
                 work.bands = hwnas::bands_of(step, count), work.chunk = hwnas::chunk_of(step, count);
                 for (int phase = 0; phase < hwnas::phases_of(step); phase++, at++) {
                     const int64_t items = hwnas::items_of(step, phase, work);
@@ -351,6 +378,7 @@ struct hwnas_program {
                     shared.done[at].fetch_add(1);
                     hwnas::Threads::until([&] { return shared.done[at].load(std::memory_order_acquire) == count; });
                 }
+                watch.passed(s);
             }
         };
         threads.run(count, job);
@@ -363,6 +391,22 @@ struct hwnas_program {
     std::mutex mutex;
     hwnas::Threads threads;
 };
+
+namespace hwnas {
+namespace {
+
+int run(hwnas_program *program, const float *images, float *outputs, int64_t batch, int threads, int64_t *times) {
+    if (!program || !images || !outputs || batch < 1 || threads < 1) return -1;
+    try {
+        program->run(images, outputs, batch, threads, times);
+        return 0;
+    } catch (const std::exception &) {
+        return -1;
+    }
+}
+
+}  // namespace
+}  // namespace hwnas
 
 extern "C" {
 
@@ -377,13 +421,7 @@ hwnas_program *hwnas_open(const void *bytes, size_t size, const char *instructio
 }
 
 int hwnas_run(hwnas_program *program, const float *images, float *outputs, int64_t batch, int threads) {
-    if (!program || !images || !outputs || batch < 1 || threads < 1) return -1;
-    try {
-        program->run(images, outputs, batch, threads);
-        return 0;
-    } catch (const std::exception &) {
-        return -1;
-    }
+    return hwnas::run(program, images, outputs, batch, threads, nullptr);
 }
 
 void hwnas_close(hwnas_program *program) { delete program; }

@@ -4,9 +4,15 @@
 
 extern "C" {
 
-void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output) {
+void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output, int64_t *steps) {
     *image = program->program.tensors[0].bytes();
     *output = program->program.outputs;
+    *steps = static_cast<int64_t>(program->program.steps.size());
+}
+
+int hwnas_run_timed(hwnas_program *program, const float *images, float *outputs, int64_t batch, int threads,
+                    int64_t *times) {
+    return hwnas::run(program, images, outputs, batch, threads, times);
 }
 
 const char *hwnas_instruction_sets(void) {

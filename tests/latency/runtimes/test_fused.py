@@ -1,14 +1,17 @@
 """Files run by our own kernels, as sessions of a device."""
 
+import time
+
 import numpy as np
 import pytest
 from torch import nn
 
 from latency.device import Device, parse_device
 from latency.kernels.intake import program_of
+from latency.kernels.native import open_program
 from latency.lowering import to_onnx
 from latency.runtimes import opening
-from latency.runtimes.fused import open_session
+from latency.runtimes.fused import open_parts, open_session
 from latency.runtimes.onnx_runtime import open_session as open_onnx
 from quant_search.onnx_qdq import activation_ranges, quantize
 from tests.latency.runtimes.rows import floats
@@ -89,3 +92,38 @@ def test_all_of_a_file_is_in_int8(int8):
 def test_a_file_that_is_no_model_is_refused():
     with pytest.raises(ValueError, match="fused kernels cannot read the model of 4 bytes"):
         open_session(b"junk", DEVICE)
+
+
+@pytest.mark.parametrize("threads, batch", [(1, 1), (2, 1), (2, 3)])
+def test_each_step_is_timed_in_its_place(int8, threads, batch):
+    device = Device("cpu:fused", "cpu", threads, "fused", batch)
+    session, x = open_parts(int8.SerializeToString(), device), floats(batch, 3, 8, 9)
+    call, calls = session.call(x), 40
+    begun_s = time.perf_counter()
+    for _ in range(calls):
+        call()
+    all_s = time.perf_counter() - begun_s
+    steps = session.end()
+    assert [kind for _, kind, _, _ in steps] == ["quantize", "dense", "pointwise", "pool", "pointwise", "dequantize"]
+    names = {node.name for node in int8.graph.node}
+    assert all(name in names and inputs == 0 for name, _, inputs, _ in steps)
+    seconds = np.array([seconds for *_, seconds in steps])
+    assert seconds.shape == (6, calls) and (seconds >= 0).all() and 0 < seconds.sum() <= all_s
+    with pytest.raises(ValueError, match="closed"):
+        call()
+
+
+def test_timed_steps_make_the_same_outputs_and_add_up(int8):
+    x, y = floats(3, 3, 8, 9), np.empty((3, 5), np.float32)
+    with open_program(program_of(int8)) as native:
+        ns = np.zeros(native.steps, np.int64)
+        call = native.timed(x, y, ns)
+        call()
+        once = ns.copy()
+        call()
+        assert np.array_equal(y, native.run(x)) and (ns >= once).all() and ns.sum() > once.sum() > 0
+        for wrong in (ns[:-1].copy(), ns.astype(np.int32), np.zeros(2 * native.steps, np.int64)[::2]):
+            with pytest.raises(ValueError, match=f"expected int64 of {native.steps} steps"):
+                native.timed(x, y, wrong)
+        with pytest.raises(ValueError, match="images are"):
+            native.timed(x[:, :, 1:].copy(), y, ns)
