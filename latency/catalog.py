@@ -13,7 +13,7 @@ class DeviceEntry:
         runtime: the module in `latency/runtimes/` that opens models.
         precisions: those that it turns into time.
         only: why some are not among them.
-        networks_only: whether it takes whole networks, from images to logits, and no parts of them.
+        networks_only: whether it takes whole networks alone, from images to logits, and tells what their steps take.
         baseline: the device that it is held against: a file that is not faster here is for that one.
     """
 

@@ -184,7 +184,7 @@ class Profiler:
         ONNX Runtime's profiler adds more to a short one than it takes, and short ones can be timed whole on any
         machine; the clock of our own kernels costs next to nothing.
         """
-        if self._device.runtime == "fused":
+        if self._framed:
             return True
         if self._device.runtime != "onnxruntime" or self._device.kind != "cpu" or len(_both_ways(self._anatomy)) < 2:
             return False
