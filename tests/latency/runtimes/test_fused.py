@@ -109,8 +109,6 @@ def test_each_step_is_timed_in_its_place(int8, threads, batch):
     assert all(name in names and inputs == 0 for name, _, inputs, _ in steps)
     seconds = np.array([seconds for *_, seconds in steps])
     assert seconds.shape == (6, calls) and (seconds >= 0).all() and 0 < seconds.sum() <= all_s
-    with pytest.raises(ValueError, match="closed"):
-        call()
 
 
 def test_timed_steps_make_the_same_outputs_and_add_up(int8):
