@@ -9,7 +9,7 @@ take as long as `chain` of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -79,7 +79,7 @@ class Tiles:
 
 
 TILES = {
-    "avx512": Tiles(rows=8, vectors=3, pixels=14, block_rows=28, chain=4),
+    "avx512": Tiles(rows=8, vectors=3, pixels=14, block_rows=14, chain=4),
     "avx-vnni": Tiles(rows=4, vectors=1, pixels=4, block_rows=6, chain=2),
     "avx2": Tiles(rows=4, vectors=1, pixels=4, block_rows=6, chain=1),
     "portable": Tiles(rows=2, vectors=1, pixels=2, block_rows=2, chain=1),
@@ -131,10 +131,11 @@ def _lost(used: int, kept: int) -> float:
 
 def _pushed(expand: Layer, group: int, width: int, tiles: Tiles) -> Work:
     """A row of a group of vectors, expanded."""
-    if expand.places is not None:
-        kept = expand.places[_vectors(expand.channels)] / _vectors(expand.channels)  # of a vector, on average
-        return Work(dot=width * group * kept * tiles.chain, tile=width * group, pushed=width * group)
     work = Work(pushed=width * group)
+    if expand.places is not None:
+        vectors = _vectors(expand.channels)
+        work.add(_sparse_sums(width, expand.places[vectors] * group / vectors, group, tiles))  # blocks on average
+        return work
     for n in (min(tiles.vectors, group - begin) for begin in range(0, group, tiles.vectors)):
         work.add(_sums(expand.inputs, width, n, n, tiles))
     return work
@@ -175,16 +176,23 @@ def _products(layer: Layer, pixels: int, tiles: Tiles) -> Work:
     work = Work(made=pixels * vectors)
     if layer.rounding.table is not None:
         work["table"] = pixels * vectors
-    if layer.places is not None:
-        blocks = int(layer.places[vectors])
-        for rows, count in Counter(_falling(pixels, tiles.block_rows)).items():
-            work["dot"] += count * blocks * max(tiles.chain, rows)
-            work["tile"] += count * vectors
-        return work
     spared = 0.5 if (layer.channels - 1) % LANES < LANES // 2 else 0.0  # half of the last vector
+    if layer.places is not None:
+        ends = layer.places[: vectors + 1]
+        work.add(_sparse_sums(pixels, ends[-1] - spared * (ends[-1] - ends[-2]), vectors, tiles))
+        return work
     groups = _even(vectors, tiles.vectors)
     for i, n in enumerate(groups):
         work.add(_sums(depth, pixels, n, n - spared * (i == len(groups) - 1), tiles))
+    return work
+
+
+def _sparse_sums(pixels: int, blocks: float, vectors: int, tiles: Tiles) -> Work:
+    """Tiles of sums of `pixels` in so many vectors, whose weights have so many blocks that are not zero."""
+    work = Work()
+    for rows, count in Counter(_even(pixels, tiles.block_rows)).items():
+        work["dot"] += count * blocks * max(tiles.chain, rows)
+        work["tile"] += count * vectors
     return work
 
 
@@ -235,10 +243,3 @@ def _even(count: int, most: int) -> list[int]:
     """`count` in nearly equal parts of at most `most`, the larger ones first."""
     parts = -(-count // most)
     return [count // parts + (i < count % parts) for i in range(parts)]
-
-
-def _falling(count: int, most: int) -> Iterator[int]:
-    """`count` in parts of `most`, 7, 2 and 1, as tiles of block-sparse weights go."""
-    for part in (most, *(size for size in (7, 2) if size < most), 1):
-        yield from [part] * (count // part)
-        count %= part

@@ -94,7 +94,19 @@ def test_zero_blocks_of_weights_take_no_dot_products():
     weight = layer.weight.copy()
     weight[:, :32] = 0
     work = one(replace(layer, weight=weight), (64, 4, 7))[Kind.POINTWISE]
-    assert work["dot"] == 28 * 2 * 8 and work["tile"] == 2
+    assert work["dot"] == 28 * 2 * 8 and work["tile"] == 2 * 2
+    narrow = Layers(np.random.default_rng(0)).convolution(64, 24)
+    narrow = one(replace(narrow, weight=weight[:24]), (64, 4, 7))[Kind.POINTWISE]
+    assert narrow["dot"] == 28 * (8 + 8 / 2) and narrow["tile"] == 2 * 2  # half of the last vector
+
+
+def test_sparse_expansions_are_tiles_of_rows():
+    block = Layers(np.random.default_rng(0)).block(16, 96, 16, 3, 1)
+    weight = block.expand.weight.copy()
+    weight[:, 4:] = 0  # a block of each vector stays
+    work = one(replace(block, expand=replace(block.expand, weight=weight)), (16, 5, 17))[Kind.BLOCK]
+    dense = one(block, (16, 5, 17))[Kind.BLOCK]
+    assert dense["dot"] - work["dot"] == 5 * 17 * 6 * 3 and work["pushed"] == dense["pushed"] == 5 * 17 * 6
 
 
 def test_programs_for_prices_have_all_terms():

@@ -1,7 +1,7 @@
 // Vectors of 16 channels in AVX-512 with VNNI, VBMI and VBMI2.  Dot products and broadcasts of hot loops are assembly:
 // compilers copy accumulators of the intrinsics.  `low` stands for the lower 8 lanes, where the others are not needed.
 
-constexpr int ROWS = 8, VECTORS = 3, PIXELS = 14, BLOCK_ROWS = 28;  // of tiles: products.hpp, blocks.hpp
+constexpr int ROWS = 8, VECTORS = 3, PIXELS = 14, BLOCK_ROWS = 14;  // of tiles: products.hpp, blocks.hpp
 
 using Ints = __m512i;
 using Floats = __m512;

@@ -66,23 +66,28 @@ Pusher pusher_with(int vectors, int rows) {
     return pusher_of<N>(rows);
 }
 
-// Pushes expanded codes of a row whose weights have blocks of zeros.
-void push_blocks(const Layer &layer, const uint8_t *row, const Line &line) {
-    for (int j = 0; j < line.vectors; j++)
-        for (int x = 0; x < line.width; x++) {
-            Ints sums[1][1];
-            multiply_blocks<1>({row + ptrdiff_t(x) * layer.inputs, 0}, layer, line.vector + j, sums);
-            push_codes<1, 1>(layer, line, j, sums, line.left + x);
-        }
+template <int M>
+void push_tile_of_blocks(Pixels codes, const Layer &layer, const Line &line, int j, ptrdiff_t column) {
+    Ints sums[M][1];
+    multiply_blocks<M, false>(codes, layer, line.vector + j, sums);
+    push_codes<M, 1>(layer, line, j, sums, column);
+}
+
+template <int M = BLOCK_ROWS>
+Pusher pusher_of_blocks(int rows) {
+    if constexpr (M > 1)
+        if (rows < M) return pusher_of_blocks<M - 1>(rows);
+    return push_tile_of_blocks<M>;
 }
 
 // Pushes expanded codes of a row.
 void push_expanded(const Layer &layer, const uint8_t *row, const Line &line) {
-    if (layer.blocks) return push_blocks(layer, row, line);
-    const Parts tiles(line.width, ROWS);
-    for (int j = 0; j < line.vectors; j += VECTORS) {
-        const int n = VECTORS < line.vectors - j ? VECTORS : line.vectors - j;
-        const Pusher larger = pusher_with(n, tiles.size), smaller = pusher_with(n, tiles.size - 1);
+    const int most = layer.blocks ? 1 : VECTORS;
+    const Parts tiles(line.width, layer.blocks ? BLOCK_ROWS : ROWS);
+    for (int j = 0; j < line.vectors; j += most) {
+        const int n = most < line.vectors - j ? most : line.vectors - j;
+        const auto pusher = [&](int rows) { return layer.blocks ? pusher_of_blocks(rows) : pusher_with(n, rows); };
+        const Pusher larger = pusher(tiles.size), smaller = pusher(tiles.size - 1);
         for (int tile = 0, x = 0; tile < tiles.large + tiles.small; tile++) {
             const Pixels codes{row + ptrdiff_t(x) * layer.inputs, layer.inputs};
             (tile < tiles.large ? larger : smaller)(codes, layer, line, j, line.left + x);

@@ -32,14 +32,18 @@ INLINE void multiply(Pixels codes, const Layer &layer, int first, Ints (&sums)[M
 }
 
 // Sums of M pixels and a vector whose weights have zeros in blocks of 16 outputs and 4 inputs: `groups` are the others.
-template <int M>
+template <int M, bool HALF>
 INLINE void multiply_blocks(Pixels codes, const Layer &layer, int vector, Ints (&sums)[M][1]) {
     UNROLL for (int i = 0; i < M; i++) sums[i][0] = ints(layer.offset + vector * LANES);
     const int32_t *groups = layer.blocks + layer.vectors() + 1;
     for (int b = layer.blocks[vector]; b < layer.blocks[vector + 1]; b++) {
-        const Weights w = weights(layer.weight + ptrdiff_t(b) * 64);
+        const int8_t *weight = layer.weight + ptrdiff_t(b) * 64;
+        const Weights w = HALF ? weights_low(weight) : weights(weight);
         const uint8_t *from = codes.at + ptrdiff_t(groups[b]) * 4;
-        UNROLL for (int i = 0; i < M; i++) sums[i][0] = dot(sums[i][0], broadcast(from + i * codes.pitch), w);
+        UNROLL for (int i = 0; i < M; i++) {
+            const Codes four = broadcast(from + i * codes.pitch);
+            sums[i][0] = HALF ? dot_low(sums[i][0], four, w) : dot(sums[i][0], four, w);
+        }
     }
 }
 
@@ -115,26 +119,6 @@ INLINE Made moved(const Made &made, ptrdiff_t pixels) {
 
 INLINE Pixels moved(Pixels codes, ptrdiff_t pixels) { return {codes.at + pixels * codes.pitch, codes.pitch}; }
 
-// Pixels from `pixel` on while there are M of them, of a vector of block-sparse weights; returns the next.
-template <int M>
-int make_codes_of_blocks(Pixels codes, const Layer &layer, int vector, int pixel, int count, const Made &made) {
-    for (; pixel + M <= count; pixel += M) {
-        Ints sums[M][1];
-        multiply_blocks<M>(moved(codes, pixel), layer, vector, sums);
-        write_codes<M, 1>(layer, vector, sums, moved(made, pixel));
-    }
-    return pixel;
-}
-
-void make_pixels_of_blocks(const Layer &layer, Pixels codes, int count, const Made &made) {
-    for (int vector = 0; vector < layer.vectors(); vector++) {
-        int pixel = make_codes_of_blocks<BLOCK_ROWS>(codes, layer, vector, 0, count, made);
-        if (BLOCK_ROWS > 7) pixel = make_codes_of_blocks<7>(codes, layer, vector, pixel, count, made);
-        if (BLOCK_ROWS > 2) pixel = make_codes_of_blocks<2>(codes, layer, vector, pixel, count, made);
-        make_codes_of_blocks<1>(codes, layer, vector, pixel, count, made);
-    }
-}
-
 using Tile = void (*)(Pixels, const Layer &, int, const Made &);
 
 template <int N, int M = ROWS>
@@ -151,6 +135,20 @@ Tile tile_with(int vectors, int rows, bool half) {
     return tile_of<N>(rows, half);
 }
 
+template <int M, bool HALF>
+void make_codes_of_blocks(Pixels codes, const Layer &layer, int vector, const Made &made) {
+    Ints sums[M][1];
+    multiply_blocks<M, HALF>(codes, layer, vector, sums);
+    write_codes<M, 1>(layer, vector, sums, made);
+}
+
+template <int M = BLOCK_ROWS>
+Tile tile_of_blocks(int rows, bool half) {
+    if constexpr (M > 1)
+        if (rows < M) return tile_of_blocks<M - 1>(rows, half);
+    return half ? make_codes_of_blocks<M, true> : make_codes_of_blocks<M, false>;
+}
+
 INLINE int parts(int count, int most) { return (count + most - 1) / most; }
 
 // `count` in nearly equal parts of at most `most`: `large` of a size, and behind them `small` of one less.
@@ -163,14 +161,16 @@ struct Parts {
 
 // Codes of `count` pixels of a 1x1 layer, or of patches of a larger kernel.
 void make_pixels(const Layer &layer, Pixels codes, int count, const Made &made) {
-    if (layer.blocks) return make_pixels_of_blocks(layer, codes, count, made);
     const int vectors = layer.vectors();
     const bool half = (layer.channels - 1) % LANES < LANES / 2;
-    const Parts tiles(count, ROWS), groups(vectors, VECTORS);
+    const Parts tiles(count, layer.blocks ? BLOCK_ROWS : ROWS), groups(vectors, layer.blocks ? 1 : VECTORS);
     for (int group = 0, vector = 0; group < groups.large + groups.small; group++) {
         const int n = groups.size - (group >= groups.large);
         const bool ends_half = half && vector + n == vectors;
-        const Tile larger = tile_with(n, tiles.size, ends_half), smaller = tile_with(n, tiles.size - 1, ends_half);
+        const auto tile_of = [&](int rows) {
+            return layer.blocks ? tile_of_blocks(rows, ends_half) : tile_with(n, rows, ends_half);
+        };
+        const Tile larger = tile_of(tiles.size), smaller = tile_of(tiles.size - 1);
         for (int tile = 0, pixel = 0; tile < tiles.large + tiles.small; tile++) {
             (tile < tiles.large ? larger : smaller)(moved(codes, pixel), layer, vector, moved(made, pixel));
             pixel += tiles.size - (tile >= tiles.large);
