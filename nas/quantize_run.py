@@ -12,11 +12,12 @@ from rich.console import Console
 from latency.device import Device, parse_device
 from latency.store import MeasurementStore
 from nas.given import classes_of, read_given
-from nas.names import check_device
+from nas.names import check_device, usual_precisions
 from nas.paying import check_precisions_pay, check_sparsity
 from nas.pixels import in_pixels
 from nas.progress import LiveReporter, Reporter, SilentReporter
 from nas.quantizing import Quantized, Wanted, quantize_model
+from nas.throughout import check_asked, only_int8
 from quant_search.precision import kind_of, parse_precision
 from quant_search.ptq.intake import prepared
 from quant_search.ptq.reconstruct import METHODS
@@ -34,7 +35,7 @@ def quantize(
     *,
     device: str = "cpu",
     max_drop: float = 0.005,
-    precisions: str | Sequence[str] = ("fp32", "int8"),
+    precisions: str | Sequence[str] | None = None,
     objective: str = "latency",
     rounding: str = "nearest",
     sensitivity: str = "kl",
@@ -54,7 +55,8 @@ def quantize(
             images decide, test images are reported.
         max_drop: of validation accuracy against fp32, as a share.
         precisions: `fp32`, `int8`, `w4a8` and others of fewer bits, in a list or between commas; those of fewer bits
-            only where size is the objective.
+            only where size is the objective.  By default all that the device runs: fp32 and int8, or on `cpu:fused`,
+            where nothing may stay in fp32, int8.
         rounding: of weights: `nearest`, or learned layer by layer: `adaround` (arXiv:2004.10568), `adaquant`
             (arXiv:2006.10518).
         sensitivity: how the damage of single layers is found, a name of `quant_search.sensitivity.catalog.MEASURES`.
@@ -71,7 +73,7 @@ def quantize(
         OSError: a file cannot be read.
         CannotBeDone: an integer-only file loses more accuracy than `max_drop`.
     """
-    names = precisions if isinstance(precisions, str) else ",".join(precisions)
+    names = precisions if precisions is None or isinstance(precisions, str) else ",".join(precisions)
     wanted, place = check_wanted(
         names, max_drop, objective, rounding, sensitivity, sparsity, seed, device, finetune, integer_only
     )
@@ -110,7 +112,7 @@ def quantize_given(
 
 
 def check_wanted(
-    precisions: str,
+    precisions: str | None,
     max_drop: float,
     objective: str,
     rounding: str,
@@ -123,12 +125,18 @@ def check_wanted(
 ) -> tuple[Wanted, Device]:
     """What is asked for and where, refused where it cannot be had.
 
+    Args:
+        precisions: between commas; by default the device's.
+
     Raises:
         ValueError: an unknown name, a precision that costs accuracy and gains no time, a training of nothing, or floats
             in an integer-only file.
     """
-    if parse_device(device).runtime != "onnxruntime":
+    asked = parse_device(device)
+    if asked.runtime != "onnxruntime" and not only_int8(asked):
         raise ValueError(f"layers are timed in ONNX Runtime, and {device!r} is another run-time: give --device cpu")
+    if precisions is None:
+        precisions = ",".join(usual_precisions(device))
     names = tuple(dict.fromkeys(name.strip() for name in precisions.split(",")))
     for name in names:
         parse_precision(name)
@@ -138,7 +146,8 @@ def check_wanted(
             f"an integer-only file is in int8 throughout, and precisions {precisions!r} would leave the rest of it in "
             "fp32: give --precision int8, or leave integer-only out"
         )
-    if not integer_only and ("fp32" not in names or not lower):
+    check_asked(names, objective, asked)
+    if not integer_only and not only_int8(asked) and ("fp32" not in names or not lower):
         raise ValueError(f"precisions are fp32 and what may take its place, such as fp32,int8; got {precisions!r}")
     _check_among("objective", objective, OBJECTIVES)
     _check_among("rounding", rounding, ("nearest", *METHODS))

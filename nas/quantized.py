@@ -13,12 +13,14 @@ from rich.text import Text
 
 from nas.format import amount, duration, interval, percent
 from nas.quantizing import Final, Made, Quantized
-from quant_search.islands import share_in_int8
+from nas.throughout import place_of
+from quant_search.islands import Int8Share, share_in_int8
 from quant_search.precision import kind_of
 from supernet.atomic import write_bytes, write_json
 
 MODEL, RECORD = "model.onnx", "quantize.json"
 _LAYERS_SHOWN = 60
+_ALL = Int8Share(1, 1, ())  # of a run-time that takes nothing else
 _SMALL = 0.02  # of all damage, or of all time: not worth naming
 
 
@@ -61,15 +63,18 @@ def plain(found: Quantized) -> dict[str, Any]:
 
 
 def _final_of(found: Quantized, final: Final) -> dict[str, Any]:
-    """What was measured carefully, and what of it runs in int8 after ONNX Runtime's own optimisation."""
-    share = share_in_int8(final.made.model, found.device)
+    """What was measured carefully, and what of it runs in int8 after the run-time's own optimisation."""
+    place, seconds = place_of(final.made.chosen, found.device), final.measured.median_s
+    share = share_in_int8(final.made.model, place) if place.runtime == "onnxruntime" else _ALL
     return {
+        **({"device": place.name} if place != found.device else {}),
         "accuracy": final.accuracy,
         "val_accuracy": final.made.val_accuracy,
-        "latency_s": {"median": final.measured.median_s, "ci95": list(final.measured.ci95_s)},
+        "latency_s": {"median": seconds, "ci95": list(final.measured.ci95_s)},
         "size_bytes": len(final.made.model),
         **({"dense_bytes": final.made.dense_bytes} if final.made.dense_bytes else {}),
         **({"twin": final.made.twin} if final.made.twin else {}),
+        **({"baseline": final.baseline.plain(seconds)} if final.baseline else {}),
         "int8_share": share.share,
         "fp32_islands": list(share.islands),
     }
@@ -122,8 +127,9 @@ def _why(found: Quantized, name: str, precision: str, damages: Mapping[str, floa
 
 def quantized_view(record: Mapping[str, Any]) -> RenderableType:
     """The layers, what was measured before and after, and the choice."""
+    layers = [_layers(record["layers"])] if record["layers"] else []
     training = [_training(record)] if "finetuned" in record else []
-    return Group(_layers(record["layers"]), *training, _final(record), Text(_verdict(record)))
+    return Group(*layers, *training, _final(record), Text(_verdict(record)))
 
 
 def _training(record: Mapping[str, Any]) -> RenderableType:
@@ -154,9 +160,11 @@ def _final(record: Mapping[str, Any]) -> RenderableType:
     for column in ("file", "test", "validation", "latency", "95 % interval", "size", "in int8"):
         table.add_column(column, justify="left" if column == "file" else "right")
     for name, final in record["final"].items():
-        latency = final["latency_s"]
+        latency, on = final["latency_s"], f" on {final['device']}" if "device" in final else ""
         table.add_row(
-            name + (" (chosen)" if name == record["chosen"] else ""),
+            name
+            + (" (chosen)" if name == record["chosen"] else "")
+            + (f" on {on}" if (on := final.get("device")) else ""),
             percent(final["accuracy"]),
             percent(final["val_accuracy"]),
             duration(latency["median"]),
@@ -192,7 +200,12 @@ def _outcome(record: Mapping[str, Any]) -> str:
     drop = 100 * (before["accuracy"] - after["accuracy"])
     how = f"{drop:.1f} points less accurate" if drop >= 0 else f"{-drop:.1f} points more accurate"
     smaller = before["size_bytes"] / after["size_bytes"]
-    said = f"{record['chosen']}: {speed:.2f} times as fast as fp32, {smaller:.1f} times smaller, {how} on test images."
+    on = f" on {before['device']}" if "device" in before else ""
+    said = (
+        f"{record['chosen']}: {speed:.2f} times as fast as fp32{on}, {smaller:.1f} times smaller, {how} on test images."
+    )
+    if beside := after.get("baseline"):
+        said += f" The same file is {beside['factor']:.2f} times as fast as on {beside['device']}."
     if dense := after.get("dense_bytes"):
         factor = dense / after["size_bytes"]
         said += f" Its zeros are not stored: with them it would be {factor:.2f} times as large, {amount(dense, 'B')}."
@@ -201,5 +214,6 @@ def _outcome(record: Mapping[str, Any]) -> str:
         gain = record["final"][twin]["latency_s"]["median"] / after["latency_s"]["median"]
         said += f" It is {gain:.2f} times as fast as its dense twin, {twin}."
     if "twin" not in after and sparsity != "dense":
-        said += f" It is dense: no file of {sparsity} is cheaper within {points}. Layers above are of {sparsity}."
+        layers = f" Layers above are of {sparsity}." if record["layers"] else ""
+        said += f" It is dense: no file of {sparsity} is cheaper within {points}.{layers}"
     return said

@@ -21,11 +21,12 @@ from onnx import numpy_helper
 
 from latency.compare import LEAST_CLAIM, is_faster
 from latency.device import Device
-from latency.harness import CAREFUL, measure_models
+from latency.harness import CAREFUL
 from latency.measurement import Measurement
 from latency.runtimes.opening import open_session
 from latency.runtimes.session import accuracy
 from latency.store import MeasurementStore
+from nas.baseline import Baseline, measure_both
 from nas.errors import CannotBeDone
 from nas.finetune_pruned import FinetunedPruned, finetune_pruned
 from nas.integer_only import InIntegers, check_integers, in_integers
@@ -33,6 +34,7 @@ from nas.layer_costs import LayerCosts, latencies, measure_layers
 from nas.measuring import count_rounds
 from nas.progress import Reporter
 from nas.sparsify import puts_zeros, sparsified
+from nas.throughout import check_int8, only_int8, place_of
 from quant_search.allocate import Problem, allocate, dual, problem_of, without_gains
 from quant_search.post_training import Form, Trial, improve
 from quant_search.precision import kind_of, parse_precision, stored_bytes
@@ -108,11 +110,12 @@ class Made:
 
 @dataclass(frozen=True, eq=False)
 class Final:
-    """What is reported of a file: measured carefully, and on test images."""
+    """What is reported of a file: measured carefully, on the baseline too if the device has one, and on test images."""
 
     made: Made
     accuracy: float
     measured: Measurement
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +186,8 @@ class _Run:
         self.calibration, self.classes = dataset.x_train[calibrating], dataset.y_train[calibrating]
         judging = _some(np.arange(len(dataset.x_val)), JUDGING, rng)
         self.judging, self.labels = dataset.x_val[judging], dataset.y_val[judging]
+        self.anywhere = place_of({"": "fp32"}, device)  # where files in any precision run
+        check_int8(model, by_layer(model), self.calibration[:1], device)
         if wanted.integer_only:
             check_integers(model, by_layer(model), self.calibration[:1])
 
@@ -194,9 +199,13 @@ class _Run:
         forms = {"": form}
         if self.model is not self.dense:
             forms = {"": self._improve(self.dense, "round dense")[0], SPARSE: form}
-        damage = self._damage(form)
-        costs = self._costs(form)
-        files = self._files(forms, self._plans(damage, costs), costs)
+        if only_int8(self.device):  # nothing to choose: no layer may stay in fp32
+            damage, costs = Sensitivity(self.wanted.sensitivity, (), (), np.zeros((0, 0)), 0.0), LayerCosts({}, {})
+            plans = {p: dict.fromkeys(self.groups, p) for p in ("fp32", "int8")}
+        else:
+            damage, costs = self._damage(form), self._costs(form)
+            plans = self._plans(damage, costs)
+        files = self._files(forms, plans, costs)
         chosen, final = choose(files, self.wanted, self._final)
         weights = {group: sum(w.size for w in _weights(self.model, n)) for group, n in self.groups.items()}
         return Quantized(
@@ -217,7 +226,7 @@ class _Run:
             return None
         with self.reporter.stage("finetune", steps) as stage:
             found = finetune_pruned(
-                self.model, self.dense, self.wanted.sparsity, self.dataset, self.device, steps, self.wanted.seed,
+                self.model, self.dense, self.wanted.sparsity, self.dataset, self.anywhere, steps, self.wanted.seed,
                 stage.advance,
             )  # fmt: skip
             gain = 100 * (found.after.val_accuracy - found.before.val_accuracy)
@@ -229,17 +238,17 @@ class _Run:
         if not self.wanted.integer_only:
             return None
         with self.reporter.stage("integers") as stage:
-            found = in_integers(form.build(chosen.chosen), chosen.model, self.device, self.judging)
+            found = in_integers(form.build(chosen.chosen), chosen.model, self.anywhere, self.judging)
             stage.say(f"{100 * found.same_class:.1f} % in the same class")
         return found
 
     def _judge(self, file: onnx.ModelProto) -> float:
         """How far the outputs of a file are from those of the network that was given."""
-        return divergence(_outputs(file.SerializeToString(), self.device, self.judging), self._wanted_outputs)
+        return divergence(_outputs(file.SerializeToString(), self.anywhere, self.judging), self._wanted_outputs)
 
     @cached_property
     def _wanted_outputs(self) -> np.ndarray:
-        return _outputs(self.dense.SerializeToString(), self.device, self.judging)
+        return _outputs(self.dense.SerializeToString(), self.anywhere, self.judging)
 
     def _improve(self, model: onnx.ModelProto, stage_name: str) -> tuple[Form, tuple[Trial, ...]]:
         bits = sorted({b for p in self.wanted.precisions if (b := parse_precision(p).weight_bits)} | {8}, reverse=True)
@@ -291,9 +300,9 @@ class _Run:
             for kind, name in named:
                 stored.append(self._stored(kind, forms[kind], plans[name]))
                 stage.advance()
-            models = [model for model, _ in stored]
-            measured = latencies(models, self.device, costs, self.store)
-            classes = [_classes(model, self.device, self.dataset.x_val) for model in models]
+            models, places = [model for model, _ in stored], [place_of(plans[name], self.device) for _, name in named]
+            measured = self._latencies(models, places, costs)
+            classes = [_classes(model, place, self.dataset.x_val) for model, place in zip(models, places, strict=True)]
             right = [float((own == self.dataset.y_val).mean()) for own in classes]
             alike = [float((own == classes[0]).mean()) for own in classes]
             return [
@@ -302,6 +311,14 @@ class _Run:
                     named, stored, right, alike, measured, strict=True
                 )
             ]
+
+    def _latencies(self, models: Sequence[bytes], places: Sequence[Device], costs: LayerCosts) -> list[float]:
+        """Seconds of files to choose by, each where it runs; those of one device are timed together."""
+        found: dict[int, float] = {}
+        for place in dict.fromkeys(places):
+            own = [i for i, other in enumerate(places) if other == place]
+            found |= zip(own, latencies([models[i] for i in own], place, costs, self.store), strict=True)
+        return [found[i] for i in range(len(models))]
 
     def _stored(self, kind: str, form: Form, plan: Mapping[str, str]) -> tuple[bytes, int | None]:
         """The bytes of a file, whose zeros are left out where size counts; and how many there were with them."""
@@ -315,15 +332,17 @@ class _Run:
 
     def _final(self, files: Sequence[Made]) -> dict[str, Final]:
         unique = list({made.name: made for made in files}.values())
+        x, y, final = self.dataset.x_test, self.dataset.y_test, dict[str, Final]()
         with self.reporter.stage("verify") as stage:
-            rounds = count_rounds(stage, len(unique), CAREFUL)
-            measured = measure_models([made.model for made in unique], self.device, CAREFUL, self.store, rounds)
-            x, y = self.dataset.x_test, self.dataset.y_test
-            final = {}
-            for made, timing in zip(unique, measured, strict=True):
-                final[made.name] = Final(made, accuracy(open_session(made.model, self.device), x, y), timing)
-                stage.advance()
-        return final
+            for place in dict.fromkeys(place_of(made.chosen, self.device) for made in unique):
+                own = [made for made in unique if place_of(made.chosen, self.device) == place]
+                rounds = count_rounds(stage, len(own), CAREFUL)
+                pairs = zip(*measure_both([m.model for m in own], place, CAREFUL, self.store, rounds), strict=True)
+                for made, (timing, beside) in zip(own, pairs, strict=True):
+                    right = accuracy(open_session(made.model, place), x, y)
+                    final[made.name] = Final(made, right, timing, beside)
+                    stage.advance()
+        return {made.name: final[made.name] for made in unique}
 
 
 def allocation_problem(
@@ -408,10 +427,11 @@ def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
     able = [made for made in files if allowed(made)]
     if not able:  # fp32 always is, where it is wanted
         drop = files[0].val_accuracy - next(made for made in files if made.name == "int8").val_accuracy
+        rather = "leave --integer-only out" if wanted.integer_only else "give --device cpu, where layers may be in fp32"
         raise CannotBeDone(
             f"in int8 throughout {100 * drop:.2f} points of validation accuracy are lost, and "
             f"{100 * wanted.max_drop:g} may be: allow more with --max-drop, learn the rounding with "
-            "--rounding adaround, or leave --integer-only out"
+            f"--rounding adaround, or {rather}"
         )
     least = min(made.cost(wanted.objective) for made in able)
     alike = 1 + (LEAST_CLAIM if wanted.objective == "latency" else 0.0)

@@ -325,10 +325,12 @@ def _convolved(layer: Convolution, shape: Shape) -> Shape:
 
 def _packed(layer: Convolution, in_block: bool) -> Layer:
     outputs, inputs, rows, columns = layer.weight.shape
-    weight, places = packing.dense(layer.weight) if not layer.depthwise else None, None
+    places = None
     if layer.depthwise:
         weight, inputs = (packing.shifted if in_block else packing.single)(layer.weight), outputs
-    elif is_1x1(layer) and (found := packing.sparse(layer.weight[:, :, 0, 0])) is not None:
+    elif (found := packing.sparse(layer.weight)) is not None:
         weight, places = found
+    else:
+        weight = packing.dense(layer.weight)
     place = (rows, columns), layer.stride, layer.padding, layer.zero
     return Layer(outputs, layer.rounding, inputs, *place, weight, places)

@@ -37,12 +37,12 @@ def dense(weight: np.ndarray) -> np.ndarray:
 
 
 def sparse(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Blocks of weights int8 (out, in) that are not zero, and where they stand; None where most are not.
+    """Blocks of such weights that are not zero, and where they stand; None where most are not.
 
     The second is int32: for each vector of outputs where its blocks begin, their number at the end, then the group of
     inputs of each.
     """
-    blocks = _blocks(weight)
+    blocks = dense(weight)
     kept = blocks.any((2, 3))
     if kept.mean() >= SPARSE_BELOW:
         return None

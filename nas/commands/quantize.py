@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.options import DataName, DeviceName, ImageSize, Json, Precisions, Quiet, Remeasure, Seed
+from nas.commands.options import DataName, DeviceName, ImageSize, Json, Quiet, Remeasure, RunPrecisions, Seed
 from nas.output import Output
 
 
@@ -22,7 +22,7 @@ def quantize(
     data: DataName = "digits",
     device: DeviceName = "cpu",
     max_drop: Annotated[float, typer.Option(min=0, max=100, help="Points of accuracy that may be lost.")] = 0.5,
-    precision: Precisions = "fp32,int8",
+    precision: RunPrecisions = None,
     objective: Annotated[str, typer.Option(help="What is to become less: latency or size.")] = "latency",
     rounding: Annotated[str, typer.Option(help="Of weights: nearest, adaround or adaquant.")] = "nearest",
     sensitivity: Annotated[str, typer.Option(help="sqnr, kl, leave-one-out, hessian or fisher.")] = "kl",

@@ -150,10 +150,7 @@ def test_a_run_on_onnx_runtime_is_carried_over_in_int8_alone(cache, little):
             ("search", "--precision", "fp32,int8"),
             "runs int8 only (our fused kernels are for int8 throughout): give --prec",
         ),
-        (
-            ("quantize", "x.onnx"),
-            "layers are timed in ONNX Runtime, and 'cpu:fused' is another run-time: give --device",
-        ),
+        (("quantize", "x.onnx", "--precision", "fp32,int8"), "got 'fp32,int8': give --precision int8"),
         (("profile", "--onnx", "x.onnx"), "--onnx needs ONNX Runtime's profiler on a CPU, got the device 'cpu:fused'"),
     ],
 )

@@ -302,7 +302,6 @@ class Program {
             case Kind::dense:
                 check_layer(layer, a, *step.output);
                 read_weights(layer, weights);
-                require(!layer.blocks, "a kernel is in blocks");
                 break;
             case Kind::depthwise:
                 check_layer(layer, a, *step.output);

@@ -145,6 +145,17 @@ def test_block_sparse_weights(seed, inputs, size, density, in_block, count):
 
 
 @many
+@given(seeds, channels, st.tuples(sizes, sizes), st.floats(0.0, 1.0), st.integers(1, 2), threads)
+def test_block_sparse_kernels(seed, inputs, size, density, stride, count):
+    rng = np.random.default_rng(seed)
+    layer = some_convolution(rng, inputs, 37, (3, 2), stride, (1, 0, 1, 1))
+    for begin, at, tap in np.ndindex(3, -(-inputs // 4), 3):
+        if rng.random() > density:
+            layer.weight[16 * begin : 16 * begin + 16, 4 * at : 4 * at + 4, tap] = 0
+    assert_equals_reference(program_of((inputs, *size), layer), some_codes(rng, 1, (inputs, *size)), count)
+
+
+@many
 @given(seeds, channels, st.tuples(sizes, sizes), threads)
 def test_operations_without_weights(seed, width, size, count):
     rng = np.random.default_rng(seed)
