@@ -25,6 +25,7 @@ def _library() -> ctypes.CDLL:
         "hwnas_open": (ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_size_t, *(ctypes.c_char_p,) * 2, ctypes.c_size_t)),
         "hwnas_run": (ctypes.c_int, (ctypes.c_void_p, _FLOATS, _FLOATS, ctypes.c_int64, ctypes.c_int)),
         "hwnas_close": (None, (ctypes.c_void_p,)),
+        "hwnas_crowd": (None, (ctypes.c_void_p,)),
         "hwnas_sizes": (None, (ctypes.c_void_p, size, size)),
         "hwnas_instruction_sets": (ctypes.c_char_p, ()),
         "hwnas_memory": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_size_t))),
@@ -55,8 +56,13 @@ class Native:
         _library().hwnas_sizes(self._handle, image, output)
         self.image_size, self.output_size = image.value, output.value  # numbers of float32
 
+    def crowd(self) -> Native:
+        """Lets more threads run it from now on than there are cores, each of which has a part: for tests of threads."""
+        _library().hwnas_crowd(self._handle)
+        return self
+
     def run(self, x: np.ndarray, threads: int = 1) -> np.ndarray:
-        """float32 (b, outputs) of images float32 (b, c, h, w).
+        """float32 (b, outputs) of images float32 (b, c, h, w), in no more threads than this process has cores.
 
         Raises:
             ValueError: images of another size, no image, or no thread.

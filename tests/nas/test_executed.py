@@ -47,6 +47,7 @@ def test_only_what_is_wanted_is_found():
     assert found == {"memory_bytes": 8 * 4 * 32, "traffic_bytes": 8 * 4 * (64 + 32)}
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_the_roofline_floor_is_that_of_the_peaks(monkeypatch):
     peaks = Peaks("here", 1e9, 2e9, 1e9, 1e9, ((1024, 1e9),), 1e-6, 5e-6)
     monkeypatch.setattr(module, "peaks_of", lambda device, on_round=None: peaks)

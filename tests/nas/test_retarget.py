@@ -116,6 +116,7 @@ def test_what_was_timed_is_not_timed_again(carried, source, monkeypatch, tmp_pat
     assert {p["file"]: p["arch"] for p in found["front"]} == {p["file"]: p["arch"] for p in record["front"]}
 
 
+@pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize(
     ("device", "timings", "message"),
     [

@@ -20,4 +20,6 @@ const uint8_t *hwnas_memory(const hwnas_program *program, int thread, size_t *si
     return program->memories[thread].data();
 }
 
+void hwnas_crowd(hwnas_program *program) { program->crowded = true; }
+
 }  // extern "C"
