@@ -34,12 +34,12 @@ def test_a_front_against_itself_is_a_draw_and_a_better_one_wins():
     assert found["as_accurate"]["times_as_fast"] == pytest.approx((2 * 4) ** 0.5)
 
 
-@pytest.mark.usefixtures("two_cores")
 def test_files_that_are_less_accurate_are_no_match():
     assert gains(SLOW[:1], SLOW) == [1.0] and gains(SLOW[:1], SLOW[1:]) == []
     assert compared({FUSED: SLOW[:1], CPU: SLOW[1:]})["as_accurate"]["times_as_fast"] is None
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_runs_that_differ_in_more_than_the_device_are_refused():
     check_alike(settings("cpu:fused", precisions=("int8",)), settings("cpu"))
     check_alike(settings("cpu:fused,threads=2"), settings("cpu:threads=2"))

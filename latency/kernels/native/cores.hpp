@@ -1,55 +1,46 @@
-// Cores that a thread may use, as far as the system tells: on Linux.
+// Cores that threads may use and are on, as far as the system tells: on Linux.
 #pragma once
 
 #if defined(__linux__)
-#include <pthread.h>
 #include <sched.h>
 #endif
 
 #include <climits>
-#include <thread>
-#include <vector>
 
 namespace hwnas {
 
-#if defined(__linux__)
-
-class Cores {
+class Cores {  // that the calling thread may use
   public:
-    // Those of the calling thread, which is on one of them.
-    Cores() : present_(sched_getcpu()) {
-        CPU_ZERO(&all_);
-        if (present_ < 0 || sched_getaffinity(0, sizeof all_, &all_) != 0) CPU_ZERO(&all_);
+#if defined(__linux__)
+    Cores() {
+        if (sched_getaffinity(0, sizeof all_, &all_) != 0) CPU_ZERO(&all_);
+        others_ = all_;
     }
 
     int count() const { return CPU_COUNT(&all_) ? CPU_COUNT(&all_) : INT_MAX; }
-    bool operator==(const Cores &other) const { return present_ == other.present_ && CPU_EQUAL(&all_, &other.all_); }
 
-    // Deals out all cores but the present one to the first `count` threads: alone each has those that no other has.
-    void deal(std::vector<std::thread> &threads, int count) const {
-        if (count >= this->count() || !CPU_COUNT(&all_)) return;
-        std::vector<cpu_set_t> dealt(count);
-        for (cpu_set_t &cores : dealt) CPU_ZERO(&cores);
-        for (int core = 0, next = 0; core < CPU_SETSIZE; core++)
-            if (core != present_ && CPU_ISSET(core, &all_)) CPU_SET(core, &dealt[next++ % count]);
-        for (int i = 0; i < count; i++)  // where it fails, they stay where they are
-            pthread_setaffinity_np(threads[i].native_handle(), sizeof dealt[i], &dealt[i]);
+    // The one that the calling thread is on; -1 where that is not known.
+    static int present() { return sched_getcpu(); }
+
+    void without(int core) {
+        if (core >= 0) CPU_CLR(core, &others_);
+    }
+
+    // Moves the calling thread to one that is left, if any is; the system may move it again.
+    void move() const {
+        if (!CPU_COUNT(&others_)) return;
+        sched_setaffinity(0, sizeof others_, &others_);
+        sched_setaffinity(0, sizeof all_, &all_);
     }
 
   private:
-    int present_;
-    cpu_set_t all_;
-};
-
+    cpu_set_t all_, others_;
 #else
-
-class Cores {
-  public:
     int count() const { return INT_MAX; }
-    bool operator==(const Cores &) const { return true; }
-    void deal(std::vector<std::thread> &, int) const {}
-};
-
+    static int present() { return -1; }
+    void without(int) {}
+    void move() const {}
 #endif
+};
 
 }  // namespace hwnas

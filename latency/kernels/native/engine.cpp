@@ -1,7 +1,7 @@
 // Runs programs: kernels for the processor's instruction set, memory of tensors, threads.
 //
 // Images of a batch go to threads whole, each with memory of its own; those that are left over, or a single image, are
-// shared: threads take items of a step until there are none, and wait for each other before the next.
+// shared: threads take items of a step until there are none, and wait until all are done before the next.
 
 // A product and a sum are rounded once only where the source says so, whatever the compiler's flags.
 #if defined(__clang__)
@@ -271,13 +271,13 @@ struct hwnas_program {
 
     void run(const float *images, float *outputs, int64_t batch, int count) {
         const std::lock_guard<std::mutex> lock(mutex);
-        const hwnas::Cores cores;
+        hwnas::Cores cores;
         if (!crowded) count = std::min(count, cores.count());
         while (static_cast<int>(memories.size()) < count) {
             memories.emplace_back(static_cast<size_t>(program.memory));
             scratches.emplace_back(static_cast<size_t>(scratch_bytes));
         }
-        threads.grow(count, cores);
+        if (count > 1) threads.grow(count, cores);
         const int64_t whole = count == 1 ? batch : batch / count * count;
         if (whole) run_whole(images, outputs, whole, count);
         for (int64_t i = whole; i < batch; i++) run_shared(image(images, i), output(outputs, i), count);

@@ -17,6 +17,9 @@ namespace hwnas {
 
 // Threads wait for jobs, which each does once, with its number; the caller is thread 0.  One that comes too late, since
 // it slept or others have its core, is not waited for: whoever is there does all of a job.
+//
+// Systems leave threads that wait for each other awake on one core, though others are free.  So one that finds itself on
+// the core of a thread with a lower number goes to another core first; the caller stays where it is.
 class Threads {
   public:
     ~Threads() {
@@ -29,31 +32,34 @@ class Threads {
         for (std::thread &thread : threads_) thread.join();
     }
 
-    // Has `count` threads, the caller among them, each on cores of its own.  Systems leave threads that wait for each
-    // other awake on one core, though others are free.
+    // Has `count` threads, the caller among them, for jobs on these cores; none is at a job.
     void grow(int count, const Cores &cores) {
-        if (count == 1 || (count == grown_ && cores == cores_)) return;
+        cores_ = cores;
+        if (static_cast<int>(places_.size()) < count) {
+            places_ = std::vector<std::atomic<int>>(count);
+            for (std::atomic<int> &place : places_) place.store(-1);
+        }
         while (static_cast<int>(threads_.size()) + 1 < count)
             threads_.emplace_back([this, number = static_cast<int>(threads_.size()) + 1, seen = round_.load()] {
                 wait(number, seen);
             });
-        cores.deal(threads_, count - 1);
-        grown_ = count, cores_ = cores;
     }
 
-    // `patient`: waits until every thread has the job, so that all have a part in it.
+    // `patient`: waits until every thread has the job, so that each has a part in it.
     template <class Job>
     void run(int count, Job &job, bool patient) {
-        if (count > 1) {
+        if (count == 1) return job(0);
+        stand(0);
+        {
             const std::lock_guard<std::mutex> lock(mutex_);
             job_ = &job, call_ = [](void *each, int number) { (*static_cast<Job *>(each))(number); };
             count_ = count, taken_.store(0);
             round_.fetch_add(1);
         }
-        if (count > 1) wake_.notify_all();
+        wake_.notify_all();
         if (patient) until([&] { return taken_.load() == count - 1; });
         job(0);
-        if (count > 1) {
+        {
             const std::lock_guard<std::mutex> lock(mutex_);
             job_ = nullptr;
         }
@@ -91,13 +97,31 @@ class Threads {
                 if (job) taken_.fetch_add(1), busy_.fetch_add(1);
             }
             if (!job) continue;
+            if (stand(number)) part(number);
             call(job, number);
             busy_.fetch_sub(1, std::memory_order_release);
         }
     }
 
+    // Says on which core a thread is, and returns whether that is the one of a thread with a lower number.
+    bool stand(int number) {
+        const int here = Cores::present();
+        if (places_[number].load(std::memory_order_relaxed) != here) places_[number].store(here);
+        for (int i = 0; i < number && here >= 0; i++)
+            if (places_[i].load(std::memory_order_relaxed) == here) return true;
+        return false;
+    }
+
+    void part(int number) {
+        Cores free = cores_;
+        for (int i = 0; i < count_; i++) free.without(i == number ? -1 : places_[i].load());
+        free.without(Cores::present());
+        free.move();
+        stand(number);
+    }
+
     std::vector<std::thread> threads_;
-    int grown_ = 1;
+    std::vector<std::atomic<int>> places_;  // the cores that threads were on at their last jobs
     Cores cores_;
     std::mutex mutex_;
     std::condition_variable wake_;

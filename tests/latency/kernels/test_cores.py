@@ -43,19 +43,29 @@ def block():
     return program_of((16, 8, 8), some_block(rng, 16, 96, 16, 3, 1, (1, 1, 1, 1))), some_codes(rng, 1, (16, 8, 8))
 
 
-def test_threads_are_kept_off_the_core_of_the_caller(use, two, block):
+def core_of(task):
+    """The core that a thread was on last."""
+    return int(Path(f"/proc/self/task/{task}/stat").read_text().rsplit(")", 1)[1].split()[36])
+
+
+def test_threads_leave_the_core_of_the_caller(use, two, block):
     program, x = block
     before = tasks()
     with native.open_program(program) as opened:
+        opened.crowd()  # each has a part
         for here, other in (two, two[::-1], two):
-            for _ in range(20):  # the system may move it between
-                use({here})
-                use(two)
-                np.testing.assert_array_equal(opened.run(x, 9), program.run(x))
-                (thread,) = tasks() - before
-                if os.sched_getaffinity(thread) == {other}:
+            use({here})
+            opened.run(x, 2)
+            (thread,) = tasks() - before
+            os.sched_setaffinity(thread, {here})  # where it then is
+            os.sched_setaffinity(thread, two)
+            use(two)
+            for _ in range(20):  # the system may move it or the caller between
+                np.testing.assert_array_equal(opened.run(x, 2), program.run(x))
+                if core_of(thread) == other:
                     break
-            assert os.sched_getaffinity(thread) == {other} and os.sched_getaffinity(0) == set(two)
+            assert core_of(thread) == other
+            assert os.sched_getaffinity(thread) == os.sched_getaffinity(0) == set(two)
 
 
 def test_one_core_has_one_thread(use, two, block):
