@@ -186,15 +186,15 @@ int64_t cost_of(const Step &step, int64_t band, int bands) {
     const Tensor &output = *(step.project.present ? step.between : step.output);
     const int64_t begin = band * output.height / bands, rows = (band + 1) * output.height / bands - begin;
     const int64_t first = std::max<int64_t>(0, begin * layer.stride - layer.top);
-    const int64_t last = std::min<int64_t>(
-        step.a->height, (begin + rows - 1) * layer.stride - layer.top + layer.height);
+    const int64_t behind = (begin + rows - 1) * layer.stride - layer.top + layer.height;
+    const int64_t last = std::max(first, std::min<int64_t>(behind, step.a->height));
     const int64_t expanded = (step.expand.present ? step.expand.fours : 0) + 2;
     const int64_t made = layer.width * (layer.height / 4 + 1) + 2;
     return (last - first) * step.a->width * expanded + rows * output.width * made;
 }
 
-// How many bands of rows a block is cut into: so that the thread with most to do has least, for each repeats rows of the
-// expansion; as many as threads where it is no matter, since each then reads what it wrote itself.
+// How many bands of rows a block is cut into: as many as threads, since each then reads what it wrote itself, unless
+// fewer leave the thread with most to do an eighth less, for each band repeats rows of the expansion.
 int bands_of(const Step &step, int threads) {
     if (step.kind != Kind::block || threads == 1) return 1;
     const int64_t groups = parts(step.depthwise.vectors(), GROUP);
@@ -203,7 +203,7 @@ int bands_of(const Step &step, int threads) {
     int64_t least = 0;
     for (int bands = static_cast<int>(std::min<int64_t>(threads, rows)); bands >= 1; bands--) {
         const int64_t cost = parts(groups * bands, threads) * cost_of(step, bands / 2, bands);
-        if (least == 0 || cost < least) least = cost, best = bands;
+        if (least == 0 || 8 * cost < 7 * least) least = cost, best = bands;
     }
     return best;
 }
@@ -231,16 +231,13 @@ class Shared {
     // Takes items until there are none, and waits for those that others have taken.
     template <class Run>
     void phase(int64_t number, int64_t items, int thread, Run run) {
-        Count *const next = &counts_[number * (threads_ + 1)];
-        std::atomic<int64_t> &done = next[threads_].value;
-        if (done.load(std::memory_order_acquire) == items) return;
-        int64_t mine = 0;
-        for (int i = 0; i < threads_; i++) {
+        Count *const taken = &counts_[number * (threads_ + 1)];
+        std::atomic<int64_t> &done = taken[threads_].value;
+        for (int i = 0; i < threads_ && done.load(std::memory_order_acquire) < items; i++) {
             const int owner = (thread + i) % threads_;
-            const int64_t end = (owner + 1) * items / threads_;
-            for (int64_t item; (item = owner * items / threads_ + next[owner].value.fetch_add(1)) < end; mine++) run(item);
+            const int64_t begin = owner * items / threads_, end = (owner + 1) * items / threads_;
+            if (const int64_t made = take(taken[owner].value, begin, end, run)) done.fetch_add(made);
         }
-        done.fetch_add(mine);
         Threads::until([&] { return done.load(std::memory_order_acquire) == items; });
     }
 
@@ -248,6 +245,17 @@ class Shared {
     struct alignas(64) Count {
         std::atomic<int64_t> value{0};
     };
+
+    template <class Run>
+    static int64_t take(std::atomic<int64_t> &taken, int64_t begin, int64_t end, Run run) {
+        int64_t made = 0;
+        while (taken.load(std::memory_order_relaxed) < end - begin) {
+            const int64_t item = begin + taken.fetch_add(1);
+            if (item < end) run(item), made++;
+        }
+        return made;
+    }
+
     int threads_;
     std::vector<Count> counts_;  // of each phase: items taken of each thread, and items done
 };
@@ -271,13 +279,15 @@ struct hwnas_program {
 
     void run(const float *images, float *outputs, int64_t batch, int count) {
         const std::lock_guard<std::mutex> lock(mutex);
-        hwnas::Cores cores;
-        if (!crowded) count = std::min(count, cores.count());
+        if (count > 1) {
+            const hwnas::Cores cores;
+            if (!crowded) count = std::min(count, cores.count());
+            threads.grow(count, cores);
+        }
         while (static_cast<int>(memories.size()) < count) {
             memories.emplace_back(static_cast<size_t>(program.memory));
             scratches.emplace_back(static_cast<size_t>(scratch_bytes));
         }
-        if (count > 1) threads.grow(count, cores);
         const int64_t whole = count == 1 ? batch : batch / count * count;
         if (whole) run_whole(images, outputs, whole, count);
         for (int64_t i = whole; i < batch; i++) run_shared(image(images, i), output(outputs, i), count);

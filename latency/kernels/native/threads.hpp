@@ -18,8 +18,8 @@ namespace hwnas {
 // Threads wait for jobs, which each does once, with its number; the caller is thread 0.  One that comes too late, since
 // it slept or others have its core, is not waited for: whoever is there does all of a job.
 //
-// Systems leave threads that wait for each other awake on one core, though others are free.  So one that finds itself on
-// the core of a thread with a lower number goes to another core first; the caller stays where it is.
+// Systems leave threads that wait for each other awake on one core, though others are free.  So one that finds itself
+// on the core of a thread with a lower number goes to another core first; the caller stays where it is.
 class Threads {
   public:
     ~Threads() {
