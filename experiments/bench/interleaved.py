@@ -14,11 +14,8 @@ Name = TypeVar("Name", bound=Hashable)
 
 VISITS, ROUNDS = 4, 10
 SAMPLE_S = 2e-3
-LOOKS, LOOK_S, ASLEEP = (
-    40,
-    5e-3,
-    0.1,
-)  # at whether threads sleep; a look takes more than a tick, at which CPU time is counted
+# At whether threads sleep: a look takes longer than a tick, at which the CPU time of other threads is counted.
+LOOKS, LOOK_S, ASLEEP = 40, 5e-3, 0.1
 
 
 def medians_s(
