@@ -52,7 +52,7 @@ class Environment:
 
     Args:
         isa: the machine's flags among `ISA_FLAGS`, sorted.
-        cores: logical ones.
+        cores: logical ones of the machine, whether this process may use them or not.
         system: the operating system, such as Linux.
         machine: the architecture, such as x86_64.
         versions: name and version of what the device's run-time adds: torch, openvino, cuda, gpu, driver.
@@ -82,7 +82,7 @@ def parse_device(text: str) -> Device:
     CUDA provider is `gpu:torch`; nothing else is put in the place of what was asked for.
 
     Raises:
-        ValueError: an unknown device or option, a number of threads that this machine does not have, or a GPU or
+        ValueError: an unknown device or option, more threads than cores that this process may use, or a GPU or
             run-time that is not there.
     """
     kind, _, rest = text.partition(":")
@@ -157,10 +157,15 @@ def _number(text: str, kind: str, key: str, value: str) -> int:
         known = [*runtimes, *_numbers(kind)]
         there = ", ".join([*runtimes, *(f"{number}=N" for number in _numbers(kind))])
         raise ValueError(f"device {text!r}: unknown option {key!r}{_nearest(key, known)}: there is {there}")
-    most, what = (os.cpu_count() or 1, "cores") if key == "threads" else (MOST_IMAGES, "images")
+    most, what = (usable_cores(), "cores of this process") if key == "threads" else (MOST_IMAGES, "images")
     if not (value.isascii() and value.isdecimal() and 1 <= int(value) <= most):
         raise ValueError(f"device {text!r}: {key} must be a whole number from 1 to {most} ({what}), got {value!r}")
     return int(value)
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: those that it is pinned to, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from torch import nn
 
 from latency.blocks import BlockTracer, block_modules
 from latency.contention import Contention
-from latency.device import Device, baseline_of, entry_of, environment, fingerprint
+from latency.device import Device, baseline_of, entry_of, environment, fingerprint, usable_cores
 from latency.fused_prices import prices_for
 from latency.harness import AT_ONCE, PARTS, QUICK, grouped, measure_models, measure_parts
 from latency.lowering import to_onnx
@@ -131,7 +130,7 @@ class Profiler:
         self._references = list(map(self._models.build, references(self._anatomy))) if compared else []
         tasks = [(subject, ways) for again in (False, True) for subject in subjects if (ways := subject.ways_of(again))]
         stage.expect(len(tasks))
-        ahead = _AHEAD if (os.cpu_count() or 1) > self._device.threads else 0  # builders need a core of their own
+        ahead = _AHEAD if usable_cores() > self._device.threads else 0  # builders need a core of their own
         end_s, left = time.monotonic() + plan.seconds, len(tasks)
         for group in grouped(self._covered(built_ahead(tasks, self._build, ahead), stage)):
             self._measure(group, max(0.0, end_s - time.monotonic()) / left)

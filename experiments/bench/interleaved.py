@@ -14,9 +14,13 @@ Name = TypeVar("Name", bound=Hashable)
 
 VISITS, ROUNDS = 4, 10
 SAMPLE_S = 2e-3
+# At whether threads sleep: a look takes longer than a tick, at which the CPU time of other threads is counted.
+LOOKS, LOOK_S, ASLEEP = 40, 5e-3, 0.1
 
 
-def medians_s(openers: Mapping[Name, Callable[[], Call]], clock: Callable[[], float]) -> dict[Name, float]:
+def medians_s(
+    openers: Mapping[Name, Callable[[], Call]], clock: Callable[[], float], before: Callable[[], object] = lambda: None
+) -> dict[Name, float]:
     """Seconds of one call of each arm, the median of its undisturbed samples.
 
     A visit opens every arm anew, since memory is a matter of luck; its rounds take one sample of each arm, forwards and
@@ -25,6 +29,7 @@ def medians_s(openers: Mapping[Name, Callable[[], Call]], clock: Callable[[], fl
     Args:
         openers: name to what opens the arm and returns what is timed.
         clock: in seconds, such as `time.perf_counter`.
+        before: what is done before each sample.
     """
     samples: dict[Name, list[float]] = {name: [] for name in openers}
     calls: dict[Name, int] = {}
@@ -34,8 +39,20 @@ def medians_s(openers: Mapping[Name, Callable[[], Call]], clock: Callable[[], fl
             calls[name] = max(calls.get(name, 0), _calls(call))
         for i in range(ROUNDS):
             for name in opened if i % 2 == 0 else reversed(opened):
+                before()
                 samples[name].append(_took_s(opened[name], calls[name], clock))
     return {name: _undisturbed_s(found, calls[name]) for name, found in samples.items()}
+
+
+def until_threads_sleep() -> bool:
+    """Waits until this process uses no core, 0.2 s at most; returns whether it came to that."""
+    return any(_sleeps() for _ in range(LOOKS))
+
+
+def _sleeps() -> bool:
+    start_s = time.process_time()
+    time.sleep(LOOK_S)
+    return time.process_time() - start_s < ASLEEP * LOOK_S
 
 
 def _calls(call: Call) -> int:

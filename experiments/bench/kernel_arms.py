@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.bench.interleaved import Call, medians_s
+from experiments.bench.interleaved import Call, medians_s, until_threads_sleep
 from experiments.bench.kernel_graphs import Timed
 from latency.device import parse_device
 from latency.installed import lacking
@@ -91,7 +91,7 @@ def times_s(subject: Subject, threads: int) -> tuple[dict[str, float], dict[str,
     }
     if subject.dense is not None:
         openers |= {(DENSE, i): _opener(_fused(threads), made) for i, made in enumerate(subject.dense.parts)}
-    found = medians_s(openers, time.process_time if threads == 1 else time.perf_counter)
+    found = medians_s(openers, *((time.process_time,) if threads == 1 else (time.perf_counter, until_threads_sleep)))
     names = dict.fromkeys(name for name, _ in openers)
     once = {name: subject.once(*(found[name, i] for i in range(len(subject.parts)))) for name in names}
     return once, {name: found[name, 0] for name in names}

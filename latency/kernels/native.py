@@ -28,6 +28,7 @@ def _library() -> ctypes.CDLL:
         "hwnas_run": (ctypes.c_int, run),
         "hwnas_run_timed": (ctypes.c_int, (*run, numbers)),
         "hwnas_close": (None, (ctypes.c_void_p,)),
+        "hwnas_crowd": (None, (ctypes.c_void_p,)),
         "hwnas_sizes": (None, (ctypes.c_void_p, numbers, numbers, numbers)),
         "hwnas_instruction_sets": (ctypes.c_char_p, ()),
         "hwnas_memory": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_size_t))),
@@ -59,8 +60,13 @@ class Native:
         self.image_size, self.output_size = image.value, output.value  # numbers of float32
         self.steps = steps.value
 
+    def crowd(self) -> Native:
+        """Lets more threads run it from now on than there are cores, each of which has a part: for tests of threads."""
+        _library().hwnas_crowd(self._handle)
+        return self
+
     def run(self, x: np.ndarray, threads: int = 1) -> np.ndarray:
-        """float32 (b, outputs) of images float32 (b, c, h, w).
+        """float32 (b, outputs) of images float32 (b, c, h, w), in no more threads than this process has cores.
 
         Raises:
             ValueError: images of another size, no image, or no thread.

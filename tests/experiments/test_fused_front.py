@@ -39,6 +39,7 @@ def test_files_that_are_less_accurate_are_no_match():
     assert compared({FUSED: SLOW[:1], CPU: SLOW[1:]})["as_accurate"]["times_as_fast"] is None
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_runs_that_differ_in_more_than_the_device_are_refused():
     check_alike(settings("cpu:fused", precisions=("int8",)), settings("cpu"))
     check_alike(settings("cpu:fused,threads=2"), settings("cpu:threads=2"))

@@ -14,6 +14,7 @@ from latency.device import (
     fingerprint,
     parse_cpuinfo,
     parse_device,
+    usable_cores,
 )
 from latency.installed import version
 
@@ -39,6 +40,7 @@ ENVIRONMENT = Environment("cpu", ("avx2",), 4, "Linux", "x86_64", "1.0", "2.0", 
 def four_cores(monkeypatch):
     """Four cores while a test runs; what is remembered of them must not reach the tests of other files."""
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
     environment.cache_clear()
     yield
     environment.cache_clear()
@@ -54,6 +56,15 @@ def test_devices_parse_and_their_names_parse_back():
     assert parse_device("cpu:batch=8,threads=2") == Device("cpu:threads=2,batch=8", "cpu", 2, "onnxruntime", 8)
     for text in ["cpu", "cpu:torch", "cpu:threads=4", "cpu:torch,threads=3", "cpu:batch=2", "cpu:torch,batch=2"]:
         assert parse_device(parse_device(text).name) == parse_device(text)
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert usable_cores() == 1 and environment().cores == 4
+    with pytest.raises(ValueError, match=r"threads must be .* from 1 to 1 \(cores of this process\), got '2'"):
+        parse_device("cpu:threads=2")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cores() == 4 and parse_device("cpu:threads=4").threads == 4
 
 
 @pytest.mark.parametrize(

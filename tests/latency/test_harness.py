@@ -1,11 +1,10 @@
 import dataclasses
-import os
 
 import pytest
 from small_model import model
 
 from latency.contention import Contention
-from latency.device import at_batch, fingerprint, parse_device
+from latency.device import at_batch, fingerprint, parse_device, usable_cores
 from latency.harness import (
     AT_ONCE,
     CAREFUL,
@@ -122,7 +121,7 @@ def test_another_effort_or_device_is_another_measurement(store, asked):
     a = model(2)
     measure_models([a], CPU, EFFORT, store)
     measure_models([a], CPU, dataclasses.replace(EFFORT, samples=4), store)
-    if parse_device("cpu").threads < (os.cpu_count() or 1):
+    if usable_cores() > 1:
         measure_models([a], parse_device("cpu:threads=2"), EFFORT, store)
         assert len(asked) == 3
     assert QUICK.rounds < CAREFUL.rounds

@@ -48,6 +48,7 @@ def test_images_of_a_batch_take_turns(tiny):
     assert four.seconds(rows) - PRICES.call_s == pytest.approx(4 * (tiny.seconds(rows) - PRICES.call_s))
 
 
+@pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize(
     ("device", "message"), [("cpu", "closed form on cpu:fused alone"), ("cpu:fused,threads=2", "one thread, got 2")]
 )

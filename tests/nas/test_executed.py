@@ -55,6 +55,7 @@ def test_the_roofline_floor_is_that_of_the_peaks(monkeypatch):
     assert finder.of(model()) == {"roofline_s": floor_s(executed_kernels(model(), CPU), peaks)}
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_the_roofline_floor_of_fused_kernels_is_that_of_their_dot_products(monkeypatch):
     # Of 3 x 3 taps at 5 x 5 pixels, 13 in each direction meet the image.
     prices = FusedPrices("avx512", dict.fromkeys(TERMS, 1e-9), 64e-9, 3e-6)

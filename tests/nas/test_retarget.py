@@ -131,6 +131,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(source, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("two_cores")
 def test_a_retargeted_or_unfinished_run_is_refused(carried, tmp_path):
     with pytest.raises(ValueError, match="itself retargeted"):
         retarget(carried[0], "cpu:threads=2", tmp_path / "run", SilentReporter(), space=Small)

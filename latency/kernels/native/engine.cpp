@@ -1,7 +1,7 @@
 // Runs programs: kernels for the processor's instruction set, memory of tensors, threads.
 //
 // Images of a batch go to threads whole, each with memory of its own; those that are left over, or a single image, are
-// shared: threads take items of a step until there are none, and wait for each other before the next.
+// shared: threads take items of a step until there are none, and wait until all are done before the next.
 
 // A product and a sum are rounded once only where the source says so, whatever the compiler's flags.
 #if defined(__clang__)
@@ -14,13 +14,11 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
-#include <condition_variable>
 #include <cstdio>
-#include <mutex>
-#include <thread>
 
 #include "hwnas.h"
 #include "program.hpp"
+#include "threads.hpp"
 
 #define INLINE __attribute__((always_inline)) inline
 #if defined(__clang__)
@@ -171,7 +169,7 @@ int64_t items_of(const Step &step, int phase, const Work &work) {
                               : parts(step.depthwise.vectors(), GROUP) * work.bands;
         case Kind::pool: return step.project.vectors();
         case Kind::logits: return step.project.vectors();
-        case Kind::dequantize: return 1;
+        case Kind::dequantize: return step.a->height;
         default: return step.output->height;
     }
 }
@@ -183,13 +181,32 @@ int64_t chunk_of(const Step &step, int threads) {
     return parts(pixels, parts(parts(pixels, CHUNK), threads) * threads);
 }
 
-// How many bands of rows a block is cut into, so that all threads have work; each repeats rows of the expansion.
+// What a band of rows of a group of channels costs, about in dot products: rows that are expanded, and those made.
+int64_t cost_of(const Step &step, int64_t band, int bands) {
+    const Layer &layer = step.depthwise;
+    const Tensor &output = *(step.project.present ? step.between : step.output);
+    const int64_t begin = band * output.height / bands, rows = (band + 1) * output.height / bands - begin;
+    const int64_t first = std::max<int64_t>(0, begin * layer.stride - layer.top);
+    const int64_t behind = (begin + rows - 1) * layer.stride - layer.top + layer.height;
+    const int64_t last = std::max(first, std::min<int64_t>(behind, step.a->height));
+    const int64_t expanded = (step.expand.present ? step.expand.fours : 0) + 2;
+    const int64_t made = layer.width * (layer.height / 4 + 1) + 2;
+    return (last - first) * step.a->width * expanded + rows * output.width * made;
+}
+
+// How many bands of rows a block is cut into: as many as threads, since each then reads what it wrote itself, unless
+// fewer leave the thread with most to do an eighth less, for each band repeats rows of the expansion.
 int bands_of(const Step &step, int threads) {
     if (step.kind != Kind::block || threads == 1) return 1;
     const int64_t groups = parts(step.depthwise.vectors(), GROUP);
     const int64_t rows = (step.project.present ? step.between : step.output)->height;
-    if (groups % threads == 0 || groups >= 4 * threads) return 1;
-    return static_cast<int>(std::min<int64_t>(threads, parts(rows, step.depthwise.height)));
+    int best = 1;
+    int64_t least = 0;
+    for (int bands = static_cast<int>(std::min<int64_t>(threads, rows)); bands >= 1; bands--) {
+        const int64_t cost = parts(groups * bands, threads) * cost_of(step, bands / 2, bands);
+        if (least == 0 || 8 * cost < 7 * least) least = cost, best = bands;
+    }
+    return best;
 }
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -205,80 +222,6 @@ void allow_all(const Program &program, uint8_t *memory) { __asan_unpoison_memory
 void allow(const Program &, const Step &, uint8_t *) {}
 void allow_all(const Program &, uint8_t *) {}
 #endif
-
-// Threads that wait for a job, which each does once, with its number; the caller is thread 0.
-class Threads {
-  public:
-    ~Threads() {
-        {
-            const std::lock_guard<std::mutex> lock(mutex_);
-            job_ = nullptr;
-            round_.fetch_add(1);
-        }
-        wake_.notify_all();
-        for (std::thread &thread : threads_) thread.join();
-    }
-
-    void grow(int count) {
-        while (static_cast<int>(threads_.size()) + 1 < count)
-            threads_.emplace_back([this, number = static_cast<int>(threads_.size()) + 1, seen = round_.load()] {
-                wait(number, seen);
-            });
-    }
-
-    template <class Job>
-    void run(int count, Job &job) {
-        if (count > 1) {
-            const std::lock_guard<std::mutex> lock(mutex_);
-            job_ = &job, call_ = [](void *each, int number) { (*static_cast<Job *>(each))(number); };
-            count_ = count, busy_.store(static_cast<int>(threads_.size()));
-            round_.fetch_add(1);
-        }
-        if (count > 1) wake_.notify_all();
-        job(0);
-        if (count > 1) until([this] { return busy_.load(std::memory_order_acquire) == 0; });
-    }
-
-    // Waits for what other threads do within microseconds, and gives way where they do not.
-    template <class Condition>
-    static void until(Condition met) {
-        for (int i = 0; !met(); i++)
-            if (i < SPINS) pause(); else std::this_thread::yield();
-    }
-
-  private:
-    static constexpr int SPINS = 2000, SPINS_AWAKE = 5000;
-
-    static void pause() {
-#if defined(__x86_64__)
-        _mm_pause();
-#endif
-    }
-
-    // The next job often comes soon: to be woken takes longer than to wait for it awake.
-    void wait(int number, uint64_t seen) {
-        for (;;) {
-            for (int i = 0; i < SPINS_AWAKE && round_.load() == seen; i++) pause();
-            {
-                std::unique_lock<std::mutex> lock(mutex_);
-                wake_.wait(lock, [&] { return round_.load() != seen; });
-                seen = round_.load();
-            }
-            if (!job_) return;
-            if (number < count_) call_(job_, number);
-            busy_.fetch_sub(1, std::memory_order_release);
-        }
-    }
-
-    std::vector<std::thread> threads_;
-    std::mutex mutex_;
-    std::condition_variable wake_;
-    std::atomic<uint64_t> round_{0};
-    std::atomic<int> busy_{0};
-    int count_ = 0;
-    void *job_ = nullptr;
-    void (*call_)(void *, int) = nullptr;
-};
 
 // What each step takes, as one of the threads sees it: nanoseconds that are added to `times`, if there are any.
 class Watch {
@@ -300,11 +243,42 @@ class Watch {
     int64_t *times_, before_;
 };
 
-// Where threads that share an image stand: the phase's next item, and how many are done with the phase.
-struct Shared {
-    explicit Shared(int64_t phases) : next(phases), done(phases) {}
-    std::vector<std::atomic<int64_t>> next;
-    std::vector<std::atomic<int>> done;
+// How far threads are that share an image.  Each has as many items of a phase, which follow each other, so that cores
+// seldom write to the same lines of memory or read what others wrote; who has none left takes those of others.
+class Shared {
+  public:
+    Shared(int64_t phases, int threads) : threads_(threads), counts_(phases * (threads + 1)) {}
+
+    // Takes items until there are none, and waits for those that others have taken.
+    template <class Run>
+    void phase(int64_t number, int64_t items, int thread, Run run) {
+        Count *const taken = &counts_[number * (threads_ + 1)];
+        std::atomic<int64_t> &done = taken[threads_].value;
+        for (int i = 0; i < threads_ && done.load(std::memory_order_acquire) < items; i++) {
+            const int owner = (thread + i) % threads_;
+            const int64_t begin = owner * items / threads_, end = (owner + 1) * items / threads_;
+            if (const int64_t made = take(taken[owner].value, begin, end, run)) done.fetch_add(made);
+        }
+        Threads::until([&] { return done.load(std::memory_order_acquire) == items; });
+    }
+
+  private:
+    struct alignas(64) Count {
+        std::atomic<int64_t> value{0};
+    };
+
+    template <class Run>
+    static int64_t take(std::atomic<int64_t> &taken, int64_t begin, int64_t end, Run run) {
+        int64_t made = 0;
+        while (taken.load(std::memory_order_relaxed) < end - begin) {
+            const int64_t item = begin + taken.fetch_add(1);
+            if (item < end) run(item), made++;
+        }
+        return made;
+    }
+
+    int threads_;
+    std::vector<Count> counts_;  // of each phase: items taken of each thread, and items done
 };
 
 }  // namespace
@@ -327,11 +301,15 @@ struct hwnas_program {
     // `times` of all steps, where they are asked for, are those of the caller's thread.
     void run(const float *images, float *outputs, int64_t batch, int count, int64_t *times) {
         const std::lock_guard<std::mutex> lock(mutex);
+        if (count > 1) {
+            const hwnas::Cores cores;
+            if (!crowded) count = std::min(count, cores.count());
+            threads.grow(count, cores);
+        }
         while (static_cast<int>(memories.size()) < count) {
             memories.emplace_back(static_cast<size_t>(program.memory));
             scratches.emplace_back(static_cast<size_t>(scratch_bytes));
         }
-        threads.grow(count);
         const int64_t whole = count == 1 ? batch : batch / count * count;
         if (whole) run_whole(images, outputs, whole, count, times);
         for (int64_t i = whole; i < batch; i++) run_shared(image(images, i), output(outputs, i), count, times);
@@ -359,11 +337,11 @@ struct hwnas_program {
                 hwnas::allow_all(program, work.memory);
             }
         };
-        threads.run(count, job);
+        threads.run(count, job, crowded);
     }
 
     void run_shared(const float *image, float *output, int count, int64_t *times) {
-        hwnas::Shared shared(phases);
+        hwnas::Shared shared(phases, count);
         auto job = [&](int number) {
             hwnas::Work work{memories[0].data(), scratches[number].data(), image, output, 1, hwnas::CHUNK};
             hwnas::Watch watch(number ? nullptr : times);
@@ -371,22 +349,19 @@ struct hwnas_program {
             for (size_t s = 0; s < program.steps.size(); s++) {
                 const hwnas::Step &step = program.steps[s];
                 work.bands = hwnas::bands_of(step, count), work.chunk = hwnas::chunk_of(step, count);
-                for (int phase = 0; phase < hwnas::phases_of(step); phase++, at++) {
-                    const int64_t items = hwnas::items_of(step, phase, work);
-                    for (int64_t item; (item = shared.next[at].fetch_add(1)) < items;)
-                        run_item(step, phase, item, work);
-                    shared.done[at].fetch_add(1);
-                    hwnas::Threads::until([&] { return shared.done[at].load(std::memory_order_acquire) == count; });
-                }
+                for (int phase = 0; phase < hwnas::phases_of(step); phase++)
+                    shared.phase(at++, hwnas::items_of(step, phase, work), number,
+                                 [&](int64_t item) { run_item(step, phase, item, work); });
                 watch.passed(s);
             }
         };
-        threads.run(count, job);
+        threads.run(count, job, crowded);
     }
 
     hwnas::Program program;
     const hwnas::Kernels &kernels;
     int64_t scratch_bytes = 0, phases = 0;
+    bool crowded = false;  // whether there may be more threads than cores, all of which have a part
     std::vector<hwnas::Bytes> memories, scratches;  // of each thread
     std::mutex mutex;
     hwnas::Threads threads;

@@ -17,8 +17,10 @@ typedef struct hwnas_program hwnas_program;
 hwnas_program *hwnas_open(const void *bytes, size_t size, const char *instruction_set, char *message,
                           size_t message_size);
 
-/* Runs `batch` images (batch, channels, height, width) to outputs (batch, outputs) in `threads` threads.  Returns 0, or
-   -1 where memory or threads cannot be had or a number is below 1.  Calls of several threads wait for each other. */
+/* Runs `batch` images (batch, channels, height, width) to outputs (batch, outputs) in at most `threads` threads, the
+   caller among them.  On Linux there are no more than cores that the caller may use, and the others leave the core
+   that it is on.  Returns 0, or -1 where memory or threads cannot be had or a number is below 1.  Calls of several
+   threads wait for each other. */
 int hwnas_run(hwnas_program *program, const float *images, float *outputs, int64_t batch, int threads);
 
 void hwnas_close(hwnas_program *program);

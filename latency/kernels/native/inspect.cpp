@@ -26,4 +26,6 @@ const uint8_t *hwnas_memory(const hwnas_program *program, int thread, size_t *si
     return program->memories[thread].data();
 }
 
+void hwnas_crowd(hwnas_program *program) { program->crowded = true; }
+
 }  // extern "C"

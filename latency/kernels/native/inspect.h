@@ -21,6 +21,9 @@ const char *hwnas_instruction_sets(void);
 /* The memory of a thread's tensors, NULL before it ran. */
 const uint8_t *hwnas_memory(const hwnas_program *program, int thread, size_t *size);
 
+/* Lets more threads run it from now on than there are cores, each of which has a part, however late it comes. */
+void hwnas_crowd(hwnas_program *program);
+
 #ifdef __cplusplus
 }
 #endif

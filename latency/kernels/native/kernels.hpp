@@ -22,7 +22,7 @@ void run(const Step &step, int phase, int64_t item, const Work &work) {
         case Kind::average: return run_windows(step, item, work);
         case Kind::copy: return run_copy(step, item, work);
         case Kind::logits: return run_logits(step, item, work);
-        case Kind::dequantize: return run_dequantize(step, work);
+        case Kind::dequantize: return run_dequantize(step, item, work);
         default: return run_pixelwise(step, item, work);
     }
 }

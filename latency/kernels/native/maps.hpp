@@ -143,12 +143,14 @@ void run_pixelwise(const Step &step, int64_t item, const Work &work) {
         }
 }
 
-void run_dequantize(const Step &step, const Work &work) {
-    const uint8_t *const codes = work.codes(*step.a);
-    const int64_t size = step.a->bytes();
-    for (int64_t i = 0; i < size; i += LANES) {
-        const int count = int(size - i < LANES ? size - i : LANES);
+// Codes to float32; an item is a row.
+void run_dequantize(const Step &step, int64_t item, const Work &work) {
+    const int64_t row = step.a->width * step.a->channels;
+    const uint8_t *const codes = work.codes(*step.a) + item * row;
+    float *const to = work.result + item * row;
+    for (int64_t i = 0; i < row; i += LANES) {
+        const int count = int(row - i < LANES ? row - i : LANES);
         const Floats steps = minus(converted(load_codes(codes + i, count)), splat(float(step.zero_a)));
-        store_floats(work.result + i, times(steps, splat(step.scale_a)), count);
+        store_floats(to + i, times(steps, splat(step.scale_a)), count);
     }
 }

@@ -107,7 +107,7 @@ def test_several_threads_are_held_against_one(monkeypatch):
     monkeypatch.setattr(kernel_arms, "times_s", lambda subject, threads: (found, found))
     row = kernels._row(Subject("", layers(3, 16, 16, 1, 1)), 2, 1e9, None)
     assert row.factors == {"fused": 1.5, "ort int8": 1.0}
-    assert row.plain()["ratio_one_thread"] == 1.5
+    assert row.plain()["over_one_thread"] == 1.5
     assert row.peak == pytest.approx(9 * 16 * 16 / (2e-6 * 2 * 1e9))
 
 

@@ -1,5 +1,5 @@
 from experiments.bench import interleaved
-from experiments.bench.interleaved import medians_s
+from experiments.bench.interleaved import medians_s, until_threads_sleep
 
 
 class Machine:
@@ -43,3 +43,20 @@ def test_arms_are_opened_in_every_visit_and_take_turns(monkeypatch):
     assert machine.opened == [*"abc"] * interleaved.VISITS
     turns = [*"aabbcc", *"ccbbaa"] * (interleaved.ROUNDS // 2)  # each call once untimed before
     assert machine.called == turns * interleaved.VISITS
+
+
+def test_something_is_done_before_each_sample(monkeypatch):
+    monkeypatch.setattr(interleaved, "_calls", lambda call: 1)
+    machine = Machine()
+    medians_s({"a": machine.opener("a", forever(1e-3))}, machine.clock, lambda: machine.called.append("before"))
+    assert machine.called == ["before", "a", "a"] * interleaved.VISITS * interleaved.ROUNDS
+
+
+def test_threads_that_are_busy_are_waited_for(monkeypatch):
+    used_s = iter([0.0, 5e-3, 5e-3, 9e-3, 9e-3, 9.2e-3])  # a thread sleeps in the third look
+    monkeypatch.setattr(interleaved.time, "process_time", lambda: next(used_s))
+    assert until_threads_sleep()
+    assert not list(used_s)
+    monkeypatch.setattr(interleaved, "LOOKS", 3)
+    monkeypatch.setattr(interleaved.time, "process_time", iter(range(6)).__next__)
+    assert not until_threads_sleep()

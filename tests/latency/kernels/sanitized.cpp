@@ -26,6 +26,7 @@ int main(int count, char **folders) {
             char message[256] = "";
             hwnas_program *opened = hwnas_open(program.data(), program.size(), name.c_str(), message, sizeof message);
             if (!opened) return std::fprintf(stderr, "%s: %s\n", folders[i], message), 1;
+            hwnas_crowd(opened);
             int64_t image, output;
             hwnas_sizes(opened, &image, &output);
             const std::vector<float> x(reinterpret_cast<const float *>(images.data()),

@@ -53,7 +53,7 @@ def assert_equals_reference(program, x, count=1):
     expected = program.run(x)
     for name in native.instruction_sets():
         with native.open_program(program, name) as opened:
-            np.testing.assert_array_equal(opened.run(x, count), expected, name)
+            np.testing.assert_array_equal(opened.crowd().run(x, count), expected, name)
 
 
 @many
@@ -232,6 +232,7 @@ def test_networks_in_any_number_of_threads_and_images(seed):
     expected = program.run(x)
     for name in native.instruction_sets():
         with native.open_program(program, name) as opened:
+            opened.crowd()
             for count in (1, 2, 3, 7):
                 np.testing.assert_array_equal(opened.run(x, count), expected, f"{name}, {count} threads")
                 np.testing.assert_array_equal(opened.run(x[:1], count), expected[:1], f"{name}, {count} threads")
@@ -258,6 +259,7 @@ def test_a_program_that_several_threads_run():
     x = rng.normal(0, 1, (4, *program.input_shape)).astype(np.float32)
     expected, found = program.run(x), {}
     with native.open_program(program) as opened:
+        opened.crowd()
         callers = [
             threading.Thread(target=lambda i=i: found.update({i: opened.run(x[i : i + 1], 2)})) for i in range(len(x))
         ]
