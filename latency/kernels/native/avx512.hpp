@@ -179,3 +179,19 @@ INLINE void store_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int co
     const int bytes = some * (count < LANES ? count : LANES);
     _mm512_mask_storeu_epi8(to, ~0ull >> (64 - bytes), _mm512_permutexvar_epi8(order, word));
 }
+
+// Of each of `count` pixels `some` bytes: those of its words in up to four lines, `line` bytes apart.
+INLINE void store_lines(uint8_t *to, ptrdiff_t pitch, const uint8_t *lines, ptrdiff_t line, int some, int count) {
+    Ints from[4];
+    UNROLL for (int i = 0; i < 4; i++) from[i] = 4 * i < some ? words(lines + i * line) : zeros();
+    const __m512i a = _mm512_unpacklo_epi32(from[0], from[1]), b = _mm512_unpackhi_epi32(from[0], from[1]);
+    const __m512i c = _mm512_unpacklo_epi32(from[2], from[3]), d = _mm512_unpackhi_epi32(from[2], from[3]);
+    const __m512i each[4] = {_mm512_unpacklo_epi64(a, c), _mm512_unpackhi_epi64(a, c), _mm512_unpacklo_epi64(b, d),
+                             _mm512_unpackhi_epi64(b, d)};
+    UNROLL for (int i = 0; i < 4; i++) {
+        if (i < count) store_bytes(to + i * pitch, _mm512_castsi512_si128(each[i]), some);
+        if (4 + i < count) store_bytes(to + (4 + i) * pitch, _mm512_extracti32x4_epi32(each[i], 1), some);
+        if (8 + i < count) store_bytes(to + (8 + i) * pitch, _mm512_extracti32x4_epi32(each[i], 2), some);
+        if (12 + i < count) store_bytes(to + (12 + i) * pitch, _mm512_extracti32x4_epi32(each[i], 3), some);
+    }
+}

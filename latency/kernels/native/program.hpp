@@ -51,6 +51,9 @@ struct Layer {
 // Lines of words that a depthwise kernel keeps: of the newest row, or of four rows before it as well.
 inline int lines_of(const Layer &depthwise) { return depthwise.height < 4 ? 1 : 5; }
 
+// Bytes of a line of four for each of so many pixels, in whole vectors.
+inline int64_t line_of(int64_t width) { return (width + LANES - 1) / LANES * LANES * 4; }
+
 // What pixels of a resized image are made of: the one before and that behind it, with a weight each.
 struct Places {
     const int32_t *before;
