@@ -124,7 +124,8 @@ struct Sifted {  // values of M pixels
 
 // Codes of M pixels of a vector: of the words of the newest rows, and of those of four rows before.
 template <int K, int STRIDE, int M>
-void sift(const Layer &layer, const int8_t *weight, int vector, const uint8_t *newest, const uint8_t *former, uint8_t *to) {
+void sift(const Layer &layer, const int8_t *weight, int vector, const uint8_t *newest, const uint8_t *former,
+          uint8_t *to) {
     constexpr int WORDS = K / 4 + 1;
     Weights taps[WORDS][K];
     weight += ptrdiff_t(vector) * WORDS * K * 64;

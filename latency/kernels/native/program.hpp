@@ -37,7 +37,7 @@ struct Layer {
     int present, channels, inputs, height, width, stride, top, left, bottom, right, zero, low, high, output_zero;
     float residual;
     const int8_t *weight;
-    const int8_t *earlier;  // of a depthwise layer of a block: weights for the row before
+    const int8_t *earlier;  // of a depthwise layer of a block with a stride of 1: weights for the row before
     const int32_t *blocks;  // of block-sparse weights: where those of each vector begin, and their groups of inputs
     const int32_t *offset;  // added to sums
     const float *scale, *bias;
@@ -386,7 +386,7 @@ class Program {
         require(depthwise.height == depthwise.width && depthwise.stride <= 2 &&
                     (depthwise.height == 3 || depthwise.height == 5 || depthwise.height == 7),
                 "a block has another kernel");
-        make_earlier(depthwise);
+        if (depthwise.stride == 1) make_earlier(depthwise);
         if (project.present) {
             check_layer(project, made, *step.output);
             check_pointwise(project);
