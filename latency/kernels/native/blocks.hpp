@@ -193,6 +193,63 @@ void push_input(const Step &step, const uint8_t *codes, int64_t pitch, Line &lin
         push_rows(rows, step.depthwise.channels, line);
 }
 
+// Codes of columns from FIRST on, of M, in two rows: four are made as soon as their sums are complete.
+template <int FIRST, int M>
+INLINE void sift_columns(const Layer &layer, int vector, const Weights (&taps)[2][3], const uint8_t *newest, uint8_t *to,
+                         ptrdiff_t below, const Cut &cut, const Sifted<M> (&values)[2], Ints (&sums)[2][M]) {
+    if constexpr (FIRST < M) {
+        constexpr int LAST = FIRST + 4 < M ? FIRST + 4 : M;
+        UNROLL for (int c = FIRST ? FIRST + 2 : 0; c < LAST + 2; c++) {
+            const Codes four = prepared(words(newest + c * Line::PITCH));
+            UNROLL for (int i = 0; i < M; i++) UNROLL for (int r = 0; r < 2; r++) {
+                const int tap = c - i;
+                if (tap == 0) sums[r][i] = ints(layer.offset + vector * LANES);
+                if (tap >= 0 && tap < 3) sums[r][i] = dot(sums[r][i], four, taps[r][tap]);
+            }
+        }
+        UNROLL for (int r = 0; r < 2; r++)
+            store_pixels<FIRST, LAST>(to + r * below, layer.channels, layer.channels - vector * LANES, cut, values[r]);
+        sift_columns<LAST, M>(layer, vector, taps, newest, to, below, cut, values, sums);
+    }
+}
+
+template <int M>
+void sift_two(const Layer &layer, int vector, const uint8_t *newest, uint8_t *to, ptrdiff_t below) {
+    Weights taps[2][3];
+    UNROLL for (int i = 0; i < 3; i++) {
+        taps[0][i] = weights(layer.earlier + (ptrdiff_t(vector) * 3 + i) * 64);
+        taps[1][i] = weights(layer.weight + (ptrdiff_t(vector) * 3 + i) * 64);
+    }
+    Ints sums[2][M];
+    const Floats scale = floats(layer.scale + vector * LANES), bias = floats(layer.bias + vector * LANES);
+    const Sifted<M> values[2] = {{sums[0], scale, bias}, {sums[1], scale, bias}};
+    sift_columns<0, M>(layer, vector, taps, newest, to, below, Cut(layer), values, sums);
+}
+
+using TwoSifter = void (*)(const Layer &, int, const uint8_t *, uint8_t *, ptrdiff_t);
+
+template <int M = PIXELS>
+TwoSifter two_sifter_of(int columns) {
+    if constexpr (M > 1)
+        if (columns < M) return two_sifter_of<M - 1>(columns);
+    return sift_two<M>;
+}
+
+// All pixels of two rows, `below` bytes apart, for a kernel of 3: there are registers for the weights of both.
+void sift_rows(const Layer &layer, const Line &line, int64_t width, uint8_t *to, ptrdiff_t below) {
+    const Parts tiles(int(width), PIXELS);
+    const TwoSifter larger = two_sifter_of(tiles.size), smaller = two_sifter_of(tiles.size - 1);
+    for (int j = 0; j < line.vectors; j++) {
+        const uint8_t *newest = line.words + j * 64;
+        uint8_t *at = to + (line.vector + j) * LANES;
+        for (int tile = 0; tile < tiles.large + tiles.small; tile++) {
+            const int columns = tiles.size - (tile >= tiles.large);
+            (tile < tiles.large ? larger : smaller)(layer, line.vector + j, newest, at, below);
+            newest += columns * Line::PITCH, at += ptrdiff_t(columns) * layer.channels;
+        }
+    }
+}
+
 // Depthwise codes of a block; an item is some rows of a group of channels.
 //
 // Rows are pushed in twos where there are two, so that words of the row between them are never made: with a stride of 1
@@ -225,7 +282,11 @@ void run_block(const Step &step, int64_t item, const Work &work) {
                 line.advance(1), push_padding(layer.zero, line);
         }
         uint8_t *const to = work.codes(output) + y * made;
-        if (twice) sift_row(layer, layer.earlier, line, output.width, to);
-        if (y + twice < end) sift_row(layer, layer.weight, line, output.width, to + twice * made);
+        if (twice && y + 1 < end && layer.height == 3) {
+            sift_rows(layer, line, output.width, to, made);
+        } else {
+            if (twice) sift_row(layer, layer.earlier, line, output.width, to);
+            if (y + twice < end) sift_row(layer, layer.weight, line, output.width, to + twice * made);
+        }
     }
 }
