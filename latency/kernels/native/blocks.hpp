@@ -268,25 +268,25 @@ void run_block(const Step &step, int64_t item, const Work &work) {
     std::memset(line.memory, layer.zero, line.bytes() * kept);
     const uint8_t *const codes = work.codes(input);
     const int64_t pitch = input.width * input.channels, made = output.width * layer.channels;
-    const int64_t needed = std::min(input.height, (end - 1) * layer.stride - layer.top + layer.height);
-    const int twice = layer.stride == 1;
+    const int most = layer.stride == 1 ? 2 : 1;  // rows of the output that are made of the same words
+    int rows = (end - begin) % most ? 1 : most;
     int64_t next = begin * layer.stride - layer.top;
-    for (int64_t y = begin; y < end; y += 1 + twice) {
-        for (const int64_t stop = (y + twice) * layer.stride - layer.top + layer.height; next < stop; next++) {
+    for (int64_t y = begin; y < end; y += rows, rows = most) {
+        for (const int64_t stop = (y + rows - 1) * layer.stride - layer.top + layer.height; next < stop; next++) {
             if (next < 0) continue;  // the words are zeros
-            if ((stop - next) % 2 == 0 && next + 1 < needed)
+            if ((stop - next) % 2 == 0 && next + 1 < input.height)
                 push_input<2>(step, codes + next++ * pitch, pitch, line);
-            else if (next < needed)
+            else if (next < input.height)
                 push_input<1>(step, codes + next * pitch, pitch, line);
             else
                 line.advance(1), push_padding(layer.zero, line);
         }
         uint8_t *const to = work.codes(output) + y * made;
-        if (twice && y + 1 < end && layer.height == 3) {
+        if (rows == 2 && layer.height == 3) {
             sift_rows(layer, line, output.width, to, made);
         } else {
-            if (twice) sift_row(layer, layer.earlier, line, output.width, to);
-            if (y + twice < end) sift_row(layer, layer.weight, line, output.width, to + twice * made);
+            if (rows == 2) sift_row(layer, layer.earlier, line, output.width, to);
+            sift_row(layer, layer.weight, line, output.width, to + (rows - 1) * made);
         }
     }
 }
