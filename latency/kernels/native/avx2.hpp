@@ -153,3 +153,9 @@ INLINE void store_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int co
     store_words(bytes, word);
     scatter(to, pitch, bytes, some, count);
 }
+
+// Of each of `count` pixels `some` bytes: those of its words in up to four lines, `line` bytes apart.
+INLINE void store_lines(uint8_t *to, ptrdiff_t pitch, const uint8_t *lines, ptrdiff_t line, int some, int count) {
+    for (int i = 0; 4 * i < some; i++)
+        store_some(to + 4 * i, pitch, words(lines + i * line), some - 4 * i < 4 ? some - 4 * i : 4, count);
+}

@@ -121,17 +121,19 @@ struct Order {  // of bytes
     alignas(64) uint8_t at[4][64];
 };
 
-// For each pixel of `packed`, the bytes of its words: three of those before, and a new code.
-constexpr Order pushed_order() {
+// For each column of `packed`, the bytes of its words: some of those before, and the codes of new rows, pixel by pixel.
+constexpr Order pushed_order(int rows) {
     Order order{};
-    for (int pixel = 0; pixel < 4; pixel++)
-        for (int channel = 0; channel < LANES; channel++) {
-            for (int i = 0; i < 3; i++) order.at[pixel][4 * channel + i] = uint8_t(4 * channel + i + 1);
-            order.at[pixel][4 * channel + 3] = uint8_t(64 + channel / 4 * 16 + pixel * 4 + channel % 4);
-        }
+    for (int column = 0; column < 4 / rows; column++)
+        for (int channel = 0; channel < LANES; channel++)
+            for (int i = 0; i < 4; i++) {
+                const int pixel = column * rows + i + rows - 4, made = 64 + channel / 4 * 16 + pixel * 4 + channel % 4;
+                order.at[column][4 * channel + i] = uint8_t(i + rows < 4 ? 4 * channel + i + rows : made);
+            }
     return order;
 }
-constexpr Order PUSHED_ORDER = pushed_order();
+template <int R>
+constexpr Order PUSHED_ORDER = pushed_order(R);
 
 // For the first bytes of all words, 1 to 4 of each: where they are.
 constexpr Order some_order() {
@@ -142,16 +144,15 @@ constexpr Order some_order() {
 }
 constexpr Order SOME_ORDER = some_order();
 
-// Words of M pixels, at most 4, with the codes of a new row.
-template <int M>
+// Words with the codes of R new rows: of M pixels, at most 4, those of a column after each other.
+template <int R, int M>
 INLINE void push_cut(uint8_t *to, const uint8_t *before, ptrdiff_t pitch, const Ints (&values)[M], const Cut &cut) {
     const __m512i codes = packed<M>(values, cut);
-    UNROLL for (int i = 0; i < M; i++) {
-        const __m512i order = _mm512_load_si512(PUSHED_ORDER.at[i]);
+    UNROLL for (int i = 0; i < M / R; i++) {
+        const __m512i order = _mm512_load_si512(PUSHED_ORDER<R>.at[i]);
         store_words(to + i * pitch, _mm512_permutex2var_epi8(words(before + i * pitch), order, codes));
     }
 }
-INLINE void push(uint8_t *to, const uint8_t *before, Ints codes) { store_words(to, pushed(words(before), codes)); }
 
 INLINE void store_floats(float *to, Floats value, int count) {
     if (count >= LANES)
@@ -177,4 +178,20 @@ INLINE void store_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int co
     const __m512i order = _mm512_load_si512(SOME_ORDER.at[some - 1]);
     const int bytes = some * (count < LANES ? count : LANES);
     _mm512_mask_storeu_epi8(to, ~0ull >> (64 - bytes), _mm512_permutexvar_epi8(order, word));
+}
+
+// Of each of `count` pixels `some` bytes: those of its words in up to four lines, `line` bytes apart.
+INLINE void store_lines(uint8_t *to, ptrdiff_t pitch, const uint8_t *lines, ptrdiff_t line, int some, int count) {
+    Ints from[4];
+    UNROLL for (int i = 0; i < 4; i++) from[i] = 4 * i < some ? words(lines + i * line) : zeros();
+    const __m512i a = _mm512_unpacklo_epi32(from[0], from[1]), b = _mm512_unpackhi_epi32(from[0], from[1]);
+    const __m512i c = _mm512_unpacklo_epi32(from[2], from[3]), d = _mm512_unpackhi_epi32(from[2], from[3]);
+    const __m512i each[4] = {_mm512_unpacklo_epi64(a, c), _mm512_unpackhi_epi64(a, c), _mm512_unpacklo_epi64(b, d),
+                             _mm512_unpackhi_epi64(b, d)};
+    UNROLL for (int i = 0; i < 4; i++) {
+        if (i < count) store_bytes(to + i * pitch, _mm512_castsi512_si128(each[i]), some);
+        if (4 + i < count) store_bytes(to + (4 + i) * pitch, _mm512_extracti32x4_epi32(each[i], 1), some);
+        if (8 + i < count) store_bytes(to + (8 + i) * pitch, _mm512_extracti32x4_epi32(each[i], 2), some);
+        if (12 + i < count) store_bytes(to + (12 + i) * pitch, _mm512_extracti32x4_epi32(each[i], 3), some);
+    }
 }

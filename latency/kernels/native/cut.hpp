@@ -17,9 +17,12 @@ INLINE void store_cut(uint8_t *to, ptrdiff_t pitch, const Ints (&values)[M], int
     UNROLL for (int i = 0; i < M; i++) store_codes(to + i * pitch, cut.codes(values[i]), count);
 }
 
-// Words of M pixels with the codes of a new row.
-INLINE void push(uint8_t *to, const uint8_t *before, Ints codes) { store_words(to, pushed(words(before), codes)); }
-template <int M>
+// Words with the codes of R new rows: of M pixels, those of a column after each other.
+template <int R, int M>
 INLINE void push_cut(uint8_t *to, const uint8_t *before, ptrdiff_t pitch, const Ints (&values)[M], const Cut &cut) {
-    UNROLL for (int i = 0; i < M; i++) push(to + i * pitch, before + i * pitch, cut.codes(values[i]));
+    UNROLL for (int i = 0; i < M / R; i++) {
+        Ints word = words(before + i * pitch);
+        UNROLL for (int r = 0; r < R; r++) word = pushed(word, cut.codes(values[i * R + r]));
+        store_words(to + i * pitch, word);
+    }
 }

@@ -152,7 +152,7 @@ int64_t parts(int64_t count, int64_t most) { return (count + most - 1) / most; }
 int64_t scratch_of(const Step &step) {
     const Layer &layer = step.kind == Kind::block ? step.depthwise : step.project;
     const int64_t columns = step.a->width + layer.left + layer.right;
-    if (step.kind == Kind::quantize) return 4 * step.output->width * int64_t(sizeof(float));
+    if (step.kind == Kind::quantize) return 8 * line_of(step.output->width);
     if (step.kind == Kind::block) return columns * GROUP * lines_of(layer) * 64;
     if (step.kind != Kind::dense) return 0;
     const int64_t lines = layer.height * (columns * layer.inputs + SLACK);

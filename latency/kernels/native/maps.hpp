@@ -8,7 +8,7 @@ const float *image_row(const Step &step, int64_t channel, int64_t row, int line,
     const int64_t last = image.height - 1, top = step.rows.before[row], bottom = top < last ? top + 1 : last;
     const float *const above = pixels + top * image.width, *const below = pixels + bottom * image.width;
     const float t = step.rows.of_before[row], d = step.rows.of_behind[row];
-    float *const made = reinterpret_cast<float *>(work.scratch) + line * step.output->width;
+    float *const made = reinterpret_cast<float *>(work.scratch + line * line_of(step.output->width));
     for (int64_t x = 0; x < step.output->width; x++) {
         const int64_t left = step.columns.before[x], right = left < image.width - 1 ? left + 1 : left;
         const float w = step.columns.of_before[x], e = step.columns.of_behind[x];
@@ -17,23 +17,32 @@ const float *image_row(const Step &step, int64_t channel, int64_t row, int line,
     return made;
 }
 
-// float32 (c, h, w) to codes (h, w, c), four channels of 16 pixels at once; an item is a row.
+// float32 (c, h, w) to codes (h, w, c), four channels of 16 pixels at once; an item is a row.  Words of four times four
+// channels are lines of the scratch memory until they are stored together.
 void run_quantize(const Step &step, int64_t item, const Work &work) {
     const Tensor &tensor = *step.output;
-    const int64_t width = tensor.width, channels = tensor.channels;
+    const int64_t width = tensor.width, channels = tensor.channels, line = line_of(width);
     const Floats scale = splat(step.scale_a), zero = splat(float(step.zero_a));
     uint8_t *const to = work.codes(tensor) + item * width * channels;
-    for (int64_t c = 0; c < channels; c += 4) {
-        const int some = int(channels - c < 4 ? channels - c : 4);
-        const float *rows[4];
-        for (int i = 0; i < some; i++) rows[i] = image_row(step, c + i, item, i, work);
-        for (int64_t x = 0; x < width; x += LANES) {
-            const int count = int(width - x < LANES ? width - x : LANES);
-            Ints word = zeros();
-            for (int i = 0; i < 4; i++)
-                word = pushed(word, i < some ? quantized(rows[i] + x, count, scale, zero) : zeros());
-            store_some(to + x * channels + c, channels, word, some, count);
+    for (int64_t first = 0; first < channels; first += LANES) {
+        const int all = int(channels - first < LANES ? channels - first : LANES);
+        for (int c = 0; c < all; c += 4) {
+            const int some = all - c < 4 ? all - c : 4;
+            const float *rows[4];
+            for (int i = 0; i < some; i++) rows[i] = image_row(step, first + c + i, item, i, work);
+            for (int64_t x = 0; x < width; x += LANES) {
+                const int count = int(width - x < LANES ? width - x : LANES);
+                Ints word = zeros();
+                for (int i = 0; i < 4; i++)
+                    word = pushed(word, i < some ? quantized(rows[i] + x, count, scale, zero) : zeros());
+                if (all <= 4)
+                    store_some(to + x * channels + first, channels, word, some, count);
+                else
+                    store_words(work.scratch + (4 + c / 4) * line + 4 * x, word);
+            }
         }
+        for (int64_t x = 0; all > 4 && x < width; x += LANES)
+            store_lines(to + x * channels + first, channels, work.scratch + 4 * line + 4 * x, line, all, int(width - x));
     }
 }
 

@@ -153,4 +153,10 @@ INLINE void store_some(uint8_t *to, ptrdiff_t pitch, Ints word, int some, int co
         for (int j = 0; j < some; j++) to[i * pitch + j] = static_cast<uint8_t>(static_cast<uint32_t>(word.at[i]) >> 8 * j);
 }
 
+// Of each of `count` pixels `some` bytes: those of its words in up to four lines, `line` bytes apart.
+INLINE void store_lines(uint8_t *to, ptrdiff_t pitch, const uint8_t *lines, ptrdiff_t line, int some, int count) {
+    for (int i = 0; 4 * i < some; i++)
+        store_some(to + 4 * i, pitch, words(lines + i * line), some - 4 * i < 4 ? some - 4 * i : 4, count);
+}
+
 #undef EACH

@@ -5,26 +5,33 @@
 
 // ---- sums of products -------------------------------------------------------------------------------------------
 
-struct Pixels {  // of some columns
-    const uint8_t *at;
+template <int R>
+struct Columns {  // of R rows; pixel i is that of row i % R in column i / R
+    const uint8_t *rows[R];
     ptrdiff_t pitch;
+    INLINE const uint8_t *at(int i) const { return rows[i % R] + i / R * pitch; }
+    INLINE Columns moved(ptrdiff_t bytes) const {
+        Columns made = *this;
+        UNROLL for (int r = 0; r < R; r++) made.rows[r] += bytes;
+        return made;
+    }
 };
+using Pixels = Columns<1>;
 
 // Sums of M pixels and N vectors from `first` on; HALF: of the last vector the lower lanes alone.
-template <int M, int N, bool HALF>
-INLINE void multiply(Pixels codes, const Layer &layer, int first, Ints (&sums)[M][N]) {
+template <int M, int N, bool HALF, int R>
+INLINE void multiply(Columns<R> codes, const Layer &layer, int first, Ints (&sums)[M][N]) {
     const ptrdiff_t vector = layer.fours * 64;
     const int8_t *weight = layer.weight + first * vector;
     UNROLL for (int j = 0; j < N; j++) UNROLL for (int i = 0; i < M; i++)
         sums[i][j] = ints(layer.offset + (first + j) * LANES);
-    const uint8_t *from = codes.at;
     const int8_t *end = weight + vector;
-    for (; weight != end; weight += 64, from += 4) {
+    for (; weight != end; weight += 64, codes = codes.moved(4)) {
         Weights w[N];
         UNROLL for (int j = 0; j < N; j++)
             w[j] = HALF && j == N - 1 ? weights_low(weight + j * vector) : weights(weight + j * vector);
         UNROLL for (int i = 0; i < M; i++) {
-            const Codes four = broadcast(from + i * codes.pitch);
+            const Codes four = broadcast(codes.at(i));
             UNROLL for (int j = 0; j < N; j++)
                 sums[i][j] = HALF && j == N - 1 ? dot_low(sums[i][j], four, w[j]) : dot(sums[i][j], four, w[j]);
         }
@@ -32,16 +39,16 @@ INLINE void multiply(Pixels codes, const Layer &layer, int first, Ints (&sums)[M
 }
 
 // Sums of M pixels and a vector whose weights have zeros in blocks of 16 outputs and 4 inputs: `groups` are the others.
-template <int M, bool HALF>
-INLINE void multiply_blocks(Pixels codes, const Layer &layer, int vector, Ints (&sums)[M][1]) {
+template <int M, bool HALF, int R>
+INLINE void multiply_blocks(Columns<R> codes, const Layer &layer, int vector, Ints (&sums)[M][1]) {
     UNROLL for (int i = 0; i < M; i++) sums[i][0] = ints(layer.offset + vector * LANES);
     const int32_t *groups = layer.blocks + layer.vectors() + 1;
     for (int b = layer.blocks[vector]; b < layer.blocks[vector + 1]; b++) {
         const int8_t *weight = layer.weight + ptrdiff_t(b) * 64;
         const Weights w = HALF ? weights_low(weight) : weights(weight);
-        const uint8_t *from = codes.at + ptrdiff_t(groups[b]) * 4;
+        const Columns<R> from = codes.moved(ptrdiff_t(groups[b]) * 4);
         UNROLL for (int i = 0; i < M; i++) {
-            const Codes four = broadcast(from + i * codes.pitch);
+            const Codes four = broadcast(from.at(i));
             sums[i][0] = HALF ? dot_low(sums[i][0], four, w) : dot(sums[i][0], four, w);
         }
     }
@@ -117,7 +124,7 @@ INLINE Made moved(const Made &made, ptrdiff_t pixels) {
     return {made.to + at, made.pitch, made.added ? made.added + at : nullptr};
 }
 
-INLINE Pixels moved(Pixels codes, ptrdiff_t pixels) { return {codes.at + pixels * codes.pitch, codes.pitch}; }
+INLINE Pixels moved(Pixels codes, ptrdiff_t pixels) { return codes.moved(pixels * codes.pitch); }
 
 using Tile = void (*)(Pixels, const Layer &, int, const Made &);
 
@@ -254,7 +261,7 @@ void run_logits(const Step &step, int64_t item, const Work &work) {
     const Layer &layer = step.project;
     const int channel = int(item) * LANES;
     Ints sums[1][1];
-    multiply<1, 1, false>({work.codes(*step.a), 0}, layer, int(item), sums);
+    multiply<1, 1, false>(Pixels{{work.codes(*step.a)}, 0}, layer, int(item), sums);
     store_floats(work.result + channel,
                  fused(converted(sums[0][0]), floats(layer.scale + channel), floats(layer.bias + channel)),
                  layer.channels - channel);

@@ -37,6 +37,7 @@ struct Layer {
     int present, channels, inputs, height, width, stride, top, left, bottom, right, zero, low, high, output_zero;
     float residual;
     const int8_t *weight;
+    const int8_t *earlier;  // of a depthwise layer of a block with a stride of 1: weights for the row before
     const int32_t *blocks;  // of block-sparse weights: where those of each vector begin, and their groups of inputs
     const int32_t *offset;  // added to sums
     const float *scale, *bias;
@@ -49,6 +50,9 @@ struct Layer {
 
 // Lines of words that a depthwise kernel keeps: of the newest row, or of four rows before it as well.
 inline int lines_of(const Layer &depthwise) { return depthwise.height < 4 ? 1 : 5; }
+
+// Bytes of a line of four for each of so many pixels, in whole vectors.
+inline int64_t line_of(int64_t width) { return (width + LANES - 1) / LANES * LANES * 4; }
 
 // What pixels of a resized image are made of: the one before and that behind it, with a weight each.
 struct Places {
@@ -241,6 +245,21 @@ class Program {
         require(layer.inputs == layer.channels, "a depthwise layer changes channels");
     }
 
+    // Weights that find in the words of a row what is made of the rows up to the one before: all are a byte earlier.
+    void make_earlier(Layer &layer) {
+        const int64_t words = layer.height / 4 + 1, lanes = layer.width * 64, size = words * lanes;
+        earlier_.emplace_back(static_cast<size_t>(layer.vectors() * size));
+        int8_t *const made = reinterpret_cast<int8_t *>(earlier_.back().data());
+        for (int64_t vector = 0; vector < layer.vectors(); vector++)
+            for (int64_t lane = 0; lane < lanes; lane += 4)
+                for (int64_t row = 0; row < 4 * words; row++) {
+                    const int64_t at = vector * size + row / 4 * lanes + lane + row % 4;
+                    require(row > 0 || layer.weight[at] == 0, "a kernel has too many rows");
+                    if (row > 0) made[vector * size + (row - 1) / 4 * lanes + lane + (row - 1) % 4] = layer.weight[at];
+                }
+        layer.earlier = made;
+    }
+
     static void check_layer(const Layer &layer, const Tensor &input, const Tensor &output) {
         require(layer.present && layer.inputs == input.channels && layer.channels == output.channels,
                 "a layer does not fit its channels");
@@ -283,7 +302,7 @@ class Program {
         steps.push_back(step);
     }
 
-    void check_step(Step &step, int64_t layers) const {
+    void check_step(Step &step, int64_t layers) {
         Layer &layer = step.project;
         const int64_t weights = layers + 2 * LAYER;
         const Tensor &a = *step.a;
@@ -350,7 +369,7 @@ class Program {
         require(!step.b || !adds || same(*step.b, *step.output), "what is added does not fit");
     }
 
-    void check_block(Step &step, int64_t layers) const {
+    void check_block(Step &step, int64_t layers) {
         Layer &expand = step.expand, &depthwise = step.depthwise, &project = step.project;
         Tensor wide = *step.a;
         wide.channels = depthwise.channels;
@@ -366,6 +385,7 @@ class Program {
         require(depthwise.height == depthwise.width && depthwise.stride <= 2 &&
                     (depthwise.height == 3 || depthwise.height == 5 || depthwise.height == 7),
                 "a block has another kernel");
+        if (depthwise.stride == 1) make_earlier(depthwise);
         if (project.present) {
             check_layer(project, made, *step.output);
             check_pointwise(project);
@@ -374,6 +394,7 @@ class Program {
     }
 
     Bytes file_;
+    std::vector<Bytes> earlier_;
     int64_t tensor_count_, step_count_;
 };
 

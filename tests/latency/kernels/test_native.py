@@ -189,7 +189,7 @@ def test_windows(seed, width, size, window, stride, pads, counted):
 
 
 @many
-@given(seeds, st.integers(1, 5), st.tuples(sizes, sizes), st.none() | st.tuples(sizes, sizes), threads)
+@given(seeds, st.integers(1, 5) | channels, st.tuples(sizes, sizes), st.none() | st.tuples(sizes, sizes), threads)
 def test_images_become_codes(seed, width, size, resized, count):
     rng = np.random.default_rng(seed)
     steps = [Step("codes", Quantize(float32(rng.uniform(0.01, 0.1)), int(rng.integers(256))), (0,), 1)]
@@ -316,6 +316,16 @@ def test_a_block_that_writes_to_the_image_is_refused():
     numbers[19], numbers[between] = 2**30, 0  # where the image stands, which is as large as the depthwise codes
     with pytest.raises(ValueError, match="damaged: a step writes to the image"):
         native.Native(numbers.tobytes())
+
+
+def test_a_kernel_with_more_rows_than_it_says_is_refused():
+    rng = np.random.default_rng(0)
+    layer = some_depthwise(rng, 16, (3, 3), 1, (1, 1, 1, 1))
+    layer.weight[:] = ord("M")
+    data = bytearray(encoded(program_of((16, 9, 9), layer)))
+    data[data.index(b"\0MMM" * 16 * 3)] = 1  # a fourth row, of the first channel and column
+    with pytest.raises(ValueError, match="damaged: a kernel has too many rows"):
+        native.Native(bytes(data))
 
 
 @many
