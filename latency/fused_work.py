@@ -26,8 +26,8 @@ TERMS = {
     "dot": "dot products of a vector, those that wait included",
     "made": "vectors of sums made codes",
     "table": "vectors of codes looked up",
-    "pushed": "vectors of sums pushed into words",
-    "word": "words pushed without sums",
+    "pushed": "vectors of sums made codes of words",
+    "word": "words stored",
     "sifted": "tiles of depthwise sums",
     "far": "pixels of depthwise codes of a group that have left the second cache",
     "packed": "all channels, at most four, of 16 pixels made codes",
@@ -103,19 +103,22 @@ def _block(record: Record, shapes: Mapping[int, Shape], tiles: Tiles, cache_byte
     if depthwise is None or made is None:
         raise ValueError(f"step {record.name!r} is a block without a depthwise layer")
     (height, width, _), (rows, columns, channels) = shapes[record.a], shapes[made]
-    k, (top, left, _, right) = depthwise.kernel[0], depthwise.padding
-    pushed = range(max(0, -top), (rows - 1) * depthwise.stride - top + k)  # nothing is pushed above the image
-    inside = sum(row < height for row in pushed)
+    k, (_, left, _, right) = depthwise.kernel[0], depthwise.padding
+    twos, ones, padded = _pushes(depthwise, height, rows)
     vectors = _vectors(channels)
-    work = Work(word=(len(pushed) - inside) * width * vectors)
     lines = 1 if k < INPUTS else INPUTS + 1
+    work = Work(word=padded * width * vectors)
     work["word"] += (left + width + right) * -(-vectors // GROUP) * GROUP * lines / _CLEARED
     if record.expand is None:
-        work["word"] += inside * width * vectors
+        work["word"] += (2 * twos + ones) * width * vectors  # two codes go into a word one after the other
     else:
+        work["word"] += (twos + ones) * width * vectors
         for group in _even(vectors, GROUP):
-            work.add(_pushed(record.expand, group, width, tiles), inside)
-    work.add(_sifted(k, columns, tiles), rows * vectors)
+            work.add(_pushed(record.expand, group, width, 2, tiles), twos)
+            work.add(_pushed(record.expand, group, width, 1, tiles), ones)
+    pairs = rows // 2 if depthwise.stride == 1 and k < INPUTS else 0
+    work.add(_sifted(k, columns, 2, tiles), pairs * vectors)
+    work.add(_sifted(k, columns, 1, tiles), (rows - 2 * pairs) * vectors)
     work["far"] = (
         rows * columns * -(-vectors // GROUP) * _lost(prod(shapes[record.a]) + prod(shapes[made]), cache_bytes)
     )
@@ -129,34 +132,57 @@ def _lost(used: int, kept: int) -> float:
     return max(0.0, 1 - kept / used) if kept else 0.0
 
 
-def _pushed(expand: Layer, group: int, width: int, tiles: Tiles) -> Work:
-    """A row of a group of vectors, expanded."""
-    work = Work(pushed=width * group)
+def _pushes(depthwise: Layer, height: int, rows: int) -> tuple[int, int, int]:
+    """How often a block pushes two rows of its image at once, one of it alone, and one of padding below it."""
+    most, stop, following = 2 if depthwise.stride == 1 else 1, depthwise.kernel[0] - depthwise.padding[0], 0
+    twos = ones = padded = 0
+    first = rows % most or most
+    for y in range(first - 1, rows, most):  # the last of the rows of the output that are made together
+        below = y * depthwise.stride + stop
+        while following < below:
+            if (below - following) % 2 == 0 and following + 1 < height:
+                twos, following = twos + 1, following + 1
+            elif following < height:
+                ones += 1
+            else:
+                padded += 1
+            following += 1
+    return twos, ones, padded
+
+
+def _pushed(expand: Layer, group: int, width: int, rows: int, tiles: Tiles) -> Work:
+    """So many rows of a group of vectors, expanded."""
+    work = Work(pushed=rows * width * group)
     if expand.places is not None:
         vectors = _vectors(expand.channels)
-        work.add(_sparse_sums(width, expand.places[vectors] * group / vectors, group, tiles))  # blocks on average
+        blocks = expand.places[vectors] * group / vectors  # on average
+        work.add(_sparse_sums(width, blocks, group, tiles, rows))
         return work
     for n in (min(tiles.vectors, group - begin) for begin in range(0, group, tiles.vectors)):
-        work.add(_sums(expand.inputs, width, n, n, tiles))
+        work.add(_sums(expand.inputs, width, n, n, tiles, rows))
     return work
 
 
-def _sums(depth: int, pixels: int, vectors: int, dots: float, tiles: Tiles) -> Work:
-    """Tiles of sums of `pixels` in so many vectors, of which each four inputs take so many dot products a pixel."""
+def _sums(depth: int, pixels: int, vectors: int, dots: float, tiles: Tiles, rows: int = 1) -> Work:
+    """Tiles of sums of `pixels` in so many vectors, of which each four inputs take so many dot products a pixel.
+
+    Args:
+        rows: in each of which there are so many pixels.
+    """
     work = Work()
-    for rows, count in Counter(_even(pixels, tiles.rows)).items():
-        work["dot"] += count * -(-depth // INPUTS) * max(tiles.chain, rows * dots)
+    for columns, count in Counter(_even(pixels, tiles.rows // rows)).items():
+        work["dot"] += count * -(-depth // INPUTS) * max(tiles.chain, columns * rows * dots)
         work["tile"] += count
     return work
 
 
-def _sifted(k: int, width: int, tiles: Tiles) -> Work:
-    """A row of a vector of depthwise sums."""
+def _sifted(k: int, width: int, rows: int, tiles: Tiles) -> Work:
+    """So many rows of a vector of depthwise sums."""
     words = k // INPUTS + 1
-    work = Work(made=width)
+    work = Work(made=rows * width)
     for pixels, count in Counter(_even(width, tiles.pixels)).items():
         work["sifted"] += count
-        work["dot"] += count * k * words * max(tiles.chain, pixels)
+        work["dot"] += count * k * words * max(tiles.chain, rows * pixels)
     return work
 
 
@@ -187,11 +213,11 @@ def _products(layer: Layer, pixels: int, tiles: Tiles) -> Work:
     return work
 
 
-def _sparse_sums(pixels: int, blocks: float, vectors: int, tiles: Tiles) -> Work:
-    """Tiles of sums of `pixels` in so many vectors, whose weights have so many blocks that are not zero."""
+def _sparse_sums(pixels: int, blocks: float, vectors: int, tiles: Tiles, rows: int = 1) -> Work:
+    """As `_sums`, of vectors whose weights have so many blocks that are not zero."""
     work = Work()
-    for rows, count in Counter(_even(pixels, tiles.block_rows)).items():
-        work["dot"] += count * blocks * max(tiles.chain, rows)
+    for columns, count in Counter(_even(pixels, tiles.block_rows // rows)).items():
+        work["dot"] += count * blocks * max(tiles.chain, columns * rows)
         work["tile"] += count * vectors
     return work
 

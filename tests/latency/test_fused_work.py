@@ -57,11 +57,34 @@ def test_a_block_by_hand():
     # 5 x 5 pixels, 64 expanded channels in groups of two vectors each, 3 x 3: a row below is not there.
     block = Layers(np.random.default_rng(0)).block(8, 64, 16, 3, 1)
     work = one(block, (8, 5, 5))[Kind.BLOCK]
+    # The first row of the output is made alone, of rows 0 and 1 pushed together; then two rows at once, of two rows
+    # each, the last one of row 4 and of one of padding.
     expand, depthwise, project = 5 * 2 * 2 * 10, 5 * 4 * 3 * 5, 16 * 25
     assert work["dot"] == expand + depthwise + project
     assert work["pushed"] == 5 * 5 * 4 and work["made"] == 25 * 4 + 25
-    assert work["word"] == 5 * 4 + 7 * 2 * 3 / 4 and work["sifted"] == 5 * 4
-    assert work["tile"] == 5 * 2 + 4 and work["far"] == 0
+    assert work["word"] == 4 * 5 * 4 + 7 * 2 * 3 / 4 and work["sifted"] == (1 + 2) * 4
+    assert work["tile"] == (2 * 2 + 1) * 2 + 4 and work["far"] == 0
+
+
+@pytest.mark.parametrize(
+    ("k", "stride", "height", "padding", "pushes"),
+    [
+        (3, 1, 4, 1, (1, 2, 1)),  # row 0; 1 and 2; row 3; padding
+        (3, 1, 6, 0, (3, 0, 0)),
+        (3, 2, 6, 1, (3, 0, 0)),
+        (5, 1, 5, 2, (2, 1, 2)),
+        (5, 2, 7, 2, (3, 1, 2)),
+        (7, 1, 3, 3, (1, 1, 3)),
+    ],
+)
+def test_rows_are_pushed_in_twos_where_there_are_two(k, stride, height, padding, pushes):
+    block = Layers(np.random.default_rng(0)).block(16, 48, 16, k, stride)
+    padded = replace(block.depthwise, padding=(padding,) * 4)
+    work = one(replace(block, depthwise=padded), (16, height, 9))[Kind.BLOCK]
+    twos, ones, below = pushes
+    assert work["pushed"] == (2 * twos + ones) * 9 * 3
+    lines = (9 + 2 * padding) * 3 * (1 if k == 3 else 5) / 4
+    assert work["word"] == (twos + ones + below) * 9 * 3 + lines
 
 
 def test_without_an_expansion_rows_are_pushed_as_they_stand():
