@@ -37,6 +37,10 @@ def pytest_collection_finish():
     gc.set_threshold(10_000, 10, 10)
 
 
+def pytest_unconfigure():
+    gc.unfreeze()  # or what libraries look for at the end is taken for leaked
+
+
 @pytest.fixture(scope="session", autouse=True)
 def patience():
     """Processes that measure wait for a quiet core as ever, but not for as long: of two cores, both are in use."""
