@@ -21,6 +21,15 @@ EFFORT = Effort(rounds=2, most_rounds=2, samples=3, sample_s=1e-5)
 
 @pytest.fixture
 def worker():
+    """One of its own, to be killed."""
+    opened = Worker()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def running():
+    """One for all who only ask."""
     opened = Worker()
     yield opened
     opened.close()
@@ -44,42 +53,42 @@ def runs(pid):
         return False
 
 
-def test_timings_come_in_the_order_of_the_models(worker):
-    small, large = worker.measure([model(1), model(512)], CPU, EFFORT).timings
+def test_timings_come_in_the_order_of_the_models(running):
+    small, large = running.measure([model(1), model(512)], CPU, EFFORT).timings
     assert small.groups[:2] == large.groups[:2] == (3, 3)
     assert min(small.samples_s) < min(large.samples_s)
     rounds = []
-    worker.measure([model(1)], CPU, EFFORT, lambda: rounds.append(1))
+    running.measure([model(1)], CPU, EFFORT, lambda: rounds.append(1))
     assert EFFORT.rounds <= len(rounds) <= EFFORT.rounds + 1  # the last one for a subject that was never left alone
     rounds.clear()
-    worker.measure(
+    running.measure(
         [model(1)], CPU, Effort(rounds=1, most_rounds=1, samples=10**4, sample_s=1e-6), lambda: rounds.append(1)
     )
     assert 1 <= len(rounds) <= 2
-    assert worker.measure([], CPU, EFFORT).timings == ()
+    assert running.measure([], CPU, EFFORT).timings == ()
 
 
-def test_a_batch_takes_longer_and_a_fixed_one_is_kept(worker):
-    one, many = (worker.measure([model(512)], at_batch(CPU, batch), EFFORT).timings[0] for batch in (1, 256))
+def test_a_batch_takes_longer_and_a_fixed_one_is_kept(running):
+    one, many = (running.measure([model(512)], at_batch(CPU, batch), EFFORT).timings[0] for batch in (1, 256))
     assert min(many.samples_s) > 2 * min(one.samples_s)
     fixed = onnx.load_model_from_string(model(1))
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
-    assert worker.measure([fixed.SerializeToString()], at_batch(CPU, 2), EFFORT).timings
+    assert running.measure([fixed.SerializeToString()], at_batch(CPU, 2), EFFORT).timings
     with pytest.raises(ValueError, match="a batch of 3 does not fit"):
-        worker.measure([fixed.SerializeToString()], at_batch(CPU, 3), EFFORT)
+        running.measure([fixed.SerializeToString()], at_batch(CPU, 3), EFFORT)
 
 
-def test_it_watches_the_machine_in_the_process_that_measures(worker):
-    found = worker.measure([model(1)], CPU, Effort(rounds=2, most_rounds=2, samples=20)).contention
+def test_it_watches_the_machine_in_the_process_that_measures(running):
+    found = running.measure([model(1)], CPU, Effort(rounds=2, most_rounds=2, samples=20)).contention
     assert found.seconds > 0 and 0 <= found.disturbed <= 1 and found.drift >= 0
     assert found.other_cores is None or 0 <= found.other_cores <= os.cpu_count() + 1
 
 
-def test_one_process_answers_all_requests_and_knows_no_torch(worker):
-    worker.measure([model(1)], CPU, EFFORT)
-    first = worker._process.pid
-    worker.measure([model(2)], CPU, EFFORT)
-    assert worker._process.pid == first
+def test_one_process_answers_all_requests_and_knows_no_torch(running):
+    running.measure([model(1)], CPU, EFFORT)
+    first = running._process.pid
+    running.measure([model(2)], CPU, EFFORT)
+    assert running._process.pid == first
     assert "libtorch" not in Path(f"/proc/{first}/maps").read_text()
 
 
@@ -93,10 +102,10 @@ def test_another_run_time_gets_a_process_of_its_own(worker):
     assert "libtorch" in maps and "onnxruntime_pybind" not in maps
 
 
-def test_a_model_that_does_not_load_is_refused_and_the_next_one_measured(worker):
+def test_a_model_that_does_not_load_is_refused_and_the_next_one_measured(running):
     with pytest.raises(ValueError, match="cannot open the model of 4 bytes"):
-        worker.measure([model(1), b"junk"], CPU, EFFORT)
-    assert worker.measure([model(1)], CPU, EFFORT).timings[0].groups[:2] == (3, 3)
+        running.measure([model(1), b"junk"], CPU, EFFORT)
+    assert running.measure([model(1)], CPU, EFFORT).timings[0].groups[:2] == (3, 3)
 
 
 def test_a_process_that_was_killed_is_named_and_begun_again(worker):
@@ -154,10 +163,10 @@ def test_a_users_files_do_not_stand_in_its_way(worker, tmp_path, monkeypatch):
     assert len(worker.measure([model(1)], CPU, EFFORT).timings) == 1
 
 
-def test_ctrl_c_is_left_to_the_one_that_asks(worker):
-    worker.measure([model(1)], CPU, EFFORT)
-    os.kill(worker._process.pid, signal.SIGINT)
-    assert worker.measure([model(1)], CPU, EFFORT).timings[0].groups[:2] == (3, 3)
+def test_ctrl_c_is_left_to_the_one_that_asks(running):
+    running.measure([model(1)], CPU, EFFORT)
+    os.kill(running._process.pid, signal.SIGINT)
+    assert running.measure([model(1)], CPU, EFFORT).timings[0].groups[:2] == (3, 3)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="processes are looked up in /proc, which is Linux's")

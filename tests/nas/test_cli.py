@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 NAS = [sys.executable, "-c", "from nas.cli import main; main()"]
 SPACE = ["--space", "small_space:Small"]
 SMALL = [*SPACE, "--epochs", "1", "--evaluations", "4", "--no-baselines"]
-WHOLE = [*SPACE, "--epochs", "20", "--evaluations", "6"]
+WHOLE = [*SPACE, "--epochs", "8", "--evaluations", "6"]
 
 
 def environment(cache):

@@ -9,10 +9,12 @@ from command import nas as command
 from small_operations import Rigid
 
 import nas
+from latency.worker import Effort
 from nas.config import Settings
 from nas.errors import CannotBeDone
 from nas.fidelity_study import measure_fidelity
 from nas.guide import Guide
+from nas.profiling import Plan
 from nas.progress import SilentReporter
 from nas.relaxed import check_relaxed, find
 from nas.retarget import retarget
@@ -34,10 +36,15 @@ def search(folder, cache, *more):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """A search in which every file is timed, hardly."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    done = search(folder, folder.parent / "cache", "--max-latency", f"{BOUND_S}s")
-    assert done.returncode == 0, done.stderr
-    return folder, done
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("describe.QUICK", "profiling.QUICK", "relaxed.QUICK", "verify.QUICK", "verify.CAREFUL"):
+            patch.setattr(f"nas.{name}", Effort(rounds=1, most_rounds=1, samples=4))
+        patch.setattr("nas.pipeline.SEARCHING", Plan(fit=8, check=3, every=False, blocks=12, repeats=0))
+        done = search(folder, folder.parent / "cache", "--max-latency", f"{BOUND_S}s")
+        assert done.returncode == 0, done.stderr
+        yield folder, done
 
 
 def test_every_point_is_a_measured_file_within_the_bound(finished):

@@ -426,6 +426,37 @@ def test_copies_of_one_module_share_nothing_with_each_other():
         assert plain_copy(net).first is not plain_copy(net).first
 
 
+class Counted(nn.Module):
+    """A module that says itself how it is copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.copied = 0
+
+    def __deepcopy__(self, memo):
+        made = Counted()
+        made.copied = self.copied + 1
+        return made
+
+
+def test_a_copy_has_what_a_module_has_and_asks_those_that_copy_themselves():
+    net = nn.Sequential(nn.Sequential(), Counted(), nn.BatchNorm1d(4, affine=False)).eval()
+    net.register_parameter("none", None)
+    net[0].add_module("none", None)
+    net[2].register_forward_hook(lambda _module, _inputs, y: y + 1)
+    copied = plain_copy(net)
+    assert copied[1].copied == 1 and [vars(a).keys() for a in copied.modules()] == [
+        vars(a).keys() for a in net.modules()
+    ]
+    assert (
+        repr(copied) == repr(net) and not copied[2].training and copied.state_dict().keys() == net.state_dict().keys()
+    )
+    assert copied[0]._modules == {"none": None} and copied[2]._forward_hooks is not net[2]._forward_hooks
+    assert torch.equal(copied[2](torch.zeros(2, 4)), torch.ones(2, 4))
+    copied[0]._buffers["mine"] = torch.zeros(1)
+    assert not net[0]._buffers
+
+
 # -- errors ------------------------------------------------------------------------------------------
 
 
