@@ -157,7 +157,7 @@ def _number(text: str, kind: str, key: str, value: str) -> int:
         known = [*runtimes, *_numbers(kind)]
         there = ", ".join([*runtimes, *(f"{number}=N" for number in _numbers(kind))])
         raise ValueError(f"device {text!r}: unknown option {key!r}{_nearest(key, known)}: there is {there}")
-    most, what = (usable_cores(), "cores of this process") if key == "threads" else (MOST_IMAGES, "images")
+    most, what = (usable_cores(), "cores that this process is allowed") if key == "threads" else (MOST_IMAGES, "images")
     if not (value.isascii() and value.isdecimal() and 1 <= int(value) <= most):
         raise ValueError(f"device {text!r}: {key} must be a whole number from 1 to {most} ({what}), got {value!r}")
     return int(value)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from latency.attribution import LEAST_S
 from latency.blocks import TracedBlock
 from latency.compare import is_faster
 from latency.count import Layer
@@ -17,8 +18,12 @@ from nas.profile_data import ProfileData
 _KINDS = {"pointwise": "1x1", "linear": "linear"}
 
 
-def dispatch(data: ProfileData, anatomy: Anatomy) -> dict[str, Any] | None:
+def dispatch(data: ProfileData, anatomy: Anatomy, slope: float = 1.0, each_s: float = 0.0) -> dict[str, Any] | None:
     """The time of each block here and on the baseline, and which is faster, as JSON; None where there is no baseline.
+
+    Args:
+        slope, each_s: of blocks timed by their steps, t seconds of which make slope * t + each_s of a call, as a block
+            table is corrected: the fastest of many times and the clock between steps are not what a call shows.
 
     Blocks without weights cost next to nothing and are left out.  A file is run in one run-time throughout, since each
     change between two costs a call and two conversions; the table says where the device's gain comes from.
@@ -29,6 +34,8 @@ def dispatch(data: ProfileData, anatomy: Anatomy) -> dict[str, Any] | None:
         block = alone.block_of(subject)
         if "baseline" in subject.results and block.weighted:
             here_s, there_s = alone.seconds(subject), alone.seconds(subject, "baseline")
+            if subject.parts:
+                here_s = max(slope * here_s + each_s, LEAST_S)
             winner = data.device if is_faster(here_s, there_s) else baseline.name if baseline else ""
             times = {"latency_s": here_s, "baseline_s": there_s, "factor": there_s / here_s, "faster": winner}
             rows.append({"block": block.name, "shape": in_words(block), "macs": block.counts.macs, **times})

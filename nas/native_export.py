@@ -32,8 +32,8 @@ or `cmake -B build && cmake --build build && ./build/example`. Compilers before 
 and says whether the outputs are those of `sample-output.bin`, bit for bit, as they are on every machine: run it first.
 
 * `hwnas.h` has three functions: `hwnas_open`, `hwnas_run` for any number of images in any number of threads (on Linux
-  no more than cores, each on one of its own), and `hwnas_close`. `hwnas.cpp` runs any such network: link it once, and
-  open as many `weights.bin` as you like.
+  no more than cores; one that finds itself on the core of another leaves it), and `hwnas_close`. `hwnas.cpp` runs any
+  such network: link it once, and open as many `weights.bin` as you like.
 * Input: {input} float32 numbers an image, in the order (channel, row, column) of sizes ({channels}, {height}, {width});
   images of a batch one after the other.
 * Output: {outputs} float32 numbers an image, one for each class; the largest is the predicted class.

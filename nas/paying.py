@@ -68,11 +68,14 @@ def check_wishes(settings: Settings, device: Device, reporter: Reporter) -> None
             if densities([name]):
                 continue
             check_sparsity(name, device, kind_of(settings.precisions[0]), for_size, store, reporter)
-            refuse_zeros((name,))
+            refuse_zeros((name,), "objective size" if for_size else f"device {device.name}")
 
 
-def refuse_zeros(patterns: Sequence[str]) -> None:
+def refuse_zeros(patterns: Sequence[str], wish: str = "objective size") -> None:
     """Refuses patterns of zeros, which are put into the weights of one network, not of a space.
+
+    Args:
+        wish: the option and its value with which they are not refused there.
 
     Raises:
         ValueError: with the command that does.
@@ -81,5 +84,5 @@ def refuse_zeros(patterns: Sequence[str]) -> None:
         if not densities([name]):
             raise ValueError(
                 f"sparsity {name!r} is put into the weights of one network: search without it, and then "
-                f"`nas quantize FILE --sparsity {name} --objective size`"
+                f"`nas quantize FILE --sparsity {name} --{wish}`"
             )

@@ -112,7 +112,7 @@ class Profiler:
         executed: Executed | None = None,
     ) -> None:
         self._executed = executed or Executed((), device)
-        self._framed, self._baseline = entry_of(device).networks_only, baseline_of(device)
+        self._framed = entry_of(device).networks_only
         self._models = NeutralModels(network, anatomy, image_shape, self._framed)
         self._anatomy, self._device, self._store = anatomy, device, store
         self._references: list[bytes] = []
@@ -186,7 +186,7 @@ class Profiler:
         machine; the clock of our own kernels costs next to nothing.
         """
         if self._framed:
-            return True
+            return self._device.threads == 1
         if self._device.runtime != "onnxruntime" or self._device.kind != "cpu" or len(_both_ways(self._anatomy)) < 2:
             return False
         measured = measure_models([self._models.build(middle(self._anatomy))], self._device, QUICK, self._store)[0]
@@ -202,8 +202,8 @@ class Profiler:
             if way.startswith("parts"):
                 found = [parts.plain() for parts in self._parts(models, effort, store)]
             else:
-                device = self._baseline if way == "baseline" and self._baseline else self._device
-                measured = measure_models(models, device, QUICK, store)
+                place = baseline_of(self._device) if way == "baseline" else self._device
+                measured = measure_models(models, place or self._device, QUICK, store)
                 self.contentions += [m.contention for m in measured]
                 found = [_plain(asdict(m.timing)) for m in measured]
             for (subject, model), result in zip(chosen, found, strict=True):
@@ -240,19 +240,21 @@ def planned(anatomy: Anatomy, plan: Plan, seed: int, by_parts: bool, framed: boo
     """The subjects of a plan, none of them measured.
 
     Args:
-        framed: whether the run-time takes networks only, of which it tells the parts: then blocks on their own have a
-            frame, and are there to be held against the baseline.
+        framed: whether the run-time takes networks only: then blocks on their own have a frame, and are held against
+            the baseline; where it tells the parts of networks, there are fewer of them.
     """
     whole: tuple[Way, ...] = ("parts",) if by_parts else ("wall",)
     again: tuple[Way, ...] = ("parts again",) if by_parts else ("wall again",)
-    if framed:
-        whole, again = ("parts", "wall"), ("wall again",)
+    fitted = plan.fit
+    if framed and by_parts:
+        whole, again, fitted = ("parts", "wall"), ("wall again",), plan.fit * _INSTEAD
         subjects = _sampled_blocks(anatomy, round(_COMPARED * plan.blocks), seed, ("parts", "baseline"))
-        subjects += _frames(anatomy, subjects)
+    elif framed:
+        subjects = _sampled_blocks(anatomy, plan.blocks, seed, ("wall", "baseline"))
     else:
         subjects = [Subject(key="call", role="call", ways=("wall",))]
         subjects += _both_ways(anatomy) if by_parts else _sampled_blocks(anatomy, plan.blocks, seed, ("wall",))
-    fitted = plan.fit * _INSTEAD if framed else plan.fit
+    subjects += _frames(anatomy, subjects) if framed else []
     seen = {tuple(s.arch.items()) for s in subjects if s.role == "network"}
     by_arch = []
     for purpose, (n, held_out) in enumerate(((fitted, False), (plan.check, True))):

@@ -17,11 +17,12 @@ from nas.paying import check_precisions_pay, check_sparsity
 from nas.pixels import in_pixels
 from nas.progress import LiveReporter, Reporter, SilentReporter
 from nas.quantizing import Quantized, Wanted, quantize_model
-from nas.throughout import check_asked, only_int8
+from nas.throughout import check_asked, check_int8, only_int8
 from quant_search.precision import kind_of, parse_precision
 from quant_search.ptq.intake import prepared
 from quant_search.ptq.reconstruct import METHODS
 from quant_search.sensitivity.catalog import MEASURES
+from quant_search.sensitivity.subject import by_layer
 from quant_search.sparsity.parse import parse_pattern
 from quant_search.sparsity.patterns import Dense
 from supernet.data import Dataset, load_data
@@ -59,7 +60,8 @@ def quantize(
             where nothing may stay in fp32, int8.
         rounding: of weights: `nearest`, or learned layer by layer: `adaround` (arXiv:2004.10568), `adaquant`
             (arXiv:2006.10518).
-        sensitivity: how the damage of single layers is found, a name of `quant_search.sensitivity.catalog.MEASURES`.
+        sensitivity: how the damage of single layers is found, a name of `quant_search.sensitivity.catalog.MEASURES`;
+            where all layers are in int8, nothing asks for it.
         sparsity: `dense`, `channels:0.75` (smaller dense layers), or zeros as `2:4`, `16x4:0.5`, `unstructured:0.8`,
             which are refused, with the factor that was measured, where the device does not turn them into time.
         finetune: steps that the network is trained on with its sparsity, on training images and taught by the network
@@ -71,7 +73,7 @@ def quantize(
     Raises:
         ValueError: what is asked for cannot be done, and what to do; nothing is measured before that is clear.
         OSError: a file cannot be read.
-        CannotBeDone: an integer-only file loses more accuracy than `max_drop`.
+        CannotBeDone: an integer-only file, or one of `cpu:fused`, loses more accuracy than `max_drop`.
     """
     names = precisions if precisions is None or isinstance(precisions, str) else ",".join(precisions)
     wanted, place = check_wanted(
@@ -103,12 +105,14 @@ def quantize_given(
         raise ValueError(
             f"the network tells {classes_of(given)} classes apart, and {dataset.name} has {dataset.num_classes}"
         )
+    pixels_of = in_pixels(dataset, pixels)
+    check_int8(given, by_layer(given), pixels_of.x_train[:1], device)
     with MeasurementStore(remeasure=remeasure, say=reporter.message) as store:
         lower = kind_of(next(p for p in wanted.precisions if p != "fp32"))
         for_size = wanted.objective == "size"
         check_precisions_pay(wanted.precisions, device, for_size, store, reporter)
         check_sparsity(wanted.sparsity, device, lower, for_size, store, reporter)
-        return quantize_model(given, in_pixels(dataset, pixels), device, wanted, store, reporter)
+        return quantize_model(given, pixels_of, device, wanted, store, reporter)
 
 
 def check_wanted(
@@ -146,12 +150,12 @@ def check_wanted(
             f"an integer-only file is in int8 throughout, and precisions {precisions!r} would leave the rest of it in "
             "fp32: give --precision int8, or leave integer-only out"
         )
-    check_asked(names, objective, asked)
     if not integer_only and not only_int8(asked) and ("fp32" not in names or not lower):
         raise ValueError(f"precisions are fp32 and what may take its place, such as fp32,int8; got {precisions!r}")
     _check_among("objective", objective, OBJECTIVES)
     _check_among("rounding", rounding, ("nearest", *METHODS))
     _check_among("sensitivity", sensitivity, tuple(MEASURES))
+    check_asked(names, objective, sensitivity, asked)
     _check_finetune(finetune, sparsity)
     if not 0 <= max_drop <= 1:
         raise ValueError(f"max_drop is a share of the validation images, 0 to 1, got {max_drop}")

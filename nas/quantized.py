@@ -53,9 +53,9 @@ def plain(found: Quantized) -> dict[str, Any]:
         },
         **({"finetuned": found.finetuned.plain()} if found.finetuned else {}),
         **({"in_integers": asdict(found.in_integers)} if found.in_integers else {}),
+        **({"layers_add_up_within": found.costs.error} if found.costs.seconds else {}),
         "chosen": found.chosen.name,
         "tried": [{"name": t.name, "precision": t.precision, "kl": t.judged, "kept": t.kept} for t in found.trials],
-        "layers_add_up_within": found.costs.error,
         "files": [_file(made) for made in found.files],
         "final": {name: _final_of(found, final) for name, final in found.final.items()},
         "layers": [_layer(found, name) for name in found.costs.seconds],
@@ -162,9 +162,7 @@ def _final(record: Mapping[str, Any]) -> RenderableType:
     for name, final in record["final"].items():
         latency, on = final["latency_s"], f" on {final['device']}" if "device" in final else ""
         table.add_row(
-            name
-            + (" (chosen)" if name == record["chosen"] else "")
-            + (f" on {on}" if (on := final.get("device")) else ""),
+            name + on + (" (chosen)" if name == record["chosen"] else ""),
             percent(final["accuracy"]),
             percent(final["val_accuracy"]),
             duration(latency["median"]),

@@ -3,7 +3,7 @@
 ranges -> what helps int8 -> damage of each layer -> time of each layer -> allocation -> files, measured -> the choice
 
 Ranges come from training images, validation images decide, test images are only reported.  Every number that decides
-at the end is taken on files: the accuracy in ONNX Runtime, the latency on the device.
+at the end is taken on files: the accuracy and the latency on the device.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from nas.layer_costs import LayerCosts, latencies, measure_layers
 from nas.measuring import count_rounds
 from nas.progress import Reporter
 from nas.sparsify import puts_zeros, sparsified
-from nas.throughout import check_int8, only_int8, place_of
+from nas.throughout import only_int8, place_of
 from quant_search.allocate import Problem, allocate, dual, problem_of, without_gains
 from quant_search.post_training import Form, Trial, improve
 from quant_search.precision import kind_of, parse_precision, stored_bytes
@@ -159,7 +159,7 @@ def quantize_model(
 
     Raises:
         ValueError: a model without layers whose precision can be chosen, or that cannot be run.
-        CannotBeDone: an integer-only file loses more accuracy than is wanted.
+        CannotBeDone: an integer-only file, or one of a device that runs int8 alone, loses more accuracy than is wanted.
         RuntimeError, ChildProcessError: as of `measure_models`.
     """
     return _Run(model, dataset, device, wanted, store, reporter).run()
@@ -187,7 +187,6 @@ class _Run:
         judging = _some(np.arange(len(dataset.x_val)), JUDGING, rng)
         self.judging, self.labels = dataset.x_val[judging], dataset.y_val[judging]
         self.anywhere = place_of({"": "fp32"}, device)  # where files in any precision run
-        check_int8(model, by_layer(model), self.calibration[:1], device)
         if wanted.integer_only:
             check_integers(model, by_layer(model), self.calibration[:1])
 
@@ -336,7 +335,7 @@ class _Run:
         with self.reporter.stage("verify") as stage:
             for place in dict.fromkeys(place_of(made.chosen, self.device) for made in unique):
                 own = [made for made in unique if place_of(made.chosen, self.device) == place]
-                rounds = count_rounds(stage, len(own), CAREFUL)
+                rounds = count_rounds(stage, len(unique), CAREFUL) if place == self.device else _silently
                 pairs = zip(*measure_both([m.model for m in own], place, CAREFUL, self.store, rounds), strict=True)
                 for made, (timing, beside) in zip(own, pairs, strict=True):
                     right = accuracy(open_session(made.model, place), x, y)
@@ -437,6 +436,10 @@ def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
     alike = 1 + (LEAST_CLAIM if wanted.objective == "latency" else 0.0)
     near = [made for made in able if made.cost(wanted.objective) <= alike * least]
     return max(near, key=lambda made: (made.val_accuracy, made.agreement, -made.cost(wanted.objective)))
+
+
+def _silently() -> None:
+    pass
 
 
 def _some(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

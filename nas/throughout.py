@@ -12,6 +12,7 @@ from latency.runtimes.opening import check_covered
 from quant_search.ranges import activation_ranges
 from quant_search.realise import in_precisions, nodes_in_int8
 
+USUAL_SENSITIVITY = "kl"
 _INT8 = ("int8",)
 
 
@@ -20,11 +21,12 @@ def only_int8(device: Device) -> bool:
     return entry_of(device).precisions == _INT8
 
 
-def check_asked(precisions: Sequence[str], objective: str, device: Device) -> None:
+def check_asked(precisions: Sequence[str], objective: str, sensitivity: str, device: Device) -> None:
     """Refuses what a device cannot choose among that runs int8 alone.
 
     Raises:
-        ValueError: other precisions than int8, or size as the objective: zeros that are not stored have no kernels.
+        ValueError: other precisions than int8; size as the objective, since zeros that are not stored have no kernels;
+            or a measure of what single layers lose, of which none may stay in fp32.
     """
     if not only_int8(device):
         return
@@ -35,6 +37,9 @@ def check_asked(precisions: Sequence[str], objective: str, device: Device) -> No
         raise ValueError(
             f"files on {device.name!r} are chosen by latency, got objective {objective!r}: give --device cpu"
         )
+    if sensitivity != USUAL_SENSITIVITY:
+        why = f"no layer may stay in fp32 on {device.name!r}, so that their damages decide nothing"
+        raise ValueError(f"{why}: leave sensitivity {sensitivity!r} out, or give --device cpu")
 
 
 def check_int8(model: onnx.ModelProto, groups: Mapping[str, Sequence[str]], image: np.ndarray, device: Device) -> None:

@@ -26,7 +26,7 @@ def _library() -> ctypes.CDLL:
     declared = {
         "hwnas_open": (ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_size_t, *(ctypes.c_char_p,) * 2, ctypes.c_size_t)),
         "hwnas_run": (ctypes.c_int, run),
-        "hwnas_run_timed": (ctypes.c_int, (*run, numbers)),
+        "hwnas_run_timed": (ctypes.c_int, (*run[:-1], numbers)),
         "hwnas_close": (None, (ctypes.c_void_p,)),
         "hwnas_crowd": (None, (ctypes.c_void_p,)),
         "hwnas_sizes": (None, (ctypes.c_void_p, numbers, numbers, numbers)),
@@ -84,19 +84,19 @@ class Native:
         Raises:
             ValueError: arrays of other sizes or types, no image, or no thread.
         """
-        return self._call(_library().hwnas_run, x, y, threads)
+        return self._call(_library().hwnas_run, x, y, threads, threads)
 
-    def timed(self, x: np.ndarray, y: np.ndarray, ns: np.ndarray, threads: int = 1) -> Callable[[], None]:
-        """As `call`; the nanoseconds of each step, over all images, are added to `ns` int64 (steps,).
+    def timed(self, x: np.ndarray, y: np.ndarray, ns: np.ndarray) -> Callable[[], None]:
+        """As `call` in one thread; the nanoseconds of each step, over all images, are added to `ns` int64 (steps,).
 
         Raises:
             ValueError: as of `call`; or another number of steps.
         """
         if ns.dtype != np.int64 or not ns.flags.c_contiguous or ns.shape != (self.steps,):
             raise ValueError(f"times are {ns.dtype} {ns.shape}, expected int64 of {self.steps} steps in one piece")
-        return self._call(_library().hwnas_run_timed, x, y, threads, ns.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)))
+        return self._call(_library().hwnas_run_timed, x, y, 1, ns.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)))
 
-    def _call(self, run: Any, x: np.ndarray, y: np.ndarray, threads: int, *more: Any) -> Callable[[], None]:
+    def _call(self, run: Any, x: np.ndarray, y: np.ndarray, threads: int, last: Any) -> Callable[[], None]:
         for name, array, size in (("images", x, self.image_size), ("outputs", y, self.output_size)):
             if array.dtype != np.float32 or not array.flags.c_contiguous or array.size != len(x) * size:
                 got = f"{array.dtype} {array.shape}"
@@ -108,7 +108,7 @@ class Native:
         def call() -> None:
             if self._handle is None:
                 raise ValueError("the program is closed; open it again")
-            if run(self._handle, *arrays, count, threads, *more) != 0:
+            if run(self._handle, *arrays, count, last) != 0:
                 raise RuntimeError(
                     f"{count} images in {threads} threads: memory or threads cannot be had; use fewer threads"
                 )

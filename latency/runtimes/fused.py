@@ -6,7 +6,7 @@ All of a file runs in int8, or it is refused with what cannot: fp32 islands have
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +50,11 @@ class FusedParts:
     Where memory happens to lie makes some sessions slower throughout: so it is opened anew every few calls.
     """
 
-    def __init__(self, program: Program, threads: int) -> None:
-        self._input_shape, self._threads, self._file = program.input_shape, threads, encoded(program)
+    def __init__(self, program: Program) -> None:
+        self._input_shape, self._file = program.input_shape, encoded(program)
         self._steps = [(record.name, record.kind.name.lower()) for record in lowered(program)[0]]
         self._ns: list[np.ndarray] = []
+        self._opened: Generator[Callable[[], None], None, None] | None = None
 
     def batch_shape(self, batch: int) -> tuple[int, ...]:
         """Shape of an input of so many images."""
@@ -62,7 +63,7 @@ class FusedParts:
     def call(self, x: np.ndarray) -> Callable[[], object]:
         """One run into an array that is there already; what each step takes is kept."""
         images, ns = np.ascontiguousarray(x, np.float32), np.zeros(len(self._steps), np.int64)
-        runs = self._runs(images, ns)
+        self._opened = runs = self._runs(images, ns)
 
         def call() -> None:
             run = next(runs)
@@ -72,14 +73,16 @@ class FusedParts:
 
         return call
 
-    def _runs(self, images: np.ndarray, ns: np.ndarray) -> Iterator[Callable[[], None]]:
+    def _runs(self, images: np.ndarray, ns: np.ndarray) -> Generator[Callable[[], None], None, None]:
         while True:
             with Native(self._file) as native:
                 outputs = np.empty((len(images), native.output_size), np.float32)
-                yield from itertools.repeat(native.timed(images, outputs, ns, self._threads), _FRESH)
+                yield from itertools.repeat(native.timed(images, outputs, ns), _FRESH)
 
     def end(self) -> list[tuple[str, str, int, list[float]]]:
         """The steps in their order: name, kind, inputs (of which the clock knows nothing), seconds of each call."""
+        if self._opened is not None:
+            self._opened.close()
         seconds = 1e-9 * np.array(self._ns).T
         return [(name, kind, 0, times) for (name, kind), times in zip(self._steps, seconds.tolist(), strict=True)]
 
@@ -88,9 +91,12 @@ def open_parts(model: bytes | Path, device: Device) -> FusedParts:
     """Opens a QDQ file as `open_session` does, to be timed by its steps.
 
     Raises:
-        FileNotFoundError, ValueError, RuntimeError: as of `open_session`.
+        FileNotFoundError, RuntimeError: as of `open_session`.
+        ValueError: so, too; or several threads, of which each takes part of a step.
     """
-    return FusedParts(program_of(read(model)), device.threads)
+    if device.threads > 1:
+        raise ValueError(f"steps are timed in one thread, and {device.name!r} has {device.threads}")
+    return FusedParts(program_of(read(model)))
 
 
 def open_session(model: bytes | Path, device: Device) -> FusedSession:

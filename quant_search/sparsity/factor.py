@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from latency.compare import LEAST_CLAIM, Comparison
-from latency.device import Device, fingerprint
+from latency.device import Device, entry_of, fingerprint, parse_device
 from latency.harness import COMPARING, compare_models
 from latency.lowering import to_onnx
 from latency.measurement import settings_of, subject_of
@@ -214,9 +214,11 @@ def check_precision_pays(
 
 def refusal(factor: Factor) -> str:
     """Why a pattern is refused, and what to do."""
+    device = parse_device(factor.device)
+    place = "" if "fp32" in entry_of(device).precisions else "--device cpu "  # files by their size are for others
     return (
         f"sparsity {factor.pattern!r} is not faster on {factor.device} in {factor.precision}: measured factor "
-        f"{_measurement(factor)}; use channels:0.5, or ask for size (--objective size)"
+        f"{_measurement(factor)}; use channels:0.5, or ask for size ({place}--objective size)"
     )
 
 

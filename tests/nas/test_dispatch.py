@@ -29,7 +29,7 @@ def profile(device="cpu:fused", runtime="fused", framed=True):
     """A profile in which blocks of 4 channels take 2 µs here, others 8, all of them 6 on the baseline."""
     network = Small(1, 10)
     anatomy = Anatomy(find_space(network), BlockTracer(network, (1, 8, 8)), ("int8",))
-    subjects = [s for s in planned(anatomy, SEARCHING, 0, False, framed) if s.role != "network"]
+    subjects = [s for s in planned(anatomy, SEARCHING, 0, framed, framed) if s.role != "network"]
     for subject in subjects:
         here = 2e-6 if subject.arch.get("width") == 4 else 8e-6
         alone = (here, 6e-6) if subject.role == "block" else (0.0, 0.0)
@@ -71,6 +71,13 @@ def test_a_device_without_a_baseline_has_no_table():
     assert dispatch(*profile("cpu", "onnxruntime", framed=False)) is None
 
 
+def test_steps_are_corrected_as_those_of_networks_are():
+    data, anatomy = profile()
+    found = dispatch(data, anatomy, 1.25, 1e-6)
+    assert {round(1e9 * row["latency_s"]) for row in found["rows"]} == {3500, 11000}
+    assert min(row["latency_s"] for row in dispatch(data, anatomy, 1.0, -1.0)["rows"]) == LEAST_S
+
+
 def test_what_is_around_a_block_is_taken_off():
     for framed in (True, False):
         data, anatomy = profile(framed=framed)
@@ -102,4 +109,7 @@ def test_networks_are_fitted_by_parts_and_checked_whole_where_blocks_have_frames
     fitted, held_out = ([s for s in of["network"] if s.held_out == held] for held in (False, True))
     assert 4 <= len(fitted) <= 6 and 1 <= len(held_out) <= 3
     assert all(s.ways[:2] == ("parts", "wall") for s in of["network"])
-    assert [s.ways[2:] for s in held_out if s.key.startswith("network-check-000")] in ([("wall again",)], [])
+    assert [s.ways[2:] for s in held_out] == [("wall again",)] + [()] * (len(held_out) - 1)
+    walls = planned(anatomy, plan, 0, False, framed=True)  # of several threads
+    assert {s.ways for s in walls if s.role in ("block", "frame")} == {("wall", "baseline")}
+    assert not any(way.startswith("parts") for s in walls for way in s.ways)

@@ -223,7 +223,7 @@ void allow(const Program &, const Step &, uint8_t *) {}
 void allow_all(const Program &, uint8_t *) {}
 #endif
 
-// What each step takes, as one of the threads sees it: nanoseconds that are added to `times`, if there are any.
+// What each step takes: nanoseconds that are added to `times`, if there are any.
 class Watch {
   public:
     explicit Watch(int64_t *times) : times_(times), before_(times ? now() : 0) {}
@@ -298,7 +298,7 @@ struct hwnas_program {
         (step.far ? hwnas::portable::run : kernels.run)(step, phase, item, work);
     }
 
-    // `times` of all steps, where they are asked for, are those of the caller's thread.
+    // `times` of all steps are for one thread.
     void run(const float *images, float *outputs, int64_t batch, int count, int64_t *times) {
         const std::lock_guard<std::mutex> lock(mutex);
         if (count > 1) {
@@ -312,7 +312,7 @@ struct hwnas_program {
         }
         const int64_t whole = count == 1 ? batch : batch / count * count;
         if (whole) run_whole(images, outputs, whole, count, times);
-        for (int64_t i = whole; i < batch; i++) run_shared(image(images, i), output(outputs, i), count, times);
+        for (int64_t i = whole; i < batch; i++) run_shared(image(images, i), output(outputs, i), count);
     }
 
     const float *image(const float *images, int64_t index) const { return images + index * program.tensors[0].bytes(); }
@@ -324,7 +324,7 @@ struct hwnas_program {
             for (int64_t i; (i = next.fetch_add(1)) < batch;) {
                 const hwnas::Work work{memories[number].data(), scratches[number].data(), image(images, i),
                                        output(outputs, i), 1, hwnas::CHUNK};
-                hwnas::Watch watch(number ? nullptr : times);
+                hwnas::Watch watch(times);
                 for (size_t s = 0; s < program.steps.size(); s++) {
                     const hwnas::Step &step = program.steps[s];
                     hwnas::allow(program, step, work.memory);
@@ -340,19 +340,16 @@ struct hwnas_program {
         threads.run(count, job, crowded);
     }
 
-    void run_shared(const float *image, float *output, int count, int64_t *times) {
+    void run_shared(const float *image, float *output, int count) {
         hwnas::Shared shared(phases, count);
         auto job = [&](int number) {
             hwnas::Work work{memories[0].data(), scratches[number].data(), image, output, 1, hwnas::CHUNK};
-            hwnas::Watch watch(number ? nullptr : times);
             int64_t at = 0;
-            for (size_t s = 0; s < program.steps.size(); s++) {
-                const hwnas::Step &step = program.steps[s];
+            for (const hwnas::Step &step : program.steps) {
                 work.bands = hwnas::bands_of(step, count), work.chunk = hwnas::chunk_of(step, count);
                 for (int phase = 0; phase < hwnas::phases_of(step); phase++)
                     shared.phase(at++, hwnas::items_of(step, phase, work), number,
                                  [&](int64_t item) { run_item(step, phase, item, work); });
-                watch.passed(s);
             }
         };
         threads.run(count, job, crowded);

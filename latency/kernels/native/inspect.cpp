@@ -10,9 +10,8 @@ void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output, 
     *steps = static_cast<int64_t>(program->program.steps.size());
 }
 
-int hwnas_run_timed(hwnas_program *program, const float *images, float *outputs, int64_t batch, int threads,
-                    int64_t *times) {
-    return hwnas::run(program, images, outputs, batch, threads, times);
+int hwnas_run_timed(hwnas_program *program, const float *images, float *outputs, int64_t batch, int64_t *times) {
+    return hwnas::run(program, images, outputs, batch, 1, times);
 }
 
 const char *hwnas_instruction_sets(void) {

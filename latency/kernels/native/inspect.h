@@ -11,9 +11,8 @@ extern "C" {
 /* The sizes of an image and of its output, in numbers of float32, and the number of steps. */
 void hwnas_sizes(const hwnas_program *program, int64_t *image, int64_t *output, int64_t *steps);
 
-/* As hwnas_run; the nanoseconds that each step takes the calling thread, over all images, are added to `times` (steps). */
-int hwnas_run_timed(hwnas_program *program, const float *images, float *outputs, int64_t batch, int threads,
-                    int64_t *times);
+/* As hwnas_run in one thread; the nanoseconds that each step takes, over all images, are added to `times` (steps). */
+int hwnas_run_timed(hwnas_program *program, const float *images, float *outputs, int64_t batch, int64_t *times);
 
 /* The instruction sets of this processor, best first, separated by spaces. */
 const char *hwnas_instruction_sets(void);

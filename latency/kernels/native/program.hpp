@@ -348,7 +348,7 @@ class Program {
                 break;
             case Kind::copy:
                 step.channel = number(layers - 6);
-                require(step.output->pixels() == a.pixels() && step.channel >= 0 &&
+                require(step.output->height == a.height && step.output->width == a.width && step.channel >= 0 &&
                             step.channel + a.channels <= step.output->channels,
                         "a copy does not fit");
                 break;
@@ -372,6 +372,7 @@ class Program {
     void check_block(Step &step, int64_t layers) {
         Layer &expand = step.expand, &depthwise = step.depthwise, &project = step.project;
         Tensor wide = *step.a;
+        require(expand.present || depthwise.channels == wide.channels, "a block does not fit");
         wide.channels = depthwise.channels;
         if (expand.present) {
             check_layer(expand, *step.a, wide);

@@ -26,16 +26,19 @@ int main(int count, char **folders) {
             char message[256] = "";
             hwnas_program *opened = hwnas_open(program.data(), program.size(), name.c_str(), message, sizeof message);
             if (!opened) return std::fprintf(stderr, "%s: %s\n", folders[i], message), 1;
-            hwnas_crowd(opened);
             int64_t image, output, steps;
             hwnas_sizes(opened, &image, &output, &steps);
             std::vector<int64_t> times(steps);
             const std::vector<float> x(reinterpret_cast<const float *>(images.data()),
                                        reinterpret_cast<const float *>(images.data() + images.size()));
-            for (int threads = 1; threads <= 3; threads++) {
+            for (int number = 0; number < 6; number++) {  // late threads are left behind first, and then waited for
+                const int threads = number % 3 + 1;
+                if (number == 3) hwnas_crowd(opened);
                 std::vector<float> y(expected.size() / 4);
                 const int64_t batch = y.size() / output;
-                if (hwnas_run_timed(opened, x.data(), y.data(), batch, threads, times.data()) != 0) return 2;
+                const int failed = number == 0 ? hwnas_run_timed(opened, x.data(), y.data(), batch, times.data())
+                                               : hwnas_run(opened, x.data(), y.data(), batch, threads);
+                if (failed) return 2;
                 if (std::vector<char>(reinterpret_cast<char *>(y.data()),
                                       reinterpret_cast<char *>(y.data() + y.size())) != expected)
                     return std::fprintf(stderr, "%s: other outputs by %s\n", folders[i], name.c_str()), 3;

@@ -12,9 +12,21 @@ import numpy as np
 from native_programs import program_of, some_block, some_codes, some_convolution, some_depthwise, some_network
 
 from latency.kernels import build, toolchain
+from latency.kernels.contract import Convolution
 from latency.kernels.program import encoded
 
 _FLAGS = ("-std=c++17", "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def put_zero_blocks(rng, operation):
+    """Zeros in half the blocks of 16 outputs and 4 inputs of all layers but depthwise ones."""
+    layers = [getattr(operation, name, None) for name in ("expand", "project")] + [operation]
+    for layer in layers:
+        if isinstance(layer, Convolution) and not layer.depthwise:
+            for at in np.ndindex(*(-(-n // m) for n, m in zip(layer.weight.shape, (16, 4, 1, 1), strict=True))):
+                if rng.random() < 0.5:
+                    out, into, row, column = at
+                    layer.weight[16 * out : 16 * out + 16, 4 * into : 4 * into + 4, row, column] = 0
 
 
 def programs(count):
@@ -31,6 +43,8 @@ def programs(count):
             some_convolution(rng, inputs, outputs, (kernel, 3), stride, padding),
             some_depthwise(rng, inputs, (kernel, 4), stride, padding),
         )[seed % 4]
+        if seed % 8 >= 4:
+            put_zero_blocks(rng, operation)
         yield program_of(shape, operation), some_codes(rng, 4, shape)
         network = some_network(rng)
         yield network, rng.normal(0, 1, (4, *network.input_shape)).astype(np.float32)

@@ -83,7 +83,7 @@ def test_no_loop_puts_vectors_on_the_stack(loops):
 def test_depthwise_sums_never_leave_registers(functions):
     """Their functions are without loops."""
     sifted = {name: body for name, body in functions if re.search("sift(_two)?ILi", name) and "zmm" in body}
-    assert sum(body.count("vpdpbusd") >= DOTS for body in sifted.values()) >= 6  # three kernels, two strides
-    assert any("sift_two" in name for name in sifted)
+    alone = [body for name, body in sifted.items() if "sift_two" not in name]
+    assert sum(body.count("vpdpbusd") >= DOTS for body in alone) >= 6 < len(sifted) - len(alone)  # kernels and strides
     for name, body in sifted.items():
         assert not VECTOR_STORED.search(body), name

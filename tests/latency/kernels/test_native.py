@@ -318,6 +318,26 @@ def test_a_block_that_writes_to_the_image_is_refused():
         native.Native(numbers.tobytes())
 
 
+@pytest.mark.parametrize(
+    ("shape", "operation", "sizes", "what"),
+    [
+        ((1, 8, 1), (Concatenate(), (1, 1)), (1, 8, 1), "a copy does not fit"),  # as many pixels, in a row
+        (
+            (16, 9, 9),
+            some_block(np.random.default_rng(0), 16, 16, 5, 3, 1, (1, 1, 1, 1), expands=False),
+            (9, 9, 1),
+            "a block does not fit",
+        ),
+    ],
+)
+def test_images_of_other_sizes_than_a_step_reads_are_refused(shape, operation, sizes, what):
+    numbers = np.frombuffer(encoded(program_of(shape, operation)), "<i4").copy()
+    for tensor in (0, 1):  # the image and its codes
+        numbers[16 + 4 * tensor : 19 + 4 * tensor] = sizes
+    with pytest.raises(ValueError, match=f"damaged: {what}"):
+        native.Native(numbers.tobytes())
+
+
 def test_a_kernel_with_more_rows_than_it_says_is_refused():
     rng = np.random.default_rng(0)
     layer = some_depthwise(rng, 16, (3, 3), 1, (1, 1, 1, 1))
