@@ -61,7 +61,7 @@ def test_devices_parse_and_their_names_parse_back():
 def test_cores_are_those_that_the_process_may_use(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     assert usable_cores() == 1 and environment().cores == 4
-    with pytest.raises(ValueError, match=r"threads must be .* from 1 to 1 \(cores of this process\), got '2'"):
+    with pytest.raises(ValueError, match=r"from 1 to 1 \(cores that this process is allowed\), got '2'"):
         parse_device("cpu:threads=2")
     monkeypatch.delattr(os, "sched_getaffinity")
     assert usable_cores() == 4 and parse_device("cpu:threads=4").threads == 4
