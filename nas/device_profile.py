@@ -176,8 +176,8 @@ class Profile:
         return dispatch(self.data, self.anatomy, slope, each_s)
 
     def _warnings(self) -> list[str]:
-        timed = [parts for s in self.data.subjects if s.role == "network" and (parts := s.parts)]
-        hardly = sum(parts.hardly_known for parts in timed)
+        timed = [s for s in self.data.subjects if s.role == "network"]
+        hardly = sum(any(map(s.hardly_known, s.results)) for s in timed)
         found = [] if any(s.held_out for s in self.seen) else [_NOTHING_HELD_OUT]
         if hardly > _FEW * len(timed):
             found.append(f"{hardly} of {len(timed)} networks were hardly left alone while they were timed: {_AGAIN}")

@@ -66,6 +66,11 @@ class Subject(_Record):
         """The undisturbed wall time of one call."""
         return Timing.of(self.results[way]).undisturbed().median_s
 
+    def hardly_known(self, way: Way) -> bool:
+        """Whether it was hardly left alone as it was timed in a way, so that it may seem up to twice too slow."""
+        parts = self.parts_of(way)
+        return parts.hardly_known if parts else way in self.results and Timing.of(self.results[way]).doubtful
+
 
 class ProfiledSpace(_Record):
     """The space that a profile is of, as `nas.spec.build_network` takes it."""

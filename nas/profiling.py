@@ -29,6 +29,7 @@ from latency.lowering import to_onnx
 from latency.parts import Parts, PartsEffort
 from latency.runtimes.opening import check_covered
 from latency.store import MeasurementStore
+from latency.timing import Timing
 from nas.anatomy import Anatomy
 from nas.candidate import with_policy
 from nas.executed import Executed
@@ -45,7 +46,7 @@ U = TypeVar("U")
 LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
 _NOTHING = (1, 1, 1)  # the shape of an input that costs nothing to hand over
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
-_LEAST_VISIT_S = 0.5  # a second visit to a model must be worth the opening
+_VISITS, _LEAST_VISIT_S = 3, 0.5  # to models that were hardly left alone; each must be worth the opening
 _SAMPLED = 60  # architectures whose blocks are drawn from
 _AHEAD = AT_ONCE  # models that are built while others are timed
 # Of a run-time that takes whole networks only: blocks of a plan that are held against the baseline, and networks that
@@ -83,16 +84,23 @@ _Task = tuple[Subject, tuple[Way, ...]]
 
 
 def _hardly_known(task: _Task) -> _Task | None:
-    """What of a task was timed by parts and hardly left alone."""
+    """What of a task was timed and hardly left alone."""
     subject, ways = task
-    ways = tuple(way for way in ways if (parts := subject.parts_of(way)) and parts.hardly_known)
+    ways = tuple(way for way in ways if subject.hardly_known(way))
     return (subject, ways) if ways else None
 
 
 def _free(task: _Task) -> float:
-    """For how many turns a model was left alone that was timed by parts."""
+    """For how many turns a model was left alone; 0 where it was timed whole, which is soon done again."""
     subject, ways = task
-    return min(float(subject.results[way]["free"]) for way in ways)
+    return min(float(subject.results[way].get("free", 0.0)) for way in ways)
+
+
+def _is_better(way: Way, result: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether a result says more than the one before: the model was left alone for longer, or is faster as a whole."""
+    if way.startswith("parts"):
+        return float(result["free"]) > float(before["free"])
+    return Timing.of(result).undisturbed().median_s < Timing.of(before).undisturbed().median_s  # others only add
 
 
 class Profiler:
@@ -138,11 +146,7 @@ class Profiler:
             left -= len(group)
         subjects = [subject for subject in subjects if subject.results]
         if math.isfinite(end_s):  # what time is left is for models that were hardly left alone
-            poor = sorted((found for task in tasks if (found := _hardly_known(task))), key=_free)
-            for group in grouped(built_ahead(poor, self._build, ahead)):
-                if (left_s := end_s - time.monotonic()) < _LEAST_VISIT_S * len(group):
-                    break
-                self._measure(group, left_s / len(group))
+            self._visit_again(tasks, end_s, ahead)
         if self._executed.metrics:  # when nothing is built ahead any more, which would take energy too
             for subject in (s for s in subjects if s.role == "network"):
                 subject.executed = self._executed.of(self._models.build(subject))
@@ -208,8 +212,17 @@ class Profiler:
                 found = [_plain(asdict(m.timing)) for m in measured]
             for (subject, model), result in zip(chosen, found, strict=True):
                 subject.size_bytes = len(model)
-                if way not in subject.results or subject.results[way].get("free", 0.0) < result.get("free", 0.0):
+                if way not in subject.results or _is_better(way, result, subject.results[way]):
                     subject.results[way] = result
+
+    def _visit_again(self, tasks: Sequence[_Task], end_s: float, ahead: int) -> None:
+        """Measures what was hardly left alone anew, the worst first, while there is time."""
+        for _ in range(_VISITS):
+            poor = sorted((found for task in tasks if (found := _hardly_known(task))), key=_free)
+            for group in grouped(built_ahead(poor, self._build, ahead)):
+                if (left_s := end_s - time.monotonic()) < _LEAST_VISIT_S * len(group):
+                    return
+                self._measure(group, left_s / len(group))
 
     def _parts(self, models: Sequence[bytes], effort: PartsEffort, store: MeasurementStore | None) -> list[Parts]:
         return measure_parts(models, self._device, effort, store, self.contentions.append, self._references)

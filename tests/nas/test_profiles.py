@@ -8,6 +8,7 @@ import pytest
 import nas
 from latency.harness import AT_ONCE
 from latency.parts import Node, Parts, PartsEffort
+from latency.timing import Timing
 from nas import profiles, profiling
 from nas.cli import _run
 from nas.device_profile import _profiler_cost, fit_profile
@@ -231,6 +232,29 @@ def test_when_the_time_is_over_nothing_is_timed_again(asked):
     assert len(asked.requests) == 2 and asked.requests[0][1] == 3 and asked.requests[1][1] == 3
     profile = fit_profile(data, anatomy_of(data))
     assert profile.summary()["warnings"][0].startswith("14 of 14 networks were hardly left alone")
+
+
+@pytest.mark.parametrize(("visits", "kept_s"), [(1, 2e-6), (2, 1e-6)])
+def test_calls_that_were_hardly_left_alone_are_timed_again_and_the_faster_time_stays(
+    monkeypatch, cache, visits, kept_s
+):
+    first = []  # the model with which each go through all of them begins
+
+    def answer(models, device, effort, store):
+        first.extend(model for model in models[:1] if model in first or not first)
+        seconds, quiet = [(2e-6, False), (3e-6, False), (1e-6, True)][len(first) - 1]
+        return [SimpleNamespace(timing=Timing((seconds,), 1, (seconds,), (1,), (quiet,)), contention=None)] * len(
+            models
+        )
+
+    monkeypatch.setenv("HWNAS_CACHE", str(cache))
+    monkeypatch.setattr(profiling.Profiler, "_by_parts", lambda self: False)
+    monkeypatch.setattr(profiling, "measure_models", answer)
+    monkeypatch.setattr(profiling, "_VISITS", visits)
+    data = profiled(100.0)
+    assert {s.wall_s() for s in data.subjects} == {kept_s} and len(first) == visits + 1
+    warnings = fit_profile(data, anatomy_of(data)).summary()["warnings"]
+    assert [" were hardly left alone" in warning for warning in warnings] == [True] * (visits == 1)
 
 
 def test_a_slow_minute_is_taken_off(asked):
