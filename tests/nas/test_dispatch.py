@@ -113,3 +113,11 @@ def test_networks_are_fitted_by_parts_and_checked_whole_where_blocks_have_frames
     walls = planned(anatomy, plan, 0, False, framed=True)  # of several threads
     assert {s.ways for s in walls if s.role in ("block", "frame")} == {("wall", "baseline")}
     assert not any(way.startswith("parts") for s in walls for way in s.ways)
+
+
+def test_a_block_that_makes_no_call_on_the_baseline_longer_has_no_row():
+    data, anatomy = profile()
+    blocks = [s for s in data.subjects if s.role == "block" and s.arch.get("width") == 4]
+    for subject in blocks:
+        subject.results["baseline"] = timed(0.9 * THERE_S)
+    assert {round(row["factor"], 6) for row in dispatch(data, anatomy)["rows"]} == {0.75}
