@@ -39,7 +39,7 @@ def measure_models(
 ) -> list[Measurement]:
     """The latency of each model; those that the store does not have are timed interleaved, and stored.
 
-    What the store has and is doubtful is timed again, and the faster of both kept: what others add is positive.
+    What the store has and is doubtful is timed again, and the better of both kept.
 
     Args:
         on_round: as of `Worker.measure`; not for what the store has.
@@ -61,7 +61,7 @@ def measure_models(
         for subject, timing in zip(missing, timed.timings, strict=True):
             measured = Measurement(subject, device.name, place, timing, settings, timed.contention)
             before = known.get(subject, measured)
-            known[subject] = min(measured, before, key=lambda m: m.median_s)
+            known[subject] = measured if timing.is_better_than(before.timing) else before
             if store:
                 store.put(known[subject])
     return [known[s] for s in subjects]

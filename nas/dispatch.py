@@ -25,9 +25,10 @@ def dispatch(data: ProfileData, anatomy: Anatomy, slope: float = 1.0, each_s: fl
         slope, each_s: of blocks timed by their steps, t seconds of which make slope * t + each_s of a call, as a block
             table is corrected: the fastest of many times and the clock between steps are not what a call shows.
 
-    Blocks without weights cost next to nothing and are left out, and so are those that make no call on the baseline
-    longer, which says nothing of them.  A file is run in one run-time throughout, since each
-    change between two costs a call and two conversions; the table says where the device's gain comes from.
+    Blocks without weights cost next to nothing and are left out, and so are those whose call takes no longer than that
+    of what is around them, here or on the baseline: their difference is below the noise.  A file is run in one run-time
+    throughout, since each change between two costs a call and two conversions; the table says where the device's gain
+    comes from.
     """
     device = Device(data.device, data.device.partition(":")[0], data.threads, data.runtime, data.batch)
     baseline, alone, rows = baseline_of(device), BlocksAlone(data, anatomy), list[dict[str, Any]]()
@@ -35,7 +36,7 @@ def dispatch(data: ProfileData, anatomy: Anatomy, slope: float = 1.0, each_s: fl
         block = alone.block_of(subject)
         if "baseline" in subject.results and block.weighted:
             here_s, there_s = alone.seconds(subject), alone.seconds(subject, "baseline")
-            if there_s <= LEAST_S:
+            if min(here_s, there_s) <= LEAST_S:
                 continue
             if subject.parts:
                 here_s = max(slope * here_s + each_s, LEAST_S)

@@ -46,7 +46,8 @@ U = TypeVar("U")
 LONG_S = 0.5e-3  # beyond it, no call of a network is left alone on a busy machine
 _NOTHING = (1, 1, 1)  # the shape of an input that costs nothing to hand over
 _CALIBRATING = 10  # short blocks of each precision, timed both ways
-_VISITS, _LEAST_VISIT_S = 3, 0.5  # to models that were hardly left alone; each must be worth the opening
+_VISITS = 3  # to models whose calls were hardly left alone, when all the others are done
+_LEAST_VISIT_S = 0.5  # each visit to a model must be worth the opening
 _SAMPLED = 60  # architectures whose blocks are drawn from
 _AHEAD = AT_ONCE  # models that are built while others are timed
 # Of a run-time that takes whole networks only: blocks of a plan that are held against the baseline, and networks that
@@ -83,24 +84,24 @@ _Task = tuple[Subject, tuple[Way, ...]]
 """A model, and how it is timed in one go."""
 
 
-def _hardly_known(task: _Task) -> _Task | None:
-    """What of a task was timed and hardly left alone."""
+def _hardly_known(task: _Task, whole: bool) -> _Task | None:
+    """What of a task was hardly left alone: of the ways in which its calls are timed whole, or of the others."""
     subject, ways = task
-    ways = tuple(way for way in ways if subject.hardly_known(way))
+    ways = tuple(way for way in ways if subject.hardly_known(way) and way.startswith("parts") != whole)
     return (subject, ways) if ways else None
 
 
 def _free(task: _Task) -> float:
-    """For how many turns a model was left alone; 0 where it was timed whole, which is soon done again."""
+    """For how many turns a model was left alone that was timed by parts."""
     subject, ways = task
-    return min(float(subject.results[way].get("free", 0.0)) for way in ways)
+    return min(float(subject.results[way]["free"]) for way in ways)
 
 
 def _is_better(way: Way, result: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether a result says more than the one before: the model was left alone for longer, or is faster as a whole."""
+    """Whether a result says more than the one before."""
     if way.startswith("parts"):
         return float(result["free"]) > float(before["free"])
-    return Timing.of(result).undisturbed().median_s < Timing.of(before).undisturbed().median_s  # others only add
+    return Timing.of(result).is_better_than(Timing.of(before))
 
 
 class Profiler:
@@ -145,7 +146,8 @@ class Profiler:
             stage.advance(len(group))
             left -= len(group)
         subjects = [subject for subject in subjects if subject.results]
-        if math.isfinite(end_s):  # what time is left is for models that were hardly left alone
+        # What time is left is for models that were hardly left alone; a search, which has no limit, goes on instead.
+        if math.isfinite(end_s):
             self._visit_again(tasks, end_s, ahead)
         if self._executed.metrics:  # when nothing is built ahead any more, which would take energy too
             for subject in (s for s in subjects if s.role == "network"):
@@ -216,13 +218,21 @@ class Profiler:
                     subject.results[way] = result
 
     def _visit_again(self, tasks: Sequence[_Task], end_s: float, ahead: int) -> None:
-        """Measures what was hardly left alone anew, the worst first, while there is time."""
+        """Measures what was hardly left alone anew, while there is time: parts, the worst first, then whole calls.
+
+        Whole calls are timed for as long as it takes, a few seconds each on a busy machine, and so one by one.
+        """
+        poor = sorted((found for task in tasks if (found := _hardly_known(task, whole=False))), key=_free)
+        for group in grouped(built_ahead(poor, self._build, ahead)):
+            if (left_s := end_s - time.monotonic()) < _LEAST_VISIT_S * len(group):
+                break
+            self._measure(group, left_s / len(group))
         for _ in range(_VISITS):
-            poor = sorted((found for task in tasks if (found := _hardly_known(task))), key=_free)
-            for group in grouped(built_ahead(poor, self._build, ahead)):
-                if (left_s := end_s - time.monotonic()) < _LEAST_VISIT_S * len(group):
+            calls = [found for task in tasks if (found := _hardly_known(task, whole=True))]
+            for built in built_ahead(calls, self._build, ahead):
+                if (left_s := end_s - time.monotonic()) < _LEAST_VISIT_S:
                     return
-                self._measure(group, left_s / len(group))
+                self._measure([built], left_s)
 
     def _parts(self, models: Sequence[bytes], effort: PartsEffort, store: MeasurementStore | None) -> list[Parts]:
         return measure_parts(models, self._device, effort, store, self.contentions.append, self._references)

@@ -20,6 +20,6 @@ def by_block(record: Record, here: str) -> str:
         rows.append([row["block"], row["shape"], *times, f"{row['factor']:.2f}", row["faster"]])
     said = paragraph(
         f"{found['faster']} of {found['blocks']} blocks are more than 3 % faster on {here}, in the middle "
-        f"{found['factor']['median']:.2f} times as fast. Each was timed on its own, in the same minutes on both."
+        f"{found['factor']['median']:.2f} times as fast. Each was timed on its own."
     )
     return section(f"Blocks on {here} and on {there}", said, table(head, rows, left=(0, 1, 5)))

@@ -215,6 +215,18 @@ def test_a_timing_is_doubtful_where_no_quiet_sample_counts_as_the_fastest():
     assert not dataclasses.replace(timing([1.0, 1.0]), quiet=(True, True)).doubtful
 
 
+def test_of_two_timings_the_faster_is_better_unless_it_is_doubtful_and_both_agree():
+    def taken(seconds, sure):
+        return dataclasses.replace(timing([seconds] * 3), quiet=(sure,) * 3)
+
+    for sure in (True, False):
+        assert taken(1.0, sure).is_better_than(taken(1.01, sure))
+        assert not taken(1.01, sure).is_better_than(taken(1.0, sure))
+    assert taken(1.05, True).is_better_than(taken(1.0, False)) and taken(1.0, True).is_better_than(taken(2.0, False))
+    assert not taken(1.0, False).is_better_than(taken(1.05, True))
+    assert taken(1.0, False).is_better_than(taken(1.2, True)) and not taken(1.2, True).is_better_than(taken(1.0, False))
+
+
 def test_a_clock_that_stands_still_is_refused(monkeypatch):
     monkeypatch.setattr("latency.timing._MOST_DOUBLINGS", 5)
     with pytest.raises(ValueError, match="stands still"):

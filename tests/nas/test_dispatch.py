@@ -115,9 +115,12 @@ def test_networks_are_fitted_by_parts_and_checked_whole_where_blocks_have_frames
     assert not any(way.startswith("parts") for s in walls for way in s.ways)
 
 
-def test_a_block_that_makes_no_call_on_the_baseline_longer_has_no_row():
+@pytest.mark.parametrize("way", ["parts", "baseline"])
+def test_a_block_that_makes_no_call_longer_has_no_row(way):
     data, anatomy = profile()
-    blocks = [s for s in data.subjects if s.role == "block" and s.arch.get("width") == 4]
-    for subject in blocks:
-        subject.results["baseline"] = timed(0.9 * THERE_S)
+    for subject in (s for s in data.subjects if s.role == "block" and s.arch.get("width") == 4):
+        subject.results[way] = by_parts(0.9 * FRAME_S) if way == "parts" else timed(0.9 * THERE_S)
     assert {round(row["factor"], 6) for row in dispatch(data, anatomy)["rows"]} == {0.75}
+    for subject in (s for s in data.subjects if s.role == "block"):
+        subject.results["baseline"] = timed(0.9 * THERE_S)
+    assert dispatch(data, anatomy) is None
