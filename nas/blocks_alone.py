@@ -7,6 +7,8 @@ from latency.blocks import TracedBlock
 from nas.anatomy import Anatomy
 from nas.profile_data import ProfileData, Subject, Way
 
+_NOTICED = 0.05  # of a call; medians of two sessions differ by 2 to 3 %
+
 
 class BlocksAlone:
     """The measured blocks of a profile.
@@ -29,8 +31,15 @@ class BlocksAlone:
 
     def seconds(self, subject: Subject, way: Way = "wall") -> float:
         """The time of a call, less what is around it: on the profile's own device by parts, where these are told."""
+        return max(self._less_around(subject, way), LEAST_S)
+
+    def tells(self, subject: Subject, way: Way = "wall") -> bool:
+        """Whether the block makes a call longer by so much that it is more than noise."""
+        return self._less_around(subject, way) >= _NOTICED * _seconds(subject, way)
+
+    def _less_around(self, subject: Subject, way: Way) -> float:
         around = self._around(subject)
-        return max(_seconds(subject, way) - (_seconds(around, way) if around else 0.0), LEAST_S)
+        return _seconds(subject, way) - (_seconds(around, way) if around else 0.0)
 
     def _around(self, subject: Subject) -> Subject | None:
         return self._frames.get(self.block_of(subject).input_shape) if self._frames else self._call

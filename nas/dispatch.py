@@ -25,8 +25,8 @@ def dispatch(data: ProfileData, anatomy: Anatomy, slope: float = 1.0, each_s: fl
         slope, each_s: of blocks timed by their steps, t seconds of which make slope * t + each_s of a call, as a block
             table is corrected: the fastest of many times and the clock between steps are not what a call shows.
 
-    Blocks without weights cost next to nothing and are left out, and so are those whose call takes no longer than that
-    of what is around them, here or on the baseline: their difference is below the noise.  A file is run in one run-time
+    Blocks without weights cost next to nothing and are left out, and so are those whose call takes hardly longer than
+    that of what is around them, here or on the baseline: their difference is noise.  A file is run in one run-time
     throughout, since each change between two costs a call and two conversions; the table says where the device's gain
     comes from.
     """
@@ -34,10 +34,10 @@ def dispatch(data: ProfileData, anatomy: Anatomy, slope: float = 1.0, each_s: fl
     baseline, alone, rows = baseline_of(device), BlocksAlone(data, anatomy), list[dict[str, Any]]()
     for subject in alone.subjects:
         block = alone.block_of(subject)
-        if "baseline" in subject.results and block.weighted:
+        if "baseline" not in subject.results or not block.weighted:
+            continue
+        if alone.tells(subject) and alone.tells(subject, "baseline"):
             here_s, there_s = alone.seconds(subject), alone.seconds(subject, "baseline")
-            if min(here_s, there_s) <= LEAST_S:
-                continue
             if subject.parts:
                 here_s = max(slope * here_s + each_s, LEAST_S)
             winner = data.device if is_faster(here_s, there_s) else baseline.name if baseline else ""
