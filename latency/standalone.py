@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +238,9 @@ class _Measurer:
             effort = PartsEffort(**self._manifest["efforts"]["parts"])
             references = [_checked(self._folder, self._manifest, name) for name in self._manifest["references"]]
             watch = Watch(self._pace)
-            opened, beside = ([open_parts(file, self._device) for file in each] for each in (files, references))
+            opened, beside = (
+                [partial(open_parts, file, self._device) for file in each] for each in (files, references)
+            )
             timed = time_parts(opened, self._device.batch, effort, beside, self._pace)
             contention = watch.reading().plain()
             return [{"result": parts.plain(), "contention": contention} for parts in timed]

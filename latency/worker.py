@@ -16,19 +16,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from latency.contention import Contention, Watch
 from latency.device import Device, parse_device
 from latency.pace import Pace
-from latency.runtimes.opening import check_placement, open_session
+from latency.runtimes.opening import check_placement, open_parts, open_session
 from latency.timing import Call, Timing
 from latency.whole import Effort, Timed, call_of, time_whole
 
 if TYPE_CHECKING:
     from latency.energy import EnergyMeasurement
-    from latency.parts import Parts, PartsEffort, PartsOpener
+    from latency.parts import Parts, PartsEffort
 
 _ROUND = {"round": "done"}  # an answer before the final one
 _START = """
@@ -202,7 +203,7 @@ def _final(
         if "parts" in request:
             from latency.parts import PartsEffort, time_parts
 
-            n, opened = len(models) - request["references"], [_parts_opener(model, device) for model in models]
+            n, opened = len(models) - request["references"], [partial(open_parts, model, device) for model in models]
             parts = time_parts(opened[:n], device.batch, PartsEffort(**request["parts"]), opened[n:], pace)
             return {"parts": [p.plain() for p in parts], "contention": watch.reading().plain()}
         if "pieces" in request:
@@ -230,18 +231,3 @@ def _energies(
 def _opener(model: bytes, device: Device) -> Callable[[], Call]:
     check_placement(model, device)
     return lambda: call_of(open_session(model, device), device.batch)
-
-
-def _parts_opener(model: bytes, device: Device) -> PartsOpener:
-    """Opens a model to be timed by its nodes, in the run-time of its device, which is loaded then.
-
-    Raises:
-        ValueError: the run-time does not tell them.
-    """
-    if device.runtime == "fused":
-        from latency.runtimes import fused
-
-        return lambda _: fused.open_parts(model, device)
-    from latency.runtimes import onnx_parts
-
-    return onnx_parts.open_parts(model, device)

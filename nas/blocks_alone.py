@@ -17,7 +17,7 @@ class BlocksAlone:
     """
 
     def __init__(self, data: ProfileData, anatomy: Anatomy) -> None:
-        self._data, self._anatomy = data, anatomy
+        self._blocks = {s.key: _block_of(s, anatomy) for s in data.subjects if s.role in ("block", "frame")}
         self._call = next((s for s in data.subjects if s.role == "call"), None)
         self._frames = {self.block_of(s).input_shape: s for s in data.subjects if s.role == "frame"}
         # Of a block whose frame was left out, nothing is known.
@@ -26,8 +26,7 @@ class BlocksAlone:
 
     def block_of(self, subject: Subject) -> TracedBlock:
         """The block that a subject is, or that it is for."""
-        traced = self._anatomy.tracer.trace(self._anatomy.joined(subject.arch))
-        return next(block for block in traced if block.name == subject.block)
+        return self._blocks[subject.key]
 
     def seconds(self, subject: Subject, way: Way = "wall") -> float:
         """The time of a call, less what is around it: on the profile's own device by parts, where these are told."""
@@ -43,6 +42,11 @@ class BlocksAlone:
 
     def _around(self, subject: Subject) -> Subject | None:
         return self._frames.get(self.block_of(subject).input_shape) if self._frames else self._call
+
+
+def _block_of(subject: Subject, anatomy: Anatomy) -> TracedBlock:
+    traced = anatomy.tracer.trace(anatomy.joined(subject.arch))
+    return next(block for block in traced if block.name == subject.block)
 
 
 def _seconds(subject: Subject, way: Way) -> float:

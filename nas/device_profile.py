@@ -147,7 +147,7 @@ class Profile:
             "macs_only": self.macs_only.plain(),
             "block_sum": self.block_sum.plain(),
             "contention": self.data.contention,
-            **({"dispatch": found} if (found := self._dispatch()) else {}),
+            **({"dispatch": self._dispatch} if self._dispatch else {}),
             "points": [{"predicted_s": p, "measured_s": m} for p, m in self.points],
         }
 
@@ -164,12 +164,13 @@ class Profile:
             "precisions": by_kind,
             "networks_fitted": sum(not seen.held_out for seen in self.seen),
             "timed": "by parts" if self.seen[0].parts_s is not None else "whole",
-            **({"dispatch": dispatched} if (dispatched := self._dispatch()) else {}),
+            **({"dispatch": self._dispatch} if self._dispatch else {}),
             "whole_over_parts": {s.kind: s.whole_s / s.seconds for s in self.seen if s.whole_s is not None},
             "wall_s": data.wall_s,
             "warnings": self._warnings(),
         }
 
+    @functools.cached_property
     def _dispatch(self) -> dict[str, Any] | None:
         """Blocks here and on the baseline, which runs int8 in whole files alone."""
         *_, slope, each_s, _, _ = self.table.correction.tolist()

@@ -14,8 +14,7 @@ import onnx
 from latency.device import Device
 from latency.runtimes.opening import open_session
 from quant_search.dyadic import run_integers, with_dyadic_scales
-from quant_search.ranges import activation_ranges
-from quant_search.realise import in_precisions, nodes_in_int8
+from quant_search.realise import in_int8
 
 _IMAGES = 64  # the reference takes seconds for each of a large network
 _BATCH = 8
@@ -43,10 +42,8 @@ def check_integers(model: onnx.ModelProto, groups: Mapping[str, Sequence[str]], 
     Raises:
         ValueError: with the node, and what to do.
     """
-    chosen = dict.fromkeys(groups, "int8")
-    ranges = activation_ranges(model, image, nodes=nodes_in_int8(groups, chosen))
     try:
-        run_integers(with_dyadic_scales(in_precisions(model, groups, chosen, ranges)), image)
+        run_integers(with_dyadic_scales(in_int8(model, groups, image)), image)
     except ValueError as error:
         why = str(error).removesuffix(": quantize it")
         raise ValueError(f"there is no integer-only file of this network, {why}: leave integer-only out") from error

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nas.format import amount, duration, interval, percent
 from nas.quantizing import Final, Made, Quantized
-from nas.throughout import place_of
+from nas.throughout import only_int8, place_of
 from quant_search.islands import Int8Share, share_in_int8
 from quant_search.precision import kind_of
 from supernet.atomic import write_bytes, write_json
@@ -65,7 +65,7 @@ def plain(found: Quantized) -> dict[str, Any]:
 def _final_of(found: Quantized, final: Final) -> dict[str, Any]:
     """What was measured carefully, and what of it runs in int8 after the run-time's own optimisation."""
     place, seconds = place_of(final.made.chosen, found.device), final.measured.median_s
-    share = share_in_int8(final.made.model, place) if place.runtime == "onnxruntime" else _ALL
+    share = _ALL if only_int8(place) else share_in_int8(final.made.model, place)
     return {
         **({"device": place.name} if place != found.device else {}),
         "accuracy": final.accuracy,

@@ -335,7 +335,7 @@ class _Run:
         with self.reporter.stage("verify") as stage:
             for place in dict.fromkeys(place_of(made.chosen, self.device) for made in unique):
                 own = [made for made in unique if place_of(made.chosen, self.device) == place]
-                rounds = count_rounds(stage, len(unique), CAREFUL) if place == self.device else _silently
+                rounds = count_rounds(stage, len(unique), CAREFUL) if place == self.device else lambda: None
                 pairs = zip(*measure_both([m.model for m in own], place, CAREFUL, self.store, rounds), strict=True)
                 for made, (timing, beside) in zip(own, pairs, strict=True):
                     right = accuracy(open_session(made.model, place), x, y)
@@ -436,10 +436,6 @@ def best_of(files: Sequence[Made], wanted: Wanted) -> Made:
     alike = 1 + (LEAST_CLAIM if wanted.objective == "latency" else 0.0)
     near = [made for made in able if made.cost(wanted.objective) <= alike * least]
     return max(near, key=lambda made: (made.val_accuracy, made.agreement, -made.cost(wanted.objective)))
-
-
-def _silently() -> None:
-    pass
 
 
 def _some(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

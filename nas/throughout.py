@@ -9,8 +9,7 @@ import onnx
 
 from latency.device import Device, baseline_of, entry_of
 from latency.runtimes.opening import check_covered
-from quant_search.ranges import activation_ranges
-from quant_search.realise import in_precisions, nodes_in_int8
+from quant_search.realise import in_int8
 
 USUAL_SENSITIVITY = "kl"
 _INT8 = ("int8",)
@@ -54,10 +53,8 @@ def check_int8(model: onnx.ModelProto, groups: Mapping[str, Sequence[str]], imag
     """
     if not only_int8(device):
         return
-    chosen = dict.fromkeys(groups, "int8")
-    ranges = activation_ranges(model, image, nodes=nodes_in_int8(groups, chosen))
     try:
-        check_covered(in_precisions(model, groups, chosen, ranges).SerializeToString(), device)
+        check_covered(in_int8(model, groups, image).SerializeToString(), device)
     except ValueError as error:
         raise ValueError(f"the network does not run on {device.name} ({error}): give --device cpu") from error
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import onnx
 from onnxruntime.quantization.calibrate import TensorsData
 
 from quant_search.layers import Layer, layers, layers_of, with_values
 from quant_search.onnx_qdq import quantize
 from quant_search.precision import FP32, INT8, parse_precision
+from quant_search.ranges import activation_ranges
 from quant_search.weight_codes import WeightCodes, rounded
 from quant_search.weight_only import stored
 
@@ -22,6 +24,19 @@ def nodes_in_int8(groups: Mapping[str, Sequence[str]], chosen: Mapping[str, str]
     """
     named = [group for group, option in chosen.items() if parse_precision(option).activation_bits]
     return [name for group in named for name in groups[group]]
+
+
+def in_int8(model: onnx.ModelProto, groups: Mapping[str, Sequence[str]], images: np.ndarray) -> onnx.ModelProto:
+    """The network with all of its groups in int8.
+
+    Args:
+        images: (n, c, h, w) float32 that ranges are taken from.
+
+    Raises:
+        ValueError: as of `in_precisions`.
+    """
+    chosen = dict.fromkeys(groups, "int8")
+    return in_precisions(model, groups, chosen, activation_ranges(model, images, nodes=nodes_in_int8(groups, chosen)))
 
 
 def rounded_weights(model: onnx.ModelProto, nodes: Sequence[str], bits: int) -> dict[str, WeightCodes]:

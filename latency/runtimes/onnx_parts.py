@@ -41,13 +41,13 @@ class OnnxParts:
         ]
 
 
-def open_parts(model: bytes | Path, device: Device) -> Callable[[Path], OnnxParts]:
-    """Opens a model when it is told where the profile may be written.
+def open_parts(model: bytes | Path, device: Device, prefix: Path) -> OnnxParts:
+    """Opens a model whose profile is written to a file of this prefix.
 
     Raises:
-        ValueError: then, as for `open_profiled`.
+        FileNotFoundError, ValueError: as for `open_profiled`.
     """
-    return lambda prefix: OnnxParts(open_profiled(model, device, prefix))
+    return OnnxParts(open_profiled(model, device, prefix))
 
 
 def read_profile(file: Path) -> dict[str, tuple[str, int, list[int]]]:

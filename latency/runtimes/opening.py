@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latency.device import Device
 from latency.runtimes.session import Session
+
+if TYPE_CHECKING:
+    from latency.parts import PartsSession
 
 
 def open_session(model: bytes | Path, device: Device) -> Session:
@@ -33,6 +37,25 @@ def open_session(model: bytes | Path, device: Device) -> Session:
     from latency.runtimes import onnx_runtime
 
     return onnx_runtime.open_session(model, device)
+
+
+def open_parts(model: bytes | Path, device: Device, prefix: Path) -> PartsSession:
+    """Opens a model that is timed by its nodes, in one thread where the kernels are ours.
+
+    Args:
+        prefix: of files that the run-time may write.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as for `open_session`, or a device whose run-time does not tell the times of nodes.
+    """
+    if device.runtime == "fused":
+        from latency.runtimes import fused
+
+        return fused.open_parts(model, device)
+    from latency.runtimes import onnx_parts
+
+    return onnx_parts.open_parts(model, device, prefix)
 
 
 def check_placement(model: bytes, device: Device) -> None:

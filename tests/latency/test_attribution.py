@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_layers_that_run_in_another_order_are_not_mixed_up():
     blocks, traced = find_blocks(network), BlockTracer(network, (8, 8, 8)).trace(arch)
     assert [layer.path for layer in traced[0].layers] == ["0.first", "0.second", "0.shortcut"]
     model = to_onnx(extract(network, arch), (8, 8, 8)).SerializeToString()
-    (parts,) = time_parts([open_parts(model, parse_device("cpu"))], 1, PartsEffort(0, 3, 1))
+    (parts,) = time_parts([partial(open_parts, model, parse_device("cpu"))], 1, PartsEffort(0, 3, 1))
     assert [len(times) for times in layer_seconds(parts, traced, blocks, FREE)] == [1, 2]
 
 
@@ -105,7 +106,7 @@ def test_what_comes_before_any_weights_is_a_layer_of_its_own():
 
 def test_every_node_of_a_real_network_finds_its_layer():
     model = to_onnx(extract(NET, SPACE.largest()), (1, 8, 8)).SerializeToString()
-    (parts,) = time_parts([open_parts(model, parse_device("cpu"))], 1, PartsEffort(0, 3, 1))
+    (parts,) = time_parts([partial(open_parts, model, parse_device("cpu"))], 1, PartsEffort(0, 3, 1))
     found = layer_seconds(parts, TRACED, BLOCKS, FREE)
     assert [len(times) for times in found] == [max(1, len(block.layers)) for block in TRACED]
     total = sum(times.sum() for times in found)

@@ -14,6 +14,7 @@ import torch
 from command import nas as command
 from onnx import numpy_helper
 from rich.console import Console
+from taught import teach
 from torch import nn
 
 import nas
@@ -41,15 +42,8 @@ def folder(tmp_path_factory, digits):
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU()]
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 10))
-    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
-    x, y = torch.from_numpy(digits.x_train), torch.from_numpy(digits.y_train)
-    for _ in range(8):
-        for batch in torch.randperm(len(x)).split(64):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
-            optimizer.step()
     place = tmp_path_factory.mktemp("quantize")
-    onnx.save(to_onnx(network.eval(), (1, 16, 16)), place / "net.onnx")
+    onnx.save(to_onnx(teach(network, digits, epochs=8), (1, 16, 16)), place / "net.onnx")
     return place
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from compiled import share_kernels
 from rich.console import Console
+from taught import teach
 from torch import nn
 
 import nas
@@ -38,15 +39,7 @@ def network(digits):
     expand = [nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 96, 1), nn.ReLU()]
     depthwise = [nn.Conv2d(96, 96, 3, 2, 1, groups=96), nn.ReLU()]
     layers = [nn.Conv2d(96, 96, 1), nn.ReLU(), nn.Conv2d(96, 96, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1536, 10)]
-    found = nn.Sequential(*expand, *depthwise, *layers)
-    optimizer = torch.optim.AdamW(found.parameters(), 3e-3)
-    x, y = torch.from_numpy(digits.x_train), torch.from_numpy(digits.y_train)
-    for _ in range(5):
-        for batch in torch.randperm(len(x)).split(64):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(found(x[batch]), y[batch]).backward()
-            optimizer.step()
-    return to_onnx(found.eval(), (1, 16, 16))
+    return to_onnx(teach(nn.Sequential(*expand, *depthwise, *layers), digits, epochs=5), (1, 16, 16))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -32,7 +32,7 @@ def test_a_profile_is_read_in_the_order_in_which_nodes_ran(tmp_path):
 
 
 def test_seconds_are_in_the_middle_of_the_microseconds_that_the_profiler_tells(tmp_path):
-    session = open_parts(model(8), parse_device("cpu"))(tmp_path / "p")
+    session = open_parts(model(8), parse_device("cpu"), tmp_path / "p")
     call = session.call(np.zeros(session.batch_shape(1), np.float32))
     for _ in range(3):
         call()
@@ -43,4 +43,4 @@ def test_seconds_are_in_the_middle_of_the_microseconds_that_the_profiler_tells(t
 
 def test_other_run_times_have_no_such_profiler(tmp_path):
     with pytest.raises(ValueError, match="'cpu:torch' does not run in ONNX Runtime"):
-        open_parts(model(8), Device("cpu:torch", "cpu", 1, "torch"))(tmp_path / "p")
+        open_parts(model(8), Device("cpu:torch", "cpu", 1, "torch"), tmp_path / "p")
